@@ -1,0 +1,38 @@
+import js from "@eslint/js";
+import reactHooks from "eslint-plugin-react-hooks";
+import globals from "globals";
+import tseslint from "typescript-eslint";
+
+const HOOKS = {
+  group: ["react-redux"],
+  importNames: ["useSelector", "useDispatch", "useStore"],
+  message: "Use the typed hooks of app/hooks.",
+};
+const SOCKETS = {
+  group: ["socket.io-client"],
+  message: "Only app/socketMiddleware knows sockets.",
+};
+
+export default tseslint.config(
+  { ignores: ["dist", "node_modules"] },
+  js.configs.recommended,
+  {
+    files: ["**/*.{ts,tsx}"],
+    extends: [...tseslint.configs.strictTypeChecked, reactHooks.configs.flat["recommended-latest"]],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
+      "no-restricted-imports": ["error", { patterns: [HOOKS, SOCKETS] }],
+      // Bodies become React elements, never markup: see features/messages/Markdown.
+      "no-restricted-syntax": [
+        "error",
+        { selector: "JSXAttribute[name.name='dangerouslySetInnerHTML']", message: "Nothing is ever set as HTML." },
+        { selector: "MemberExpression[property.name='innerHTML']", message: "Nothing is ever set as HTML." },
+      ],
+    },
+  },
+  { files: ["src/app/hooks.ts"], rules: { "no-restricted-imports": ["error", { patterns: [SOCKETS] }] } },
+  { files: ["src/app/socketMiddleware.ts"], rules: { "no-restricted-imports": ["error", { patterns: [HOOKS] }] } },
+  { files: ["scripts/**/*.mjs", "*.js"], languageOptions: { globals: globals.node } },
+);

@@ -1,0 +1,33 @@
+import { type Action, combineReducers } from "@reduxjs/toolkit";
+import { authSlice, signedOut } from "@/features/auth/authSlice";
+import { connectionSlice } from "@/features/connection/connectionSlice";
+import { conversationsSlice } from "@/features/conversations/conversationsSlice";
+import { screenSlice } from "@/features/conversations/screenSlice";
+import { draftsSlice } from "@/features/messages/draftsSlice";
+import { messagesSlice } from "@/features/messages/messagesSlice";
+import { outboxSlice } from "@/features/messages/outboxSlice";
+import { peopleSlice } from "@/features/people/peopleSlice";
+import { presenceSlice } from "@/features/presence/presenceSlice";
+import { typingSlice } from "@/features/typing/typingSlice";
+
+const combined = combineReducers({
+  auth: authSlice.reducer,
+  connection: connectionSlice.reducer,
+  conversations: conversationsSlice.reducer,
+  drafts: draftsSlice.reducer,
+  messages: messagesSlice.reducer,
+  outbox: outboxSlice.reducer,
+  people: peopleSlice.reducer,
+  presence: presenceSlice.reducer,
+  screen: screenSlice.reducer,
+  typing: typingSlice.reducer,
+});
+
+export type RootState = ReturnType<typeof combined>;
+
+/** Signing out leaves nothing of one person's behind for the next. */
+export function rootReducer(state: RootState | undefined, action: Action): RootState {
+  if (state && signedOut.match(action))
+    return combined({ auth: state.auth, screen: { ...screenSlice.getInitialState(), attentive: state.screen.attentive } } as RootState, action);
+  return combined(state, action);
+}

@@ -1,0 +1,167 @@
+import { createEntityAdapter, createSelector, createSlice, type PayloadAction } from "@reduxjs/toolkit";
+import type { RootState } from "@/app/rootReducer";
+import type { Conversation, ConversationPage, Message, SeenByOther, UnreadCount } from "@/protocol";
+import { userIdentified } from "../auth/authSlice";
+import { sessionReady } from "../connection/connectionSlice";
+import { messageAccepted, messageReceived } from "../messages/messageEvents";
+import { isCurrent, mergeConversation, previewOf, type Unread } from "./merge";
+
+const adapter = createEntityAdapter<Conversation>({
+  sortComparer: (a, b) => compare(b.updated_at, a.updated_at) || compare(a.id, b.id),
+});
+
+const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+
+const initialState = adapter.getInitialState({
+  me: null as string | null,
+  unread: {} as Record<string, Unread>,
+  totalUnread: 0,
+  /** Pictures of the list that are due, and that were taken; fewer taken than due means: take one. */
+  snapshotsDue: 0,
+  snapshotsTaken: 0,
+  nextCursor: null as string | null,
+  moreWanted: false,
+  /** Why the last try to get the list failed, until one succeeds. */
+  error: null as string | null,
+});
+
+type State = typeof initialState;
+
+/** The one way a conversation gets in. It can't open anything: what is open belongs to the screen slice. */
+function updateOrAddConversation(state: State, incoming: Conversation): void {
+  adapter.setOne(state, mergeConversation(state.entities[incoming.id], incoming));
+  const own = incoming.participants.find(({ user }) => user.id === state.me);
+  if (own)
+    holdUnread(state, incoming.id, { unread_count: incoming.unread_count, last_read_seq: own.last_read_seq });
+}
+
+/** Keep the server's number unless it is older than the one already held; tells whether it was kept. */
+function holdUnread(state: State, id: string, unread: Unread): boolean {
+  if (!isCurrent(unread, state.unread[id])) return false;
+  state.unread[id] = { unread_count: unread.unread_count, last_read_seq: unread.last_read_seq };
+  return true;
+}
+
+function noteMessage(state: State, message: Message): void {
+  const conversation = state.entities[message.conversation_id];
+  if (!conversation) {
+    // Its `conversation_updated` was lost or is late: the list tells.
+    state.snapshotsDue += 1;
+    return;
+  }
+  if (message.seq <= conversation.last_seq) return;
+  adapter.updateOne(state, {
+    id: conversation.id,
+    changes: {
+      last_seq: message.seq,
+      updated_at: message.sent_at > conversation.updated_at ? message.sent_at : conversation.updated_at,
+      last_message: {
+        id: message.id,
+        seq: message.seq,
+        sender_id: message.sender_id,
+        preview: previewOf(message),
+        sent_at: message.sent_at,
+      },
+    },
+  });
+}
+
+export const conversationsSlice = createSlice({
+  name: "conversations",
+  initialState,
+  reducers: {
+    conversationUpdated(state, { payload }: PayloadAction<Conversation>) {
+      updateOrAddConversation(state, payload);
+    },
+    /** The ack of this client's own start; the screen slice opens it if nothing else was opened since. */
+    conversationStarted(state, { payload }: PayloadAction<{ request: string; conversation: Conversation }>) {
+      updateOrAddConversation(state, payload.conversation);
+    },
+    conversationsListed(state, { payload }: PayloadAction<ConversationPage>) {
+      for (const conversation of payload.conversations) updateOrAddConversation(state, conversation);
+      state.totalUnread = payload.total_unread;
+      state.nextCursor = payload.next_cursor;
+      state.moreWanted = false;
+      state.error = null;
+    },
+    /** The server's total, asked for again. */
+    totalCounted(state, { payload }: PayloadAction<number>) {
+      state.totalUnread = payload;
+    },
+    snapshotTaken(state, { payload }: PayloadAction<number>) {
+      state.snapshotsTaken = Math.max(state.snapshotsTaken, payload);
+    },
+    snapshotFailed(state, { payload }: PayloadAction<string>) {
+      state.error = payload;
+    },
+    snapshotRetried(state) {
+      state.error = null;
+    },
+    moreConversationsRequested(state) {
+      state.moreWanted = state.nextCursor !== null;
+    },
+    unreadUpdated(state, { payload }: PayloadAction<UnreadCount>) {
+      if (holdUnread(state, payload.conversation_id, payload)) state.totalUnread = payload.total_unread;
+    },
+    seenByOther(state, { payload }: PayloadAction<SeenByOther>) {
+      const participant = state.entities[payload.conversation_id]?.participants.find(
+        ({ user }) => user.id === payload.user_id,
+      );
+      if (!participant || participant.last_read_seq >= payload.last_read_seq) return;
+      participant.last_read_seq = payload.last_read_seq;
+      participant.last_read_at = payload.last_read_at;
+    },
+  },
+  extraReducers: (builder) => {
+    builder
+      .addCase(userIdentified, (state, { payload }) => {
+        state.me = payload.id;
+      })
+      .addCase(sessionReady, (state, { payload }) => {
+        state.me = payload.user.id;
+        state.snapshotsDue += 1;
+        state.error = null;
+      })
+      .addCase(messageReceived, (state, { payload }) => noteMessage(state, payload))
+      .addCase(messageAccepted, (state, { payload }) => noteMessage(state, payload));
+  },
+});
+
+export const {
+  conversationUpdated,
+  conversationStarted,
+  conversationsListed,
+  totalCounted,
+  snapshotTaken,
+  snapshotFailed,
+  snapshotRetried,
+  moreConversationsRequested,
+  unreadUpdated,
+  seenByOther,
+} = conversationsSlice.actions;
+
+const own = (state: RootState) => state.conversations;
+const selectors = adapter.getSelectors(own);
+export const selectConversations = selectors.selectAll;
+export const selectConversationIds = selectors.selectIds;
+export const selectConversation = (state: RootState, id: string | null): Conversation | undefined =>
+  id === null ? undefined : state.conversations.entities[id];
+export const selectTotalUnread = (state: RootState) => own(state).totalUnread;
+export const selectListState = createSelector([own], ({ snapshotsTaken, error, nextCursor }) => ({
+  loaded: snapshotsTaken > 0,
+  error,
+  hasMore: nextCursor !== null,
+}));
+/** How far this person has read, as the server last said. */
+export const selectLastRead = (state: RootState, id: string) => own(state).unread[id]?.last_read_seq ?? 0;
+export const selectUnread = (state: RootState, id: string) => own(state).unread[id]?.unread_count ?? 0;
+
+/**
+ * Whether the total belongs to another moment than the numbers of the conversations: the pushes that carry them may
+ * overtake each other. The total shown is still the server's own; this only says that it is time to ask for it.
+ */
+export const selectTotalIsStale = createSelector(
+  [(state: RootState) => own(state).unread, selectTotalUnread, selectListState],
+  (unread, total, { loaded, hasMore }) =>
+    loaded && !hasMore && Object.values(unread).reduce((sum, { unread_count }) => sum + unread_count, 0) !== total,
+);

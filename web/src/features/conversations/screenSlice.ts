@@ -1,0 +1,114 @@
+import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
+import type { RootState } from "@/app/rootReducer";
+import { messageComposed, messageReceived } from "../messages/messageEvents";
+import { conversationStarted, selectConversation, selectLastRead, selectUnread } from "./conversationsSlice";
+
+export interface ScreenState {
+  openId: string | null;
+  /** The start of a conversation that may still take the screen: the last thing the person asked for. */
+  starting: { request: string; participantIds: string[] } | null;
+  startError: string | null;
+  /** Tab visible and window focused. */
+  attentive: boolean;
+  /** The newest message of the open conversation that was scrolled into view. */
+  shownSeq: number;
+  /** Messages after this one are new to the person: the divider's place, fixed while they read. */
+  dividerAfter: number | null;
+}
+
+export const initialScreen: ScreenState = {
+  openId: null,
+  starting: null,
+  startError: null,
+  attentive: true,
+  shownSeq: 0,
+  dividerAfter: null,
+};
+
+function open(state: ScreenState, id: string | null, dividerAfter: number | null): void {
+  state.starting = null;
+  state.startError = null;
+  if (state.openId === id) return;
+  state.openId = id;
+  state.shownSeq = 0;
+  state.dividerAfter = dividerAfter;
+}
+
+/**
+ * What is open. No push is answered by setting `openId`: only the person's own choice, and the ack of the start that
+ * was their latest choice. That makes a hijacked screen impossible rather than unlikely.
+ */
+export const screenSlice = createSlice({
+  name: "screen",
+  initialState: initialScreen,
+  reducers: {
+    conversationOpened(state, { payload }: PayloadAction<{ id: string; dividerAfter: number | null }>) {
+      open(state, payload.id, payload.dividerAfter);
+    },
+    conversationClosed(state) {
+      open(state, null, null);
+    },
+    startRequested(
+      state,
+      { payload }: PayloadAction<{ request: string; participantIds: string[]; title?: string }>,
+    ) {
+      state.starting = { request: payload.request, participantIds: payload.participantIds };
+      state.startError = null;
+    },
+    startFailed(state, { payload }: PayloadAction<{ request: string; message: string }>) {
+      if (state.starting?.request !== payload.request) return;
+      state.starting = null;
+      state.startError = payload.message;
+    },
+    attentionChanged(state, { payload }: PayloadAction<boolean>) {
+      state.attentive = payload;
+    },
+    /** The end of the open conversation is in view, up to this message. */
+    endShown(state, { payload }: PayloadAction<{ conversationId: string; seq: number }>) {
+      if (payload.conversationId !== state.openId) return;
+      state.shownSeq = Math.max(state.shownSeq, payload.seq);
+    },
+  },
+  extraReducers: (builder) => {
+    builder
+      .addCase(conversationStarted, (state, { payload }) => {
+        if (state.starting?.request === payload.request) open(state, payload.conversation.id, null);
+      })
+      .addCase(messageComposed, (state, { payload }) => {
+        if (payload.conversation_id === state.openId) state.dividerAfter = null;
+      })
+      .addCase(messageReceived, (state, { payload }) => {
+        // While the person looks elsewhere, the first new message is where they will take up reading again.
+        if (state.attentive || payload.conversation_id !== state.openId) return;
+        if (state.dividerAfter === null || state.shownSeq > state.dividerAfter) {
+          if (payload.seq > state.shownSeq) state.dividerAfter = payload.seq - 1;
+        }
+      });
+  },
+});
+
+export const { conversationClosed, startRequested, startFailed, attentionChanged, endShown } = screenSlice.actions;
+
+/** Open a conversation, with the divider where its unread messages begin. */
+export const conversationOpened =
+  (id: string) =>
+  (dispatch: (action: unknown) => unknown, getState: () => RootState): void => {
+    const state = getState();
+    const dividerAfter = selectUnread(state, id) > 0 ? selectLastRead(state, id) : null;
+    dispatch(screenSlice.actions.conversationOpened({ id, dividerAfter }));
+  };
+
+export const selectScreen = (state: RootState) => state.screen;
+export const selectOpenId = (state: RootState) => state.screen.openId;
+export const selectOpenConversation = (state: RootState) => selectConversation(state, state.screen.openId);
+
+/** The number on a conversation's badge: the server's, and none on the one the person has before their eyes. */
+export const selectBadge = (state: RootState, id: string): number =>
+  id === state.screen.openId && state.screen.attentive ? 0 : selectUnread(state, id);
+
+/** What the server has not been told yet about the messages on screen. */
+export function selectSeenDue(state: RootState): { conversation_id: string; seq: number } | null {
+  const { openId, attentive, shownSeq } = state.screen;
+  if (openId === null || !attentive || shownSeq === 0 || !state.conversations.entities[openId]) return null;
+  return shownSeq > selectLastRead(state, openId) ? { conversation_id: openId, seq: shownSeq } : null;
+}

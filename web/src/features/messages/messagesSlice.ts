@@ -1,0 +1,161 @@
+import { createEntityAdapter, createSlice, type EntityState, type PayloadAction } from "@reduxjs/toolkit";
+import type { RootState } from "@/app/rootReducer";
+import type { Message, MessagePage } from "@/protocol";
+import { selectSessions, sessionReady } from "../connection/connectionSlice";
+import { messageAccepted, messageReceived } from "./messageEvents";
+
+const adapter = createEntityAdapter<Message>({ sortComparer: (a, b) => a.seq - b.seq });
+
+/** The part of one conversation's history that is held: no gap from its first message up to `top`. */
+export interface Thread {
+  messages: EntityState<Message, string>;
+  top: number;
+  hasOlder: boolean;
+  olderWanted: boolean;
+  /** The session (by number) in which this was last compared with the server's history. */
+  session: number;
+}
+
+export interface MessagesState {
+  threads: Record<string, Thread | undefined>;
+  /** Why a conversation's messages can't be shown, by conversation. */
+  errors: Record<string, string | undefined>;
+}
+
+interface Loaded extends MessagePage {
+  conversation_id: string;
+  session: number;
+}
+
+const initialState: MessagesState = { threads: {}, errors: {} };
+
+/** A thread that nobody looks at is kept down to this many messages. */
+const KEPT_MESSAGES = 200;
+/** When this many were missed, the newest page is loaded anew instead of all of them. */
+const MISSED_MESSAGES = 500;
+
+const firstSeq = (thread: Thread) => {
+  const id = thread.messages.ids[0];
+  return id === undefined ? thread.top + 1 : (thread.messages.entities[id]?.seq ?? 0);
+};
+
+/** Add what is new, and move `top` over everything that now follows without a gap. */
+function add(thread: Thread, messages: Message[]): void {
+  adapter.addMany(thread.messages, messages);
+  const { ids, entities } = thread.messages;
+  const first = firstSeq(thread);
+  const at = (seq: number) => entities[ids[seq - first] ?? ""]?.seq;
+  while (at(thread.top + 1) === thread.top + 1) thread.top += 1;
+}
+
+function addPushed(state: MessagesState, message: Message): void {
+  const thread = state.threads[message.conversation_id];
+  // Before the first page is there, history will bring it; before the page's first message, the older page will.
+  if (!thread || (thread.hasOlder && message.seq < firstSeq(thread))) return;
+  if (thread.messages.entities[message.id]) return;
+  add(thread, [message]);
+}
+
+export const messagesSlice = createSlice({
+  name: "messages",
+  initialState,
+  reducers: {
+    /** The newest page: replaces what was held. */
+    newestLoaded(state, { payload }: PayloadAction<Loaded>) {
+      const { messages, has_more, conversation_id, session } = payload;
+      state.errors[conversation_id] = undefined;
+      state.threads[conversation_id] = {
+        messages: adapter.setAll(adapter.getInitialState(), messages),
+        top: messages.at(-1)?.seq ?? 0,
+        hasOlder: has_more,
+        olderWanted: false,
+        session,
+      };
+    },
+    newerLoaded(state, { payload }: PayloadAction<Loaded>) {
+      const thread = state.threads[payload.conversation_id];
+      if (!thread) return;
+      add(thread, payload.messages);
+      if (!payload.has_more) thread.session = Math.max(thread.session, payload.session);
+    },
+    olderRequested(state, { payload }: PayloadAction<string>) {
+      const thread = state.threads[payload];
+      if (thread?.hasOlder) thread.olderWanted = true;
+    },
+    olderLoaded(state, { payload }: PayloadAction<Loaded>) {
+      const thread = state.threads[payload.conversation_id];
+      if (!thread) return;
+      adapter.addMany(thread.messages, payload.messages);
+      thread.hasOlder = payload.has_more;
+      thread.olderWanted = false;
+    },
+    threadFailed(state, { payload }: PayloadAction<{ conversation_id: string; message: string }>) {
+      state.errors[payload.conversation_id] = payload.message;
+    },
+    threadRetried(state, { payload }: PayloadAction<string>) {
+      state.errors[payload] = undefined;
+    },
+  },
+  extraReducers: (builder) => {
+    builder
+      .addCase(sessionReady, (state) => {
+        state.errors = {};
+      })
+      .addCase(messageReceived, (state, { payload }) => addPushed(state, payload))
+      .addCase(messageAccepted, (state, { payload }) => addPushed(state, payload))
+      // Leaving a long thread: drop its beginning, which can be loaded again.
+      .addMatcher(
+        (action) => action.type === "screen/conversationOpened" || action.type === "screen/conversationClosed",
+        (state) => {
+          for (const thread of Object.values(state.threads)) {
+            const surplus = (thread?.messages.ids.length ?? 0) - KEPT_MESSAGES;
+            if (!thread || surplus <= KEPT_MESSAGES) continue;
+            adapter.removeMany(thread.messages, thread.messages.ids.slice(0, surplus));
+            thread.hasOlder = true;
+          }
+        },
+      );
+  },
+});
+
+export const {
+  newestLoaded,
+  newerLoaded,
+  olderRequested,
+  olderLoaded,
+  threadFailed,
+  threadRetried,
+} = messagesSlice.actions;
+
+const selectors = adapter.getSelectors();
+const NONE: Message[] = [];
+
+export const selectThread = (state: RootState, id: string) => state.messages.threads[id];
+export const selectThreadError = (state: RootState, id: string) => state.messages.errors[id];
+/** The messages held of a conversation, in order. */
+export function selectMessages(state: RootState, id: string): Message[] {
+  const thread = state.messages.threads[id];
+  return thread ? selectors.selectAll(thread.messages) : NONE;
+}
+
+/** What has to be fetched so that the open conversation's picture equals the server's. */
+export type HistoryWish =
+  | { kind: "newest"; conversation_id: string; limit: number }
+  | { kind: "newer"; conversation_id: string; after_seq: number; gap: boolean }
+  | { kind: "older"; conversation_id: string; before_seq: number };
+
+export function selectHistoryWish(state: RootState): HistoryWish | null {
+  const conversation_id = state.screen.openId;
+  if (conversation_id === null || state.messages.errors[conversation_id] !== undefined) return null;
+  const thread = state.messages.threads[conversation_id];
+  const lastSeq = state.conversations.entities[conversation_id]?.last_seq ?? 0;
+  if (!thread || lastSeq - thread.top > MISSED_MESSAGES) {
+    const unread = state.conversations.unread[conversation_id]?.unread_count ?? 0;
+    return { kind: "newest", conversation_id, limit: Math.min(100, Math.max(50, unread + 10)) };
+  }
+  if (thread.session < selectSessions(state) || thread.top < lastSeq)
+    return { kind: "newer", conversation_id, after_seq: thread.top, gap: thread.session >= selectSessions(state) };
+  if (thread.olderWanted && thread.hasOlder)
+    return { kind: "older", conversation_id, before_seq: firstSeq(thread) };
+  return null;
+}

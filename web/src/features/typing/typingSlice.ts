@@ -1,0 +1,38 @@
+import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
+import type { RootState } from "@/app/rootReducer";
+import type { TypingByOther } from "@/protocol";
+import { connectionLost } from "../connection/connectionSlice";
+import { messageReceived } from "../messages/messageEvents";
+
+/** Who is typing where, by conversation. */
+type State = Record<string, string[] | undefined>;
+
+function stop(state: State, conversationId: string, userId: string): void {
+  const typing = state[conversationId];
+  if (!typing?.includes(userId)) return;
+  const rest = typing.filter((id) => id !== userId);
+  if (rest.length > 0) state[conversationId] = rest;
+  else Reflect.deleteProperty(state, conversationId);
+}
+
+export const typingSlice = createSlice({
+  name: "typing",
+  initialState: {} as State,
+  reducers: {
+    typingChanged(state, { payload }: PayloadAction<TypingByOther>) {
+      const { conversation_id, user_id, typing } = payload;
+      if (!typing) stop(state, conversation_id, user_id);
+      else if (!state[conversation_id]?.includes(user_id)) (state[conversation_id] ??= []).push(user_id);
+    },
+  },
+  extraReducers: (builder) => {
+    builder
+      .addCase(messageReceived, (state, { payload }) => stop(state, payload.conversation_id, payload.sender_id))
+      .addCase(connectionLost, () => ({}));
+  },
+});
+
+const NOBODY: string[] = [];
+
+export const { typingChanged } = typingSlice.actions;
+export const selectTyping = (state: RootState, conversationId: string) => state.typing[conversationId] ?? NOBODY;
