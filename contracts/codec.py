@@ -96,6 +96,11 @@ def decode_ok(data_type: type[P], ack: str) -> P | None:
     return data_type.model_validate(reply["data"]) if reply["ok"] else None
 
 
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
 class SocketJSON:
     """orjson in the shape that python-socketio asks a JSON module for."""
 

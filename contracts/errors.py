@@ -1,16 +1,18 @@
 """Every way in which Warren says no.
 
-    WarrenError
-    ├── Refused             a client asked for something it does not get; carries a Code
-    ├── DecodeError         bytes that are no bundle or frame of ours; carries the bytes
-    ├── BrokerUnavailable   nothing was accepted: the broker is away, blocked, or its queue is full
-    ├── PublishUnknown      the broker did not confirm in time: it may or may not have the message
-    ├── Unroutable          the broker has no queue for the message, so nobody got it
-    └── StoreUnavailable    the store did not answer, or not with a majority
+WarrenError
+├── Refused             a client asked for something it does not get; carries a Code
+├── DecodeError         bytes that are no bundle or frame of ours; carries the bytes
+├── BrokerUnavailable   nothing was accepted: the broker is away, blocked, or its queue is full
+├── PublishUnknown      the broker did not confirm in time: it may or may not have the message
+├── Unroutable          the broker has no queue for the message, so nobody got it
+└── StoreUnavailable    the store did not answer, or not with a majority
 """
 
 from enum import StrEnum
 from typing import Any
+
+from pydantic import Field
 
 from contracts.values import Value
 
@@ -19,7 +21,7 @@ class Code(StrEnum):
     """The error codes that clients see; they never change their meaning."""
 
     UNAUTHORIZED = "unauthorized"
-    TOKEN_EXPIRED = "token_expired"
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a code, not a secret
     NOT_VERIFIED = "not_verified"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     INVALID_PAYLOAD = "invalid_payload"
@@ -34,9 +36,7 @@ class Code(StrEnum):
     INTERNAL = "internal"
 
 
-RETRYABLE = frozenset(
-    {Code.TOO_MANY_CONNECTIONS, Code.RATE_LIMITED, Code.UNAVAILABLE, Code.TIMEOUT, Code.INTERNAL}
-)
+RETRYABLE = frozenset({Code.TOO_MANY_CONNECTIONS, Code.RATE_LIMITED, Code.UNAVAILABLE, Code.TIMEOUT, Code.INTERNAL})
 
 
 class Error(Value):
@@ -46,7 +46,7 @@ class Error(Value):
     message: str
     retryable: bool
     retry_after_ms: int = 0
-    details: list[dict[str, str]] = []
+    details: list[dict[str, str]] = Field(default_factory=list)
 
 
 class WarrenError(Exception):
@@ -100,6 +100,11 @@ class Unroutable(WarrenError):
 
 class StoreUnavailable(WarrenError):
     """Raised when the store cannot take or answer an operation now; the same call may work later."""
+
+
+def not_found() -> Refused:
+    """The same answer for a conversation that does not exist and for one that is not yours."""
+    return Refused(Code.NOT_FOUND, "There is no such conversation.")
 
 
 def invalid_payload(errors: list[Any]) -> Refused:

@@ -111,10 +111,6 @@ class NewMessage(Value):
     message: Message
 
 
-class UnreadUpdated(UnreadCount):
-    pass
-
-
 class SeenByOther(Value):
     """Another participant has read up to `last_read_seq`."""
 
@@ -122,10 +118,6 @@ class SeenByOther(Value):
     user_id: str
     last_read_seq: int
     last_read_at: Timestamp | None
-
-
-class PresenceUpdated(Presence):
-    pass
 
 
 class TypingByOther(Value):
@@ -154,9 +146,9 @@ PUSHES: dict[PushName, type[Value]] = {
     "session_ready": SessionReady,
     "conversation_updated": ConversationUpdated,
     "new_message": NewMessage,
-    "unread_updated": UnreadUpdated,
+    "unread_updated": UnreadCount,
     "message_seen": SeenByOther,
-    "presence_updated": PresenceUpdated,
+    "presence_updated": Presence,
     "typing": TypingByOther,
     "server_draining": ServerDraining,
 }

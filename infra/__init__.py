@@ -1,0 +1,1 @@
+"""Adapters to the outside: broker, store, settings, logs, metrics, local services. No chat rules."""

@@ -1,0 +1,52 @@
+"""Health endpoints for every process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+#: Returns why the process cannot serve now, or None when it can.
+Readiness = Callable[[], Awaitable[str | None]]
+
+
+def routes(readiness: Readiness) -> list[Route]:
+    """The three endpoints."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        reason = await readiness()
+        return PlainTextResponse("ready\n") if reason is None else PlainTextResponse(f"{reason}\n", 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+class HealthServer:
+    """Serves the endpoints of a process that has no other HTTP server. Port 0 means none."""
+
+    def __init__(self, host: str, port: int, readiness: Readiness) -> None:
+        self._server: uvicorn.Server | None = None
+        if port:
+            config = uvicorn.Config(
+                Starlette(routes=routes(readiness)), host=host, port=port, log_config=None, lifespan="off"
+            )
+            self._server = uvicorn.Server(config)
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises SystemExit when the port is taken."""
+        if self._server is None:
+            await asyncio.Event().wait()
+            return
+        # uvicorn would take the signals that are the worker's own business.
+        with suppress(asyncio.CancelledError):
+            await self._server._serve()

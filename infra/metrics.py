@@ -1,0 +1,57 @@
+"""Every metric of Warren, in one place. Labels have a bounded set of values: never a user, socket or conversation."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+# --- Edge -------------------------------------------------------------------------------------------------
+SOCKETS = Gauge("warren_edge_sockets", "Connected sockets.")
+USERS = Gauge("warren_edge_users", "Users with a socket on this edge.")
+CONNECTS = Counter("warren_edge_connects_total", "Connections by outcome.", ["outcome"])
+DISCONNECTS = Counter("warren_edge_disconnects_total", "Closed sockets by reason.", ["reason"])
+EVENTS = Counter("warren_edge_events_total", "Client events by name.", ["event"])
+ACKS = Counter("warren_edge_acks_total", "Acks by event and outcome (ok or an error code).", ["event", "outcome"])
+ACK_SECONDS = Histogram("warren_edge_ack_seconds", "Time from a client's event to its ack.", ["event"], buckets=_FAST)
+BAD_PACKETS = Counter("warren_edge_bad_packets_total", "Packets that closed their socket, by reason.", ["reason"])
+PENDING = Gauge("warren_edge_pending_replies", "Commands without a reply yet.")
+DELIVERED = Counter("warren_edge_deliveries_total", "Pushes put on a socket, by event.", ["event"])
+SLOW_SOCKETS = Counter("warren_edge_slow_sockets_total", "Sockets closed because they did not read.")
+RESYNCS = Counter("warren_edge_resyncs_total", "Times all clients were told to take a snapshot, by reason.", ["reason"])
+DRAINING = Gauge("warren_edge_draining", "1 while the edge closes its sockets.")
+
+# --- Broker -----------------------------------------------------------------------------------------------
+BROKER_UP = Gauge("warren_broker_up", "1 while the connection is usable.", ["connection"])
+BROKER_RECONNECTS = Counter("warren_broker_connection_losses_total", "Lost or failed connections.", ["connection"])
+PUBLISHED = Counter(
+    "warren_broker_published_total", "Messages published, by exchange and outcome.", ["exchange", "outcome"]
+)
+CONFIRM_SECONDS = Histogram(
+    "warren_broker_confirm_seconds", "Time from publish to the broker's confirm.", ["exchange"], buckets=_FAST
+)
+BUNDLE_ITEMS = Histogram("warren_broker_bundle_items", "Commands in one AMQP message.", buckets=_SIZES)
+
+# --- Workers ----------------------------------------------------------------------------------------------
+BATCH_ITEMS = Histogram("warren_worker_batch_items", "Commands and facts in one batch.", ["worker"], buckets=_SIZES)
+BATCH_SECONDS = Histogram(
+    "warren_worker_batch_seconds",
+    "Time from a batch's start to its ack, by part.",
+    ["worker", "part"],
+    buckets=_FAST,
+)
+ITEMS = Counter("warren_worker_items_total", "Commands and facts handled, by name and outcome.", ["name", "outcome"])
+QUEUE_SECONDS = Histogram(
+    "warren_worker_queue_seconds",
+    "Time from the edge's publish to the start of the batch.",
+    ["worker"],
+    buckets=_FAST,
+)
+DEAD_LETTERS = Counter("warren_worker_dead_letters_total", "Items put aside, by queue.", ["queue"])
+STORE_FAILURES = Counter(
+    "warren_worker_store_failures_total", "Batches held because the store did not answer.", ["worker"]
+)
+UNROUTABLE = Counter("warren_worker_unroutable_frames_total", "Frames for an edge that has no queue.")
+SEQ_RETRIES = Counter("warren_worker_seq_retries_total", "Inserts repeated because another worker took the seq.")
+EDGES_DROPPED = Counter(
+    "warren_presence_edges_dropped_total", "Edges whose sessions were dropped, by reason.", ["reason"]
+)

@@ -1,0 +1,158 @@
+"""The store adapter: the only file that makes MongoDB clients. Collections, indexes and concerns live here.
+
+Reads and writes go through a majority of the replica set: what a client was told is never rolled back. Only
+what Motor and PyMongo's own asyncio client share is used, so a setting picks the driver (`WARREN_MONGO_DRIVER`).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import UpdateOne
+from pymongo.asynchronous.mongo_client import AsyncMongoClient
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+from pymongo.monitoring import CommandListener
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from contracts.errors import StoreUnavailable
+from infra.settings import Settings
+
+Document = dict[str, Any]
+
+#: Server error codes of a duplicate key.
+DUPLICATE_KEY = 11000
+#: Seconds after which the tombstone of a closed session, or an edge without sign of life, is removed.
+SESSION_TTL = 3_600
+EDGE_TTL = 86_400
+#: What says "not now": the connection, the primary, or the majority is missing.
+_AWAY = (ConnectionFailure, NetworkTimeout, NotPrimaryError, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
+
+
+class Store:
+    """The collections of one database."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
+        make: Any = AsyncIOMotorClient if settings.mongo_driver == "motor" else AsyncMongoClient
+        self.client = make(
+            settings.mongo_url.get_secret_value(),
+            appname="warren",
+            tz_aware=True,
+            maxPoolSize=settings.mongo_pool_size,
+            waitQueueTimeoutMS=2_000,
+            timeoutMS=settings.mongo_timeout_ms,
+            serverSelectionTimeoutMS=settings.mongo_timeout_ms,
+            event_listeners=list(listeners),
+        )
+        database = self.client.get_database(
+            settings.mongo_database,
+            write_concern=WriteConcern("majority"),
+            read_concern=ReadConcern("majority"),
+        )
+        self.messages: Any = database["messages"]
+        self.conversations: Any = database["conversations"]
+        self.inboxes: Any = database["inboxes"]
+        self.users: Any = database["users"]
+        self.sessions: Any = database["sessions"]
+        self.edges: Any = database["edges"]
+
+    async def ready(self) -> None:
+        """Make sure that the store answers and has its indexes. Raises StoreUnavailable."""
+        async with guarded():
+            await self.client.admin.command("ping")
+            await self.messages.create_index([("conversation_id", 1), ("seq", 1)], unique=True)
+            await self.conversations.create_index([("participants.user_id", 1), ("updated_at", -1), ("_id", -1)])
+            await self.inboxes.create_index(
+                [("user_id", 1), ("state.n", 1)], partialFilterExpression={"state.n": {"$gt": 0}}
+            )
+            await self.users.create_index([("terms", 1)])
+            await self.users.create_index([("online", -1), ("sort_name", 1), ("_id", 1)])
+            await self.users.create_index([("offline_due", 1)], sparse=True)
+            await self.sessions.create_index([("user_id", 1)])
+            await self.sessions.create_index([("edge_id", 1)])
+            await self.sessions.create_index([("closed_at", 1)], expireAfterSeconds=SESSION_TTL)
+            await self.edges.create_index([("seen_at", 1)], expireAfterSeconds=EDGE_TTL)
+
+    async def ping(self) -> None:
+        """Ask for a sign of life. Raises StoreUnavailable."""
+        async with guarded():
+            await self.client.admin.command("ping")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        closing = self.client.close()
+        if closing is not None:
+            await closing
+
+
+@asynccontextmanager
+async def guarded() -> AsyncIterator[None]:
+    """Turn what the driver raises when the store is away into StoreUnavailable; anything else passes."""
+    try:
+        yield
+    except _AWAY as error:
+        raise StoreUnavailable(str(error)) from error
+    except BulkWriteError as error:
+        if error.details.get("writeConcernErrors"):
+            raise StoreUnavailable("A write was not acknowledged by a majority.") from error
+        raise
+    except PyMongoError as error:
+        if error.timeout or (isinstance(error, OperationFailure) and error.has_error_label("RetryableWriteError")):
+            raise StoreUnavailable(str(error)) from error
+        raise
+
+
+async def find_all(
+    collection: Any, query: Mapping[str, Any], projection: Mapping[str, Any] | None = None
+) -> list[Document]:
+    """Every document that matches, in one list; the caller bounds the query."""
+    found: list[Document] = await collection.find(query, projection).to_list(None)
+    return found
+
+
+async def aggregate(collection: Any, pipeline: Sequence[object]) -> list[Document]:
+    """Run a pipeline; Motor returns its cursor at once, PyMongo's asyncio client after an await."""
+    cursor = collection.aggregate(list(pipeline))
+    if hasattr(cursor, "__await__"):
+        cursor = await cursor
+    found: list[Document] = await cursor.to_list(None)
+    return found
+
+
+async def union(collection: Any, pipelines: Sequence[list[dict[str, Any]]]) -> list[list[Document]]:
+    """Run many pipelines over one collection in a single round trip; returns the documents of each, in order."""
+    if not pipelines:
+        return []
+    tagged = [[*pipeline, {"$addFields": {"_pipeline": index}}] for index, pipeline in enumerate(pipelines)]
+    rest = [{"$unionWith": {"coll": collection.name, "pipeline": pipeline}} for pipeline in tagged[1:]]
+    results: list[list[Document]] = [[] for _ in pipelines]
+    for document in await aggregate(collection, [*tagged[0], *rest]):
+        results[document.pop("_pipeline")].append(document)
+    return results
+
+
+async def upsert_all(collection: Any, operations: Sequence[UpdateOne]) -> None:
+    """Run idempotent upserts in one unordered bulk.
+
+    Two workers that insert the same key at once get a duplicate key error in one of them (MongoDB documents
+    this for concurrent upserts); the second attempt then finds the document and updates it.
+    """
+    for attempt in (1, 2, 3):
+        try:
+            await collection.bulk_write(list(operations), ordered=False)
+            return
+        except BulkWriteError as error:
+            only_duplicates = all(part["code"] == DUPLICATE_KEY for part in error.details["writeErrors"])
+            if attempt == 3 or not only_duplicates or error.details.get("writeConcernErrors"):
+                raise

@@ -1,0 +1,149 @@
+"""`python -m workers KIND`: one worker process. Starts, runs until SIGTERM, stops in order."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import typer
+import uvloop
+
+from contracts.errors import StoreUnavailable
+from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
+from infra import logs
+from infra.broker import Publisher, backoff
+from infra.health import HealthServer
+from infra.settings import SettingsError, WorkerSettings, load
+from infra.store import Store
+from workers.history import History
+from workers.persistence import Persistence
+from workers.presence import Presence, TypingNotices, sweep
+from workers.routing import Router
+from workers.runner import Handler, Runner
+from workers.stores.sessions import Sessions
+from workers.unread import Unread
+
+log = logging.getLogger(__name__)
+
+#: What each worker consumes, and with which handler. Presence also looks after leases (see `run`).
+WORKERS: dict[str, list[tuple[Queue, Callable[[Store], Handler]]]] = {
+    "persistence": [(PERSISTENCE, Persistence)],
+    "unread": [(UNREAD, Unread)],
+    "presence": [(PRESENCE, Presence), (TYPING, TypingNotices)],
+    "history": [(HISTORY, History)],
+}
+
+
+async def run(kind: str, settings: WorkerSettings) -> None:
+    """Run one worker until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+
+    name = f"{kind} {socket.gethostname()}:{os.getpid()}"
+    store = Store(settings)
+    publisher = Publisher(settings, name)
+    runners: list[Runner] = []
+
+    async def readiness() -> str | None:
+        if stopping.is_set():
+            return "stopping"
+        if not runners:
+            return "the store has not answered yet"
+        if not publisher.link.up.is_set() or not all(runner.link.up.is_set() for runner in runners):
+            return "no connection to the broker"
+        return next((runner.trouble for runner in runners if runner.trouble), None)
+
+    health = asyncio.create_task(HealthServer(settings.worker_host, settings.worker_port, readiness).run())
+    tasks = [health]
+    try:
+        if not await _unless(stopping, _store_ready(store)):
+            return
+        for queue, make in WORKERS[kind]:
+            # A source per runner: each numbers its own frames, so that an edge can tell when one is missing.
+            router = Router(Sessions(store), source=f"{name} {queue.name} {os.urandom(4).hex()}")
+            handler = make(store)
+            runner = Runner(queue, handler, publisher=publisher, router=router, settings=settings)
+            runners.append(runner)
+            if isinstance(handler, Presence):
+                tasks.append(
+                    asyncio.create_task(
+                        sweep(
+                            handler,
+                            runner.send,
+                            lease_seconds=settings.lease_seconds,
+                            consuming=runner.link.up.is_set,
+                        )
+                    )
+                )
+        links = [asyncio.create_task(link.run()) for link in (publisher.link, *(r.link for r in runners))]
+        loops = [asyncio.create_task(runner.run()) for runner in runners]
+        # Objects that live as long as the process need not be looked at again by the collector.
+        gc.collect()
+        gc.freeze()
+        await asyncio.wait([asyncio.create_task(stopping.wait()), *loops], return_when=asyncio.FIRST_COMPLETED)
+        log.info("Stopping.")
+        # 1. Take no more. 2. Finish, publish and ack the batch in hand. 3. Close, whatever is left over.
+        for runner in runners:
+            await runner.stop()
+        _, late = await asyncio.wait(loops, timeout=settings.stop_timeout)
+        if late:
+            log.warning("%d batches were not finished in time; they will be delivered again.", len(late))
+        tasks += [*loops, *links]
+        for loop in loops:
+            if loop.done() and not loop.cancelled() and (error := loop.exception()) is not None:
+                raise error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=5)
+        await store.close()
+
+
+async def _store_ready(store: Store) -> None:
+    """Wait until the store answers."""
+    attempt = 0
+    while True:
+        try:
+            await store.ready()
+            return
+        except StoreUnavailable as error:
+            attempt += 1
+            log.warning("Waiting for MongoDB: %s", error)
+            await asyncio.sleep(backoff(attempt))
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, or give it up when the process is told to stop; returns whether it was done."""
+    doing, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait([doing, stop], return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not doing.done():
+        doing.cancel()
+        with suppress(asyncio.CancelledError):
+            await doing
+        return False
+    await doing
+    return True
+
+
+def main(kind: str = typer.Argument(help=" | ".join(WORKERS))) -> None:
+    """Run one worker."""
+    if kind not in WORKERS:
+        sys.exit(f"There is no worker called {kind}: choose one of {', '.join(WORKERS)}.")
+    try:
+        settings = load(WorkerSettings)
+    except SettingsError as error:
+        sys.exit(str(error))
+    logs.configure(f"worker {kind}", settings.log_level)
+    uvloop.run(run(kind, settings))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,193 @@
+"""Persistence: stores messages and starts conversations.
+
+A batch of messages costs the same round trips whatever its size: headers and blocked senders side by side, one
+ordered insert, one bulk of headers; then the runner looks up sessions and publishes. A message that was stored
+before (its id says so) is answered with what is there, and everything that follows from it is done again: that
+is what makes a crash at any point harmless.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from contracts.codec import Item
+from contracts.commands import SendMessage, StartConversation
+from contracts.errors import Code, Refused, StoreUnavailable, not_found
+from contracts.events import ConversationStarted, ConversationUpdated, MessageSent, NewMessage
+from contracts.facts import MessageStored
+from contracts.ids import direct_conversation_id, group_conversation_id, message_id
+from infra import metrics
+from infra.store import Document, Store
+from workers.outbox import Outbox
+from workers.stores.conversations import Conversations, Header, Start
+from workers.stores.messages import Messages, StoredMessage
+from workers.stores.users import Users
+
+#: Inserts of one batch that may lose a race for a seq before the batch is held like one whose store is away.
+MAX_ROUNDS = 50
+
+
+class Persistence:
+    """The handler of the persistence queue."""
+
+    def __init__(self, store: Store) -> None:
+        self._messages = Messages(store)
+        self._conversations = Conversations(store)
+        self._users = Users(store)
+
+    async def __call__(self, items: Sequence[Item]) -> Outbox:
+        outbox = Outbox()
+        starts = [item for item in items if isinstance(item, StartConversation)]
+        if starts:
+            await self._start(starts, outbox)
+        sends = [item for item in items if isinstance(item, SendMessage)]
+        if sends:
+            await self._send(sends, outbox)
+        return outbox
+
+    # --- Messages -----------------------------------------------------------------------------------------
+
+    async def _send(self, commands: Sequence[SendMessage], outbox: Outbox) -> None:
+        headers, blocked = await asyncio.gather(
+            self._conversations.headers({command.payload.conversation_id for command in commands}),
+            self._users.blocked({command.user_id for command in commands}),
+        )
+        allowed: list[tuple[SendMessage, str]] = []
+        for command in commands:
+            refusal = _refusal(command, headers.get(command.payload.conversation_id), blocked)
+            if refusal is not None:
+                outbox.refuse(command, refusal)
+                continue
+            payload = command.payload
+            allowed.append((command, message_id(payload.conversation_id, command.user_id, payload.client_message_id)))
+        stored = await self._store(allowed, headers)
+        await self._conversations.advance(stored.values())
+        await self._announce_first([message for message in stored.values() if message.seq == 1], outbox)
+        for command, id in allowed:
+            self._announce(command, stored[id], headers, outbox)
+
+    async def _store(
+        self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header]
+    ) -> dict[str, StoredMessage]:
+        """Store each message once, with the next seq of its conversation; returns all by id."""
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what BSON keeps of it
+        pending: dict[str, StoredMessage] = {}
+        for command, id in commands:
+            payload = command.payload
+            if id not in pending:
+                pending[id] = StoredMessage(
+                    id, payload.conversation_id, 0, command.user_id, payload.client_message_id, payload.body, now
+                )
+        last = {message.conversation_id: headers[message.conversation_id].last_seq for message in pending.values()}
+        stored: dict[str, StoredMessage] = {}
+        for attempt in range(MAX_ROUNDS):
+            if not pending:
+                return stored
+            if attempt:
+                metrics.SEQ_RETRIES.inc()
+                # The first retry has fresh numbers and is at once; after that, workers get out of step.
+                await asyncio.sleep(random.uniform(0, 0.005) * (attempt - 1))  # noqa: S311 - jitter, not a secret
+            numbered = _number(list(pending.values()), last)
+            inserted = await self._messages.insert(numbered)
+            for message in numbered[:inserted]:
+                stored[message.id] = message
+                del pending[message.id]
+            if pending:
+                # Either someone stored one of these before, or another worker took a seq: see what is there now.
+                known, last = await asyncio.gather(
+                    self._messages.by_id(pending),
+                    self._messages.highest_seqs({m.conversation_id: last[m.conversation_id] for m in pending.values()}),
+                )
+                stored.update(known)
+                pending = {id: message for id, message in pending.items() if id not in known}
+        raise StoreUnavailable(f"{len(pending)} messages lost the race for a seq {MAX_ROUNDS} times.")
+
+    async def _announce_first(self, messages: Sequence[StoredMessage], outbox: Outbox) -> None:
+        """Show a conversation to everyone in it once its first message is stored."""
+        if not messages:
+            return
+        headers = await self._conversations.headers({message.conversation_id for message in messages})
+        users = await self._users.find({user_id for header in headers.values() for user_id in header.user_ids})
+        for header in headers.values():
+            for viewer in header.user_ids:
+                view = ConversationUpdated.model_construct(conversation=header.view(viewer, users))
+                outbox.deliver("conversation_updated", view, [viewer])
+
+    def _announce(
+        self, command: SendMessage, message: StoredMessage, headers: dict[str, Header], outbox: Outbox
+    ) -> None:
+        header = headers[message.conversation_id]
+        view = message.view()
+        outbox.reply(command, MessageSent.model_construct(message=view))
+        outbox.deliver("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
+        outbox.facts.append(
+            MessageStored.model_construct(
+                conversation_id=message.conversation_id,
+                seq=message.seq,
+                sender_id=message.sender_id,
+                sender_was_behind=header.read(message.sender_id).seq < message.seq - 1,
+            )
+        )
+
+    # --- Conversations ------------------------------------------------------------------------------------
+
+    async def _start(self, commands: Sequence[StartConversation], outbox: Outbox) -> None:
+        asked = {user for command in commands for user in (*command.payload.participant_ids, command.user_id)}
+        users = await self._users.find(asked)
+        starts: list[tuple[StartConversation, Start]] = []
+        for command in commands:
+            try:
+                starts.append((command, _start(command, users)))
+            except Refused as refusal:
+                outbox.refuse(command, refusal)
+        await self._conversations.start([start for _, start in starts])
+        headers = await self._conversations.headers({start.id for _, start in starts})
+        # A direct conversation that exists may hold nobody new, but its people may not have been looked up yet.
+        users |= await self._users.find(
+            {user_id for header in headers.values() for user_id in header.user_ids if user_id not in users}
+        )
+        for command, start in starts:
+            view = headers[start.id].view(command.user_id, users)
+            outbox.reply(command, ConversationStarted.model_construct(conversation=view))
+            update = ConversationUpdated.model_construct(conversation=view)
+            outbox.deliver("conversation_updated", update, [command.user_id], command.sid)
+
+
+def _refusal(command: SendMessage, header: Header | None, blocked: set[str]) -> Refused | None:
+    if header is None or not header.visible_to(command.user_id):
+        return not_found()
+    if command.user_id in blocked:
+        return Refused(Code.FORBIDDEN, "You may not write.")
+    return None
+
+
+def _number(messages: list[StoredMessage], last: dict[str, int]) -> list[StoredMessage]:
+    """Give each message the next seq of its conversation, in the order in which they came."""
+    next_seq = dict(last)
+    numbered = []
+    for message in messages:
+        next_seq[message.conversation_id] += 1
+        numbered.append(replace(message, seq=next_seq[message.conversation_id]))
+    return numbered
+
+
+def _start(command: StartConversation, users: dict[str, Document]) -> Start:
+    """What a command starts. Raises Refused."""
+    others = sorted({user for user in command.payload.participant_ids if user != command.user_id})
+    if not others:
+        details = [{"field": "participant_ids", "reason": "names nobody but yourself"}]
+        raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: participant_ids.", details=details)
+    if users.get(command.user_id, {}).get("blocked"):
+        raise Refused(Code.FORBIDDEN, "You may not start conversations.")
+    unknown = [user for user in others if user not in users]
+    if unknown:
+        details = [{"field": "participant_ids", "reason": f"nobody here is called {user}"} for user in unknown]
+        raise Refused(Code.USER_NOT_FOUND, "Someone you named has never been here.", details=details)
+    people = [command.user_id, *others]
+    if len(others) == 1:
+        return Start(direct_conversation_id(*people), "direct", None, people, command.user_id)
+    id = group_conversation_id(command.edge_id, command.request)
+    return Start(id, "group", command.payload.title, people, command.user_id)

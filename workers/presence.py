@@ -1,0 +1,161 @@
+"""Presence: the session directory, who is online, edges' leases, and typing."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+from contracts.codec import Item
+from contracts.commands import EdgeAlive, EdgeLost, SessionClose, SessionOpen, Typing
+from contracts.errors import StoreUnavailable, not_found
+from contracts.events import LeaseRenewed, Nothing, SessionOpened, TypingByOther
+from infra import metrics
+from infra.store import Document, Store
+from workers.outbox import Outbox
+from workers.stores.conversations import Conversations
+from workers.stores.sessions import Sessions
+from workers.stores.users import Users, presence_view, user_view
+
+log = logging.getLogger(__name__)
+
+#: Milliseconds that users of an edge without a queue stay online: a short broker loss is no absence.
+LOST_GRACE_MS = 10_000
+#: Seconds between two looks at leases and planned absences.
+SWEEP_INTERVAL = 1.0
+
+
+class Presence:
+    """The handler of the presence queue, and the rules that the sweep applies."""
+
+    def __init__(self, store: Store) -> None:
+        self._sessions = Sessions(store)
+        self._users = Users(store)
+        self._conversations = Conversations(store)
+
+    async def __call__(self, items: Sequence[Item]) -> Outbox:
+        outbox = Outbox()
+        alive = [item for item in items if isinstance(item, EdgeAlive)]
+        opens = [item for item in items if isinstance(item, SessionOpen)]
+        closes = [item for item in items if isinstance(item, SessionClose)]
+        if alive:
+            known = await self._sessions.renew(alive)
+            for sign in alive:
+                outbox.reply(sign, LeaseRenewed.model_construct(known=known[sign.edge_id]))
+        for lost in {(item.edge_id, item.epoch) for item in items if isinstance(item, EdgeLost)}:
+            await self.drop_edge(*lost, grace_ms=LOST_GRACE_MS, reason="no queue")
+        if opens or closes:
+            await self._sessions.introduce({command.edge_id: command.epoch for command in opens})
+            await self._sessions.record([*opens, *closes])
+        if opens:
+            arrived = await self._users.come_online(opens)
+            await self._announce(arrived, outbox)
+            for command in opens:
+                user = user_view(command.user_id, {"name": command.user_name, "picture": command.picture})
+                outbox.reply(command, SessionOpened.model_construct(user=user))
+        if closes:
+            grace = {command.user_id: command.grace_ms for command in closes}
+            await self._plan_absence(grace)
+            outbox.add(await self.announce_absences())
+        return outbox
+
+    async def drop_edge(self, edge_id: str, epoch: int, *, grace_ms: int, reason: str) -> None:
+        """Forget an edge's sessions; who is connected nowhere else goes offline after the grace."""
+        users = await self._sessions.drop(edge_id, epoch)
+        metrics.EDGES_DROPPED.labels(reason).inc()
+        log.warning("Dropped %d sessions of edge %s up to epoch %d: %s.", len(users), edge_id, epoch, reason)
+        await self._plan_absence(dict.fromkeys(users, grace_ms))
+
+    async def drop_lapsed_edges(self, lease_seconds: float) -> None:
+        """Forget the sessions of every edge that gave no sign of life for a lease."""
+        for edge_id, epoch in (await self._sessions.lapsed(lease_seconds)).items():
+            await self.drop_edge(edge_id, epoch, grace_ms=0, reason="lease")
+
+    async def announce_absences(self) -> Outbox:
+        """Set offline whoever's planned absence is due and who is connected nowhere; tell those who share."""
+        outbox = Outbox()
+        due = await self._users.absence_due()
+        if not due:
+            return outbox
+        connected = {session.user_id for session in await self._sessions.locate(due)}
+        await self._users.cancel_absence(connected)
+        gone = await self._users.go_offline([user_id for user_id in due if user_id not in connected])
+        await self._announce([user["_id"] for user in gone], outbox, {user["_id"]: user for user in gone})
+        return outbox
+
+    async def _plan_absence(self, grace_ms: dict[str, int]) -> None:
+        if not grace_ms:
+            return
+        connected = {session.user_id for session in await self._sessions.locate(grace_ms.keys())}
+        await self._users.plan_absence({user: grace for user, grace in grace_ms.items() if user not in connected})
+
+    async def _announce(
+        self, user_ids: Collection[str], outbox: Outbox, users: dict[str, Document] | None = None
+    ) -> None:
+        """Tell everyone who shares a conversation with these users whether they are online."""
+        if not user_ids:
+            return
+        users = users if users is not None else await self._users.find(user_ids)
+        audience: dict[str, set[str]] = defaultdict(set)
+        for header in await self._conversations.sharing_with(user_ids):
+            members = set(header.user_ids)
+            for user_id in members & set(user_ids):
+                audience[user_id].update(header.viewers())
+        for user_id, viewers in audience.items():
+            presence = presence_view(user_id, users.get(user_id))
+            outbox.deliver("presence_updated", presence, sorted(viewers - {user_id}))
+
+
+class TypingNotices:
+    """The handler of the typing queue: best effort, stores nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self._conversations = Conversations(store)
+
+    async def __call__(self, items: Sequence[Item]) -> Outbox:
+        outbox = Outbox()
+        commands = [item for item in items if isinstance(item, Typing)]
+        headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
+        for command in commands:
+            header = headers.get(command.payload.conversation_id)
+            if header is None or not header.visible_to(command.user_id):
+                outbox.refuse(command, not_found())
+                continue
+            outbox.reply(command, Nothing())
+            notice = TypingByOther.model_construct(
+                conversation_id=header.id, user_id=command.user_id, typing=command.payload.typing
+            )
+            others = [user_id for user_id in header.viewers() if user_id != command.user_id]
+            outbox.deliver("typing", notice, others)
+        return outbox
+
+
+async def sweep(
+    presence: Presence,
+    send: Callable[[Outbox], Awaitable[bool]],
+    *,
+    lease_seconds: float,
+    consuming: Callable[[], bool],
+) -> None:
+    """Look after leases and planned absences until cancelled.
+
+    A lease is judged only after this worker itself has consumed, and reached the store, for a whole lease
+    without a break: before that, an edge's sign of life may still wait in the queue.
+    """
+    healthy_since: float | None = None
+    while True:
+        await asyncio.sleep(SWEEP_INTERVAL)
+        if not consuming():
+            healthy_since = None
+            continue
+        try:
+            outbox = await presence.announce_absences()
+            if healthy_since is None:
+                healthy_since = time.monotonic()
+            if time.monotonic() - healthy_since > lease_seconds:
+                await presence.drop_lapsed_edges(lease_seconds)
+        except StoreUnavailable as error:
+            healthy_since = None
+            log.warning("The sweep waits for the store: %s", error)
+            continue
+        await send(outbox)

@@ -1,0 +1,81 @@
+"""From users to the edges that hold their sockets: one look-up and one frame per edge for a whole batch."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from contracts.frames import Delivery, Frame
+from workers.outbox import Outbox
+from workers.stores.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class RoutedFrame:
+    """A frame and where it goes; `epoch` is the newest registration of the edge that was seen, if any."""
+
+    edge_id: str
+    epoch: int | None
+    frame: Frame
+
+
+class Router:
+    """Groups what a batch has to send by edge, and numbers the frames of this process for each edge."""
+
+    #: Edges whose counters are kept; the oldest goes first. A restarted edge has a new id, so old ones are dead.
+    MAX_EDGES = 10_000
+
+    def __init__(self, sessions: Sessions, source: str) -> None:
+        self._sessions = sessions
+        self._source = source
+        self._numbers: dict[str, int] = {}
+
+    async def frames(self, outbox: Outbox) -> list[RoutedFrame]:
+        """Look up the sessions of everyone who is to get something, and write one frame per edge.
+
+        Must be called after the batch's writes are durable: whoever opens a session after this look-up takes a
+        snapshot that shows them. Raises StoreUnavailable.
+        """
+        users = {user for delivery in outbox.deliveries for user in delivery.to}
+        located = await self._sessions.locate(users) if users else []
+        edges_of: dict[str, list[str]] = defaultdict(list)
+        epochs: dict[str, int] = {}
+        for session in located:
+            edges_of[session.user_id].append(session.edge_id)
+            epochs[session.edge_id] = max(session.epoch, epochs.get(session.edge_id, 0))
+        deliveries: dict[str, list[Delivery]] = defaultdict(list)
+        for delivery in outbox.deliveries:
+            for edge_id, to in _by_edge(delivery.to, edges_of).items():
+                deliveries[edge_id].append(delivery if len(to) == len(delivery.to) else _narrowed(delivery, to))
+        return [
+            RoutedFrame(
+                edge_id,
+                epochs.get(edge_id),
+                Frame.model_construct(
+                    source=self._source,
+                    number=self._next_number(edge_id),
+                    replies=outbox.replies.get(edge_id, []),
+                    deliveries=deliveries.get(edge_id, []),
+                ),
+            )
+            for edge_id in {**outbox.replies, **deliveries}
+        ]
+
+    def _next_number(self, edge_id: str) -> int:
+        number = self._numbers.pop(edge_id, 0) + 1
+        self._numbers[edge_id] = number
+        if len(self._numbers) > self.MAX_EDGES:
+            del self._numbers[next(iter(self._numbers))]
+        return number
+
+
+def _by_edge(users: list[str], edges_of: dict[str, list[str]]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for user in users:
+        for edge_id in edges_of.get(user, ()):
+            grouped.setdefault(edge_id, []).append(user)
+    return grouped
+
+
+def _narrowed(delivery: Delivery, to: list[str]) -> Delivery:
+    return Delivery.model_construct(
+        event=delivery.event, payload=delivery.payload, to=to, except_sid=delivery.except_sid
+    )

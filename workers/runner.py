@@ -1,0 +1,301 @@
+"""The one loop of every worker: take what is there, handle it as a batch, send, ack. The only place that acks.
+
+What happens to a batch, by how its handler ends:
+
+    returns             facts and frames are published with confirms, then every message is acked
+    StoreUnavailable    nothing is taken or acked; the batch is held and tried again, with back-off and jitter
+    anything else       its items are handled one by one; one that keeps failing goes to the dead letters alone
+
+A message that this process does not live to ack is delivered again to another worker, so handlers are idempotent.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from contracts.codec import Item, decode_bundle, encode_bundle, encode_frame
+from contracts.commands import Command, EdgeLost
+from contracts.errors import (
+    BrokerUnavailable,
+    Code,
+    DecodeError,
+    PublishUnknown,
+    Refused,
+    StoreUnavailable,
+    Unroutable,
+)
+from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES, Queue
+from contracts.values import moment_of, rfc3339
+from infra import metrics
+from infra.broker import Channel, Delivery, Link, Publisher, backoff
+from infra.declare import declare_topology
+from infra.settings import WorkerSettings
+from workers.outbox import Outbox
+from workers.routing import RoutedFrame, Router
+
+log = logging.getLogger(__name__)
+
+#: Decides and stores a batch, and returns what to send. Every write it made is durable when it returns.
+Handler = Callable[[Sequence[Item]], Awaitable[Outbox]]
+
+#: How often an item that fails alone is tried before it is put aside.
+MAX_ATTEMPTS = 3
+#: Seconds before the same edge is reported as lost again.
+LOST_AGAIN = 5.0
+
+
+@dataclass
+class Batch:
+    """Messages as they were delivered, and the items that were in them."""
+
+    deliveries: list[Delivery]
+    items: list[Item]
+
+    @property
+    def lost(self) -> bool:
+        """Whether none of it can be acked any more, so that all of it will come again."""
+        return all(delivery.lost for delivery in self.deliveries)
+
+
+class Runner:
+    """Consumes one queue for one handler."""
+
+    def __init__(
+        self, queue: Queue, handler: Handler, *, publisher: Publisher, router: Router, settings: WorkerSettings
+    ) -> None:
+        self._queue = queue
+        self._handler = handler
+        self._publisher = publisher
+        self._router = router
+        self._batch_size = settings.batch_size
+        self._batch_wait = settings.batch_wait_ms / 1000
+        self._received: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._tag: str | None = None
+        self._channel: Channel | None = None
+        self._finishing: asyncio.Task[None] | None = None
+        self._reported: dict[tuple[str, int], float] = {}
+        self.link = Link(settings, f"consume:{queue.name}", self._consume)
+        #: Why the last batch is being held, or None.
+        self.trouble: str | None = None
+
+    # --- Taking -------------------------------------------------------------------------------------------
+
+    async def _consume(self, channel: Channel) -> None:
+        await declare_topology(channel)
+        self._channel = channel
+        self._tag = await channel.consume(self._queue.name, self._received.put_nowait, prefetch=self._batch_size)
+
+    async def run(self) -> None:
+        """Handle batches until `stop` was called and the batch in hand is done."""
+        while (batch := await self._take()) is not None:
+            if batch.items:
+                await self._process(batch)
+            else:
+                await self._settle(batch)
+        if self._finishing is not None:
+            await self._finishing
+
+    async def stop(self) -> None:
+        """Take no more; `run` ends after the batch in hand. What was only received is delivered to others."""
+        if self._channel is not None and self._tag is not None:
+            try:
+                await self._channel.cancel(self._tag)
+            except Exception as error:
+                log.info("The consumer of %s did not cancel cleanly: %s", self._queue.name, error)
+        self._received.put_nowait(None)
+
+    async def _take(self) -> Batch | None:
+        """Wait for one message, then add what has arrived meanwhile; no timer runs while the queue is idle."""
+        first = await self._received.get()
+        if first is None:
+            return None
+        if self._batch_wait:
+            await asyncio.sleep(self._batch_wait)
+        batch = Batch([], [])
+        delivery: Delivery | None = first
+        while True:
+            if delivery is None:
+                self._received.put_nowait(None)
+                break
+            if not delivery.lost:
+                batch.deliveries.append(delivery)
+                batch.items.extend(await self._decode(delivery))
+            if len(batch.items) >= self._batch_size or self._received.empty():
+                break
+            delivery = self._received.get_nowait()
+        return batch
+
+    async def _decode(self, delivery: Delivery) -> list[Item]:
+        try:
+            return decode_bundle(delivery.body)
+        except DecodeError as error:
+            log.error("A message in %s cannot be decoded: %s", self._queue.name, error)
+            await self._bury(error.body, f"undecodable: {error}", attempts=1)
+            return []
+
+    # --- Handling -----------------------------------------------------------------------------------------
+
+    async def _process(self, batch: Batch) -> None:
+        name = self._queue.name
+        metrics.BATCH_ITEMS.labels(name).observe(len(batch.items))
+        first = batch.items[0]
+        if isinstance(first, Command):
+            metrics.QUEUE_SECONDS.labels(name).observe(max(0.0, time.time() - first.at / 1000))
+        started = time.perf_counter()
+        outbox = await self._handle(batch)
+        metrics.BATCH_SECONDS.labels(name, "handle").observe(time.perf_counter() - started)
+        # The next batch is taken while this one's frames leave; batches still leave in order.
+        if self._finishing is not None:
+            await self._finishing
+        self._finishing = asyncio.create_task(self._finish(batch, outbox))
+
+    async def _handle(self, batch: Batch) -> Outbox:
+        try:
+            outbox = await self._held(batch, batch.items)
+        except Exception:
+            log.exception("A batch of %d in %s failed; trying its items alone.", len(batch.items), self._queue.name)
+            outbox = Outbox()
+            for item in batch.items:
+                outbox.add(await self._handle_alone(batch, item))
+        for item in batch.items:
+            metrics.ITEMS.labels(item.name, "handled").inc()
+        return outbox
+
+    async def _handle_alone(self, batch: Batch, item: Item) -> Outbox:
+        failure = ""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return await self._held(batch, [item])
+            except Exception as error:
+                log.exception("%s failed alone, attempt %d of %d.", _label(item), attempt, MAX_ATTEMPTS)
+                failure = f"{type(error).__name__}: {error}"
+            if attempt < MAX_ATTEMPTS:
+                await asyncio.sleep(backoff(attempt))
+        await self._bury(encode_bundle([item]), failure, attempts=MAX_ATTEMPTS)
+        outbox = Outbox()
+        if isinstance(item, Command):
+            refusal = Refused(Code.INTERNAL, "Something went wrong on our side.", details=[{"id": _label(item)}])
+            outbox.refuse(item, refusal)
+        return outbox
+
+    async def _held(self, batch: Batch, items: Sequence[Item]) -> Outbox:
+        """Call the handler until the store answers, or until the broker has taken the batch back."""
+        attempt = 0
+        while True:
+            try:
+                outbox = await self._handler(items)
+                self.trouble = None
+                return outbox
+            except StoreUnavailable as error:
+                attempt += 1
+                self.trouble = f"the store is away: {error}"
+                metrics.STORE_FAILURES.labels(self._queue.name).inc()
+                log.warning("The store is away; holding %d items of %s: %s", len(items), self._queue.name, error)
+            if batch.lost:
+                return Outbox()
+            await asyncio.sleep(backoff(attempt))
+
+    # --- Sending ------------------------------------------------------------------------------------------
+
+    async def _finish(self, batch: Batch, outbox: Outbox) -> None:
+        started = time.perf_counter()
+        if await self.send(outbox, given_up=lambda: batch.lost):
+            await self._settle(batch)
+        metrics.BATCH_SECONDS.labels(self._queue.name, "send").observe(time.perf_counter() - started)
+
+    async def _settle(self, batch: Batch) -> None:
+        for delivery in batch.deliveries:
+            await delivery.ack()
+
+    async def send(self, outbox: Outbox, *, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Publish facts and frames and wait for every confirm; trouble is waited out, unless `given_up`."""
+        sends: list[Awaitable[bool]] = []
+        if outbox.facts:
+            by_name: dict[str, list[Item]] = {}
+            for fact in outbox.facts:
+                by_name.setdefault(fact.name, []).append(fact)
+            for name, facts in by_name.items():
+                sends.append(self._persist_publish(FACTS, name, encode_bundle(facts), given_up))
+        if outbox.replies or outbox.deliveries:
+            routed = await self._routed(outbox, given_up)
+            sends.extend(self._send_frame(frame, given_up) for frame in routed)
+        return all(await asyncio.gather(*sends))
+
+    async def _routed(self, outbox: Outbox, given_up: Callable[[], bool]) -> list[RoutedFrame]:
+        attempt = 0
+        while True:
+            try:
+                return await self._router.frames(outbox)
+            except StoreUnavailable as error:
+                attempt += 1
+                self.trouble = f"the store is away: {error}"
+                if given_up():
+                    return []
+                await asyncio.sleep(backoff(attempt))
+
+    async def _send_frame(self, routed: RoutedFrame, given_up: Callable[[], bool]) -> bool:
+        try:
+            return await self._persist_publish(
+                FRAMES, routed.edge_id, encode_frame(routed.frame), given_up, persistent=False
+            )
+        except Unroutable:
+            metrics.UNROUTABLE.inc()
+            await self._report_lost(routed)
+            return True
+
+    async def _report_lost(self, routed: RoutedFrame) -> None:
+        """Tell the presence workers that nobody listens for an edge any more; they drop its sessions."""
+        if routed.epoch is None:
+            return
+        key, now = (routed.edge_id, routed.epoch), time.monotonic()
+        if now - self._reported.get(key, -LOST_AGAIN) < LOST_AGAIN:
+            return
+        self._reported = {known: at for known, at in self._reported.items() if now - at < LOST_AGAIN}
+        self._reported[key] = now
+        log.warning("Edge %s has no queue: its sessions up to epoch %d are lost.", *key)
+        command = EdgeLost(edge_id=routed.edge_id, epoch=routed.epoch, request=0, at=int(time.time() * 1000))
+        try:
+            await self._publisher.publish(COMMANDS, command.name, encode_bundle([command]))
+        except (BrokerUnavailable, PublishUnknown) as error:
+            log.warning("The loss of edge %s could not be reported: %s", routed.edge_id, error)
+
+    async def _persist_publish(
+        self, exchange: str, key: str, body: bytes, given_up: Callable[[], bool], *, persistent: bool = True
+    ) -> bool:
+        """Publish until it is confirmed; a message that comes twice does no harm. False when given up."""
+        attempt = 0
+        while True:
+            try:
+                await self._publisher.publish(exchange, key, body, persistent=persistent)
+                return True
+            except (BrokerUnavailable, PublishUnknown) as error:
+                attempt += 1
+                log.warning("%s/%s is not confirmed (%s); trying again.", exchange, key, error)
+            if given_up():
+                return False
+            await asyncio.sleep(backoff(attempt))
+
+    async def _bury(self, body: bytes, reason: str, *, attempts: int) -> None:
+        """Put one message among the dead letters of this queue, with why, since when, and how often it was tried."""
+        metrics.DEAD_LETTERS.labels(self._queue.name).inc()
+        headers = {
+            "x-warren-queue": self._queue.name,
+            "x-warren-reason": reason[:1_000],
+            "x-warren-first-failure": rfc3339(moment_of(int(time.time() * 1000))),
+            "x-warren-attempts": attempts,
+        }
+        attempt = 0
+        while True:
+            try:
+                await self._publisher.publish(DEAD, self._queue.name, body, headers=headers)
+                return
+            except (BrokerUnavailable, PublishUnknown, Unroutable) as error:
+                attempt += 1
+                log.warning("A dead letter of %s is not confirmed (%s); trying again.", self._queue.name, error)
+            await asyncio.sleep(backoff(attempt))
+
+
+def _label(item: Item) -> str:
+    return f"{item.edge_id}/{item.request}" if isinstance(item, Command) else item.name

@@ -1,0 +1,107 @@
+"""Unread: keeps inboxes true to the headers, and moves read watermarks.
+
+Counts are computed from a header that was read in one piece after every write it must show, so that they never
+drift: facts may come twice, late, or in any order.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from contracts.codec import Item
+from contracts.commands import MessageSeen
+from contracts.errors import not_found
+from contracts.events import SeenByOther, UnreadCount
+from contracts.facts import MessageStored
+from contracts.values import moment_of, rfc3339
+from infra.store import Store
+from workers.outbox import Outbox
+from workers.stores.conversations import Conversations, Header, Read
+from workers.stores.inboxes import Inboxes, entry_of
+
+
+class Unread:
+    """The handler of the unread queue."""
+
+    def __init__(self, store: Store) -> None:
+        self._conversations = Conversations(store)
+        self._inboxes = Inboxes(store)
+
+    async def __call__(self, items: Sequence[Item]) -> Outbox:
+        outbox = Outbox()
+        facts = [item for item in items if isinstance(item, MessageStored)]
+        seen = [item for item in items if isinstance(item, MessageSeen)]
+        moved = await self._mark_read(seen, outbox) if seen else {}
+        conversation_ids = {fact.conversation_id for fact in facts} | {id for id, _ in moved}
+        if not conversation_ids:
+            return outbox
+        headers = await self._conversations.headers(conversation_ids)
+        # An entry for every participant a fact names the conversation of, and for every reader.
+        touched = {
+            (id, user_id)
+            for id in {f.conversation_id for f in facts} & set(headers)
+            for user_id in headers[id].user_ids
+        }
+        touched |= set(moved)
+        await self._inboxes.write(entry_of(headers[id], user_id) for id, user_id in touched)
+        totals = await self._inboxes.totals({user_id for _, user_id in touched})
+        for id, user_id in _changed(facts, headers) | {key for key, went in moved.items() if went}:
+            outbox.deliver("unread_updated", _count(headers[id], user_id, totals), [user_id])
+        for (id, user_id), went in moved.items():
+            if went:
+                self._tell_others(headers[id], user_id, outbox)
+        for command in seen:
+            key = (command.payload.conversation_id, command.user_id)
+            if key in moved:
+                outbox.reply(command, _count(headers[key[0]], command.user_id, totals))
+        return outbox
+
+    async def _mark_read(self, commands: Sequence[MessageSeen], outbox: Outbox) -> dict[tuple[str, str], bool]:
+        """Move watermarks; returns for each (conversation, user) that may read whether it went forward."""
+        headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
+        marks: dict[tuple[str, str], Read] = {}
+        moved: dict[tuple[str, str], bool] = {}
+        for command in commands:
+            header = headers.get(command.payload.conversation_id)
+            if header is None or not header.visible_to(command.user_id):
+                outbox.refuse(command, not_found())
+                continue
+            key = (header.id, command.user_id)
+            # Nobody has seen more than there is.
+            seq = min(command.payload.seq, header.last_seq)
+            moved.setdefault(key, False)
+            if seq > max(header.read(command.user_id).seq, marks[key].seq if key in marks else 0):
+                marks[key] = Read(seq, moment_of(command.at))
+                moved[key] = True
+        await self._conversations.mark_read(marks)
+        return moved
+
+    def _tell_others(self, header: Header, reader: str, outbox: Outbox) -> None:
+        read = header.read(reader)
+        seen = SeenByOther.model_construct(
+            conversation_id=header.id,
+            user_id=reader,
+            last_read_seq=read.seq,
+            last_read_at=rfc3339(read.at) if read.at else None,
+        )
+        outbox.deliver("message_seen", seen, [user_id for user_id in header.user_ids if user_id != reader])
+
+
+def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> set[tuple[str, str]]:
+    """Whose count a fact changed: every recipient's, and the sender's if they had messages unread."""
+    changed = set()
+    for fact in facts:
+        if fact.conversation_id in headers:
+            for user_id in headers[fact.conversation_id].user_ids:
+                if user_id != fact.sender_id or fact.sender_was_behind:
+                    changed.add((fact.conversation_id, user_id))
+    return changed
+
+
+def _count(header: Header, user_id: str, totals: dict[str, int]) -> UnreadCount:
+    read = header.read(user_id)
+    return UnreadCount.model_construct(
+        conversation_id=header.id,
+        unread_count=header.unread(user_id),
+        last_read_seq=read.seq,
+        last_read_at=rfc3339(read.at) if read.at else None,
+        total_unread=totals.get(user_id, 0),
+    )
