@@ -1,0 +1,207 @@
+"""RabbitMQ and MongoDB for this checkout: started once, shared by whoever asks, stopped by id."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from infra.local import mongod, rabbitmq
+from infra.local.mongod import Mongod
+from infra.local.process import LocalServiceError, free_ports
+from infra.local.rabbitmq import Ports, RabbitNode
+
+#: Everything that runs on this machine for this checkout keeps its data here; git ignores it.
+STACK = Path(__file__).resolve().parents[2] / ".stack"
+
+#: Taken when free, so that tools find the services where they look first; the others may be any.
+USUAL_BROKER_PORTS = Ports(amqp=5672, management=15672, distribution=0, epmd=0)
+USUAL_STORE_PORT = 27017
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where RabbitMQ and MongoDB are."""
+
+    amqp_url: str
+    management_url: str
+    mongo_url: str
+    #: True if the call that returned this started at least one of them.
+    started_by_us: bool
+
+    @property
+    def credentials(self) -> tuple[str, str]:
+        """User and password of the broker, for AMQP and its console alike."""
+        parts = urlsplit(self.amqp_url)
+        return unquote(parts.username or "guest"), unquote(parts.password or "guest")
+
+
+@dataclass
+class _Notes:
+    """What `services.json` remembers, written before anything starts so that whatever runs can be found again."""
+
+    file: Path
+    broker_ports: Ports | None = None
+    store_port: int | None = None
+    #: True once somebody asked for services that stay: then only `stop_services` ends them.
+    kept: bool = False
+
+    @classmethod
+    def read(cls, stack: Path) -> Self:
+        notes = cls(stack / "services.json")
+        if notes.file.exists():
+            noted = json.loads(notes.file.read_text())
+            notes.broker_ports = Ports(**noted["rabbitmq"]) if noted["rabbitmq"] else None
+            notes.store_port = noted["mongod"]
+            notes.kept = noted["kept"]
+        return notes
+
+    def write(self) -> None:
+        ports = self.broker_ports._asdict() if self.broker_ports else None
+        noted = {"rabbitmq": ports, "mongod": self.store_port, "kept": self.kept}
+        self.file.write_text(json.dumps(noted, indent=2) + "\n")
+
+    @property
+    def broker(self) -> RabbitNode | None:
+        return RabbitNode(self.file.parent / "rabbitmq", ports=self.broker_ports) if self.broker_ports else None
+
+    @property
+    def store(self) -> Mongod | None:
+        return Mongod(self.file.parent / "mongod", port=self.store_port) if self.store_port else None
+
+
+def ensure_services(stack: Path = STACK, *, keep: bool = False) -> Services:
+    """Return running services, starting those that WARREN_AMQP_URL and WARREN_MONGO_URL do not give.
+
+    Concurrent callers on one `stack` wait for each other and get the same services. These outlive the caller until
+    `stop_services`, or until the last `using_services` block ends, unless somebody asked to `keep` them.
+    Raises LocalServiceError when one cannot be had; what was started on the way is then stopped.
+    """
+    with _locked(stack):
+        notes = _Notes.read(stack)
+        missing: list[RabbitNode | Mongod] = []
+        amqp_url, management_url = _given_broker() or _noted_broker(notes, missing)
+        mongo_url = _given_store() or _noted_store(notes, missing)
+        notes.kept = keep or (notes.kept and len(missing) < 2)  # where nothing runs any more, nothing is kept
+        notes.write()
+        _start(missing)
+        return Services(amqp_url, management_url, mongo_url, started_by_us=bool(missing))
+
+
+@contextmanager
+def using_services(stack: Path = STACK) -> Iterator[Services]:
+    """Ensure services for the length of a block; the last such block to end stops them, unless they are to be kept."""
+    stack.mkdir(parents=True, exist_ok=True)
+    with (stack / "users.lock").open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield ensure_services(stack)
+        finally:
+            fcntl.flock(users, fcntl.LOCK_UN)
+            with _locked(stack):
+                notes = _Notes.read(stack)
+                if not notes.kept and _try_lock(users.fileno()):
+                    _stop(notes)
+
+
+def stop_services(stack: Path = STACK) -> bool:
+    """Stop what `ensure_services` started on this `stack`, whoever uses it; say whether anything ran."""
+    with _locked(stack):
+        return _stop(_Notes.read(stack))
+
+
+def running_services(stack: Path = STACK) -> list[RabbitNode | Mongod]:
+    """Return the services of this `stack` whose processes live."""
+    notes = _Notes.read(stack)
+    return [service for service in (notes.broker, notes.store) if service and service.is_running()]
+
+
+def _given_broker() -> tuple[str, str] | None:
+    """Return the AMQP and management URLs of a broker given by the environment."""
+    url = os.environ.get("WARREN_AMQP_URL")
+    if not url:
+        return None
+    host, port = urlsplit(url).hostname or "localhost", urlsplit(url).port or 5672
+    if not url.startswith("amqps:") and not rabbitmq.speaks_amqp(host, port):
+        raise LocalServiceError(f"WARREN_AMQP_URL is set, but no RabbitMQ answers at {host}:{port}.")
+    return url, os.environ.get("WARREN_MANAGEMENT_URL", f"http://{host}:15672")
+
+
+def _given_store() -> str | None:
+    """Return the URL of a MongoDB given by the environment."""
+    url = os.environ.get("WARREN_MONGO_URL")
+    if url and not mongod.answers(url):
+        raise LocalServiceError(
+            f"WARREN_MONGO_URL is set, but no MongoDB answers at {urlsplit(url).netloc.split('@')[-1]}."
+        )
+    return url
+
+
+def _noted_broker(notes: _Notes, missing: list[RabbitNode | Mongod]) -> tuple[str, str]:
+    """Return the URLs of this stack's node; one that does not answer gets its ports and joins `missing`."""
+    node = notes.broker
+    if node is None or not node.answers():
+        if node:
+            node.kill()  # half of it may be left, or it hangs
+        notes.broker_ports = Ports(*free_ports(*USUAL_BROKER_PORTS))
+        node = RabbitNode(notes.file.parent / "rabbitmq", ports=notes.broker_ports)
+        missing.append(node)
+    return node.amqp_url, node.management_url
+
+
+def _noted_store(notes: _Notes, missing: list[RabbitNode | Mongod]) -> str:
+    """Return the URL of this stack's mongod; one that does not answer gets its port and joins `missing`."""
+    store = notes.store
+    if store is None or not store.answers():
+        if store:
+            store.kill()
+        notes.store_port = free_ports(USUAL_STORE_PORT)[0]
+        store = Mongod(notes.file.parent / "mongod", port=notes.store_port)
+        missing.append(store)
+    return store.url
+
+
+def _start(services: list[RabbitNode | Mongod]) -> None:
+    """Start services side by side; when one fails, stop all of them and raise what went wrong first."""
+    if not services:
+        return
+    try:
+        with ThreadPoolExecutor(len(services)) as pool:
+            starts = [pool.submit(service.start) for service in services]
+        for start in starts:
+            start.result()
+    except BaseException:
+        for service in services:
+            service.kill()
+        raise
+
+
+def _stop(notes: _Notes) -> bool:
+    services = [service for service in (notes.broker, notes.store) if service and service.is_running()]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda service: service.stop(), (service for service in (notes.broker, notes.store) if service)))
+    notes.kept = False
+    notes.write()
+    return bool(services)
+
+
+@contextmanager
+def _locked(stack: Path) -> Iterator[None]:
+    """Let one process at a time look at and change the services of `stack`."""
+    stack.mkdir(parents=True, exist_ok=True)
+    with (stack / "services.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
