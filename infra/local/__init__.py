@@ -3,8 +3,15 @@
 from infra.local.mongod import Mongod
 from infra.local.process import LocalServiceError
 from infra.local.rabbitmq import RabbitNode
-from infra.local.services import Services, ensure_services, running_services, stop_services, using_services
-from infra.local.vhosts import create_vhost, delete_vhost
+from infra.local.services import (
+    Services,
+    create_vhost,
+    delete_vhost,
+    ensure_services,
+    running_services,
+    stop_services,
+    using_services,
+)
 
 __all__ = [
     "LocalServiceError",

@@ -44,12 +44,7 @@ def status(stack: Stack = STACK) -> None:
 
 def describe(services: Services) -> str:
     """Return the addresses of both services, one a line, for people."""
-    user, password = services.credentials
-    return (
-        f"RabbitMQ  {services.amqp_url}\n"
-        f"Console   {services.management_url}  (user {user}, password {password})\n"
-        f"MongoDB   {services.mongo_url}"
-    )
+    return f"RabbitMQ  {services.amqp_url}\nConsole   {services.management_url}\nMongoDB   {services.mongo_url}"
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Mongod:
     port, a set of one takes its new address; a larger set needs its ports kept.
     """
 
-    def __init__(self, directory: Path, *, port: int | None = None, replica_set: str = "rs0") -> None:
+    def __init__(self, directory: Path, *, port: int | None = None, replica_set: str = "warren") -> None:
         self.directory = directory.resolve()
         self.port = port or free_ports(0)[0]
         self.replica_set = replica_set

@@ -24,15 +24,10 @@ STOP_LIMIT = 10.0
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
-#: The broker listens on loopback only and MongoDB beside it asks no password at all, so this one hides nothing.
-USER = PASSWORD = "warren"  # noqa: S105
-
 CONFIGURATION = """\
 listeners.tcp.local = 127.0.0.1:{ports.amqp}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {ports.management}
-default_user = {user}
-default_pass = {password}
 log.console = false
 log.file = rabbit.log
 log.file.level = warning
@@ -118,8 +113,10 @@ class RabbitNode:
         shared = cluster_with.mapper if cluster_with else mapper
         self.owns_mapper: bool = shared is None
         self.mapper: PortMapper = shared or PortMapper(self.directory, self.ports.epmd)
-        self.user, self.password = USER, PASSWORD
         self._daemon = Daemon("RabbitMQ", self.directory / "rabbitmq.pid")
+
+    #: RabbitMQ's own first user, which it admits over loopback only.
+    user = password = "guest"  # noqa: S105
 
     @property
     def name(self) -> str:
@@ -132,7 +129,8 @@ class RabbitNode:
 
     @property
     def management_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.ports.management}"
+        """The management API and console, with user and password."""
+        return f"http://{self.user}:{self.password}@{LOOPBACK}:{self.ports.management}"
 
     @property
     def log(self) -> Path:
@@ -211,9 +209,7 @@ class RabbitNode:
 
     def _management_answers(self) -> bool:
         try:
-            found = httpx.get(
-                f"{self.management_url}/api/vhosts", auth=(self.user, self.password), timeout=2, trust_env=False
-            )
+            found = httpx.get(f"{self.management_url}/api/vhosts", timeout=2, trust_env=False)
         except httpx.HTTPError:
             return False
         return found.is_success
@@ -225,7 +221,7 @@ class RabbitNode:
     def _write_files(self) -> None:
         self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         (self.directory / "log").mkdir(exist_ok=True)
-        configuration = CONFIGURATION.format(ports=self.ports, user=self.user, password=self.password)
+        configuration = CONFIGURATION.format(ports=self.ports)
         if self.peer is not None:
             configuration += "cluster_formation.peer_discovery_backend = classic_config\n"
             for number, node in enumerate((self.peer, self), start=1):

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import httpx
 
 from infra.local import mongod, rabbitmq
 from infra.local.mongod import Mongod
@@ -29,16 +31,11 @@ class Services:
     """Where RabbitMQ and MongoDB are."""
 
     amqp_url: str
+    #: The broker's management API and console, with user and password.
     management_url: str
     mongo_url: str
     #: True if the call that returned this started at least one of them.
     started_by_us: bool
-
-    @property
-    def credentials(self) -> tuple[str, str]:
-        """User and password of the broker, for AMQP and its console alike."""
-        parts = urlsplit(self.amqp_url)
-        return unquote(parts.username or "guest"), unquote(parts.password or "guest")
 
 
 @dataclass
@@ -121,15 +118,40 @@ def running_services(stack: Path = STACK) -> list[RabbitNode | Mongod]:
     return [service for service in (notes.broker, notes.store) if service and service.is_running()]
 
 
+def create_vhost(services: Services, name: str) -> str:
+    """Make a virtual host that the services' own user may use, and return its AMQP URL; one that exists is kept."""
+    parts = urlsplit(services.amqp_url)
+    vhost = quote(name, safe="")
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    with _management(services) as client:
+        client.put(f"/api/vhosts/{vhost}").raise_for_status()
+        client.put(f"/api/permissions/{vhost}/{parts.username or 'guest'}", json=everything).raise_for_status()
+    return urlunsplit(parts._replace(path=f"/{vhost}"))
+
+
+def delete_vhost(services: Services, name: str) -> None:
+    """Delete a virtual host with all it holds, closing its connections; one that is gone is no error."""
+    with _management(services) as client:
+        answer = client.delete(f"/api/vhosts/{quote(name, safe='')}")
+    if answer.status_code != httpx.codes.NOT_FOUND:
+        answer.raise_for_status()
+
+
+def _management(services: Services) -> httpx.Client:
+    return httpx.Client(base_url=services.management_url, timeout=30, trust_env=False)
+
+
 def _given_broker() -> tuple[str, str] | None:
     """Return the AMQP and management URLs of a broker given by the environment."""
     url = os.environ.get("WARREN_AMQP_URL")
     if not url:
         return None
-    host, port = urlsplit(url).hostname or "localhost", urlsplit(url).port or 5672
+    parts = urlsplit(url)
+    host, port = parts.hostname or "localhost", parts.port or 5672
     if not url.startswith("amqps:") and not rabbitmq.speaks_amqp(host, port):
         raise LocalServiceError(f"WARREN_AMQP_URL is set, but no RabbitMQ answers at {host}:{port}.")
-    return url, os.environ.get("WARREN_MANAGEMENT_URL", f"http://{host}:15672")
+    login = f"{parts.username or 'guest'}:{parts.password or 'guest'}"
+    return url, os.environ.get("WARREN_MANAGEMENT_URL", f"http://{login}@{host}:15672")
 
 
 def _given_store() -> str | None:
