@@ -1,0 +1,46 @@
+"""Warren as a target: its own stack on private services, started and removed for one run."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pymongo
+
+from tests.load.checker import Stored
+from tests.load.target import History, Target
+from tests.load.usage import listener_on
+from tests.support.services import PrivateRun, private_run
+from tests.support.stack import Stack, WorkerKind
+
+#: Seconds that reading everything a run stored may take.
+READ_LIMIT = 60.0
+
+
+@asynccontextmanager
+async def warren(edges: int = 2, persistence: int = 1) -> AsyncIterator[tuple[Target, Stack]]:
+    """A fresh Warren without rate limit: its own virtual host, database and ports."""
+    async with private_run("load") as run:
+        counts: dict[WorkerKind, int] = {"persistence": persistence, "unread": 1, "presence": 1, "history": 1}
+        stack = Stack(run, edges=edges, workers=counts, rate_limit=False, env={"WARREN_LOG_LEVEL": "WARNING"})
+        async with stack:
+            services = {
+                "rabbitmq": listener_on(urlsplit(run.amqp_url).port or 5672),
+                "mongod": listener_on(pymongo.uri_parser.parse_uri(run.mongo_url)["nodelist"][0][1]),
+            }
+            found = {name: pid for name, pid in services.items() if pid is not None}
+
+            def pids() -> dict[str, int]:
+                return {process.name: process.pid for process in stack.processes if process.is_running} | found
+
+            yield Target("Warren", tuple(stack.edge_urls), stack.token, pids, lambda: read_history(run)), stack
+
+
+def read_history(run: PrivateRun) -> History:
+    """Everything that the run's clients wrote, from the collections that docs/design.md names."""
+    fields = {"_id": 0, "conversation_id": 1, "sender_id": 1, "client_message_id": 1, "seq": 1}
+    with pymongo.timeout(READ_LIMIT), pymongo.MongoClient[dict[str, Any]](run.mongo_url) as client:
+        database = client[run.database].with_options(read_concern=pymongo.read_concern.ReadConcern("majority"))
+        messages = [Stored(**document) for document in database["messages"].find({}, fields)]
+        headers = database["conversations"].aggregate([{"$project": {"seq": "$last.seq"}}])
+        return History(messages, {str(header["_id"]): int(header.get("seq") or 0) for header in headers})

@@ -1,0 +1,1 @@
+"""What tests and load runs share: private services, and Warren's processes on top of them."""
