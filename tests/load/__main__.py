@@ -96,7 +96,7 @@ def kill(
     kinds = worker or list(WORKER_KINDS)
     if unknown := set(kinds) - set(WORKER_KINDS):
         raise typer.BadParameter(f"no such worker: {', '.join(unknown)}; there are {', '.join(WORKER_KINDS)}")
-    _execute({f"kill -9 {kind}": _kill(cast(WorkerKind, kind), in_flight, pairs, seconds) for kind in kinds})
+    _execute({f"kill -9 {kind}": _kill(cast("WorkerKind", kind), in_flight, pairs, seconds) for kind in kinds})
 
 
 def _throughput(in_flight: int, pairs: int = 100, seconds: float = 15.0, seen_every: int = 0) -> Run:

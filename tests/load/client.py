@@ -183,7 +183,7 @@ class Client:
 
     async def _stay_connected(self, socket: Socket) -> None:
         while True:
-            await socket.closed
+            await asyncio.shield(socket.closed)
             self._socket = None
             pause = RECONNECT_FIRST
             while self._socket is None:
