@@ -15,12 +15,14 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from infra.local import LocalServiceError
 from tests.load import report, scenarios
+from tests.load.client import CallFailed
 from tests.load.figures import ConnectionFigures, Figures
 from tests.load.target import Target
 from tests.load.warren import warren
 from tests.support.services import local_services
-from tests.support.stack import WORKER_KINDS, Stack, WorkerKind
+from tests.support.stack import WORKER_KINDS, Stack, StackError, WorkerKind
 
 #: Seconds into the measured stretch at which a worker is killed, and until it is started again.
 KILL_AFTER, RESTART_AFTER = 5.0, 5.0
@@ -143,7 +145,11 @@ def _execute(runs: dict[str, Run], *, edges: int = 2, persistence: int = 1) -> N
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     console = Console()
-    figures = uvloop.run(_run_all(console, runs, edges, persistence))
+    try:
+        figures = uvloop.run(_run_all(console, runs, edges, persistence))
+    except (StackError, LocalServiceError, CallFailed, OSError, TimeoutError) as error:
+        console.print(f"The run could not be finished: {type(error).__name__}: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
     report.show(console, figures)
     if not all(map(_is_healthy, figures)):
         raise typer.Exit(1)

@@ -32,7 +32,7 @@ DISCONNECTED: Final = {"ok": False, "error": {"code": "disconnected", "message":
 _SESSION_READY = b'42["session_ready"'
 
 
-class ConnectionRefusedByServer(Exception):
+class ConnectRefused(ConnectionError):
     """Raised when the server answers the connect packet with an error; the text is what it sent."""
 
 
@@ -106,7 +106,7 @@ class Socket(WSListener):
         elif kind[:1] == b"0":
             transport.send(WSMsgType.TEXT, b"40" + orjson.dumps({"token": self._token}))
         elif kind == b"44" and not self.ready.done():
-            self.ready.set_exception(ConnectionRefusedByServer(packet[2:].decode()))
+            self.ready.set_exception(ConnectRefused(packet[2:].decode()))
             transport.disconnect()
         elif kind in {b"41", b"1"}:
             transport.disconnect()
@@ -189,7 +189,7 @@ class Client:
             while self._socket is None:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, RECONNECT_LONGEST)
-                with contextlib.suppress(OSError, WSError, TimeoutError, ConnectionRefusedByServer):
+                with contextlib.suppress(OSError, WSError, TimeoutError):
                     self._socket = await self._open()
             self.reconnects += 1
             socket = self._socket

@@ -166,12 +166,12 @@ async def _measure(
 ) -> TrafficFigures:
     """Measure `seconds` of traffic that is under way, let it finish, and have the checker look at all of it."""
     start, meter = time.monotonic(), Meter(target.pids)
-    async with asyncio.TaskGroup() as group:
-        if disturb is not None:
-            group.create_task(_run(disturb))
-        await _wait(seconds, progress, warm_up + seconds, already=warm_up)
-        end, usage = time.monotonic(), meter.stop()
+    disturbing = asyncio.create_task(_run(disturb)) if disturb is not None else None
+    await _wait(seconds, progress, warm_up + seconds, already=warm_up)
+    end, usage = time.monotonic(), meter.stop()
     before_drain()
+    if disturbing is not None:
+        await disturbing
     await traffic.drain(DRAIN_LIMIT)
     done, ack, delivery = measured(traffic.sendings, start, end)
     return TrafficFigures(

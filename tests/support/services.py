@@ -49,8 +49,10 @@ async def private_run(prefix: str = "test") -> AsyncIterator[PrivateRun]:
             amqp_url = await asyncio.to_thread(create_vhost, services, name)
             yield PrivateRun(services, name, amqp_url, services.mongo_url, name)
         finally:
-            await asyncio.to_thread(delete_vhost, services, name)
-            await asyncio.to_thread(_drop_database, services.mongo_url, name)
+            try:
+                await asyncio.to_thread(delete_vhost, services, name)
+            finally:
+                await asyncio.to_thread(_drop_database, services.mongo_url, name)
 
 
 def _drop_database(mongo_url: str, name: str) -> None:

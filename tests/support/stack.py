@@ -22,6 +22,8 @@ from tests.support.services import PrivateRun
 ROOT = Path(__file__).resolve().parents[2]
 #: Logs of every run, one folder each.
 RUNS = ROOT / ".stack" / "runs"
+#: Runs whose logs are kept.
+KEPT_RUNS = 40
 HOST = "127.0.0.1"
 
 #: Seconds until a process must be ready, until SIGTERM must have worked, and until the topology must be declared.
@@ -171,6 +173,7 @@ class Stack:
 
     async def start(self) -> None:
         """Declare the topology, start every process and wait until all are ready."""
+        _prune_logs()
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir(parents=True)
         await self._declare_topology()
@@ -283,6 +286,13 @@ class Stack:
             if port not in self._ports:
                 self._ports.add(port)
                 return port
+
+
+def _prune_logs() -> None:
+    """Remove the logs of all but the latest runs."""
+    folders = sorted(RUNS.glob("*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in folders[KEPT_RUNS:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _end(process: Process) -> None:
