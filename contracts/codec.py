@@ -12,10 +12,10 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from contracts.commands import AnyCommand
-from contracts.errors import DecodeError, Error, Refused, invalid_payload
+from contracts.errors import Code, DecodeError, Error, Refused, invalid_payload
 from contracts.facts import AnyFact
 from contracts.frames import Frame
-from contracts.values import Value
+from contracts.values import MAX_BODY_CHARACTERS, Value
 
 P = TypeVar("P", bound=Value)
 
@@ -68,11 +68,14 @@ def decode_frame(body: bytes) -> Frame:
 
 
 def decode_payload(payload_type: type[P], payload: object) -> P:
-    """Check what a client sent. Raises Refused(invalid_payload) that names each field and why."""
+    """Check what a client sent. Raises Refused: invalid_payload names each field and why, too_large a long body."""
     try:
         return payload_type.model_validate(payload)
     except ValidationError as error:
-        raise invalid_payload(error.errors(include_url=False, include_context=False)) from None
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        if all(part["type"] == "string_too_long" and part["loc"] == ("body",) for part in errors):
+            raise Refused(Code.TOO_LARGE, f"A message has at most {MAX_BODY_CHARACTERS} characters.") from None
+        raise invalid_payload(errors) from None
 
 
 def encode_ok(data: Value) -> str:

@@ -1,8 +1,8 @@
 """Health endpoints for every process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from typing_extensions import override
 
 #: Returns why the process cannot serve now, or None when it can.
 Readiness = Callable[[], Awaitable[str | None]]
@@ -31,22 +32,30 @@ def routes(readiness: Readiness) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process decides itself when and in which order it ends."""
+
+    @contextmanager
+    @override
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
 class HealthServer:
     """Serves the endpoints of a process that has no other HTTP server. Port 0 means none."""
 
     def __init__(self, host: str, port: int, readiness: Readiness) -> None:
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
         if port:
             config = uvicorn.Config(
                 Starlette(routes=routes(readiness)), host=host, port=port, log_config=None, lifespan="off"
             )
-            self._server = uvicorn.Server(config)
+            self._server = Server(config)
 
     async def run(self) -> None:
         """Serve until cancelled. Raises SystemExit when the port is taken."""
         if self._server is None:
             await asyncio.Event().wait()
             return
-        # uvicorn would take the signals that are the worker's own business.
-        with suppress(asyncio.CancelledError):
-            await self._server._serve()
+        await self._server.serve()

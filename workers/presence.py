@@ -54,7 +54,9 @@ class Presence:
                 user = user_view(command.user_id, {"name": command.user_name, "picture": command.picture})
                 outbox.reply(command, SessionOpened.model_construct(user=user))
         if closes:
-            grace = {command.user_id: command.grace_ms for command in closes}
+            for close in closes:
+                outbox.reply(close, Nothing())
+            grace = {close.user_id: close.grace_ms for close in closes}
             await self._plan_absence(grace)
             outbox.add(await self.announce_absences())
         return outbox

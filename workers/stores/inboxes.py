@@ -1,8 +1,7 @@
 """Inboxes: per user and conversation the unread count, so that a user's total is one cheap sum.
 
-An entry's `state` is {v, n} with n = last_seq - last_read_seq and v = last_seq + last_read_seq. Both parts of v
-only grow, so the state with the highest v is the newest and `$max` keeps it: written in any order, any number
-of times, the end is the same.
+An entry's `state` is that of `contracts.counting`: the newest has the highest version, and `$max` keeps it, so
+that entries may be written in any order and any number of times.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 from pymongo import UpdateOne
 
+from contracts.counting import inbox_state
 from infra.store import Store, aggregate, guarded, upsert_all
 from workers.stores.conversations import Header
 
@@ -23,15 +23,10 @@ class Entry:
     last_seq: int
     read_seq: int
 
-    @property
-    def state(self) -> dict[str, int]:
-        """The version and the number, in the order in which $max compares them."""
-        return {"v": self.last_seq + self.read_seq, "n": self.last_seq - self.read_seq}
-
 
 def entry_of(header: Header, user_id: str) -> Entry:
     """The entry that a header implies for one participant."""
-    return Entry(user_id, header.id, header.last_seq, min(header.read(user_id).seq, header.last_seq))
+    return Entry(user_id, header.id, header.last_seq, header.read(user_id).seq)
 
 
 class Inboxes:
@@ -45,7 +40,10 @@ class Inboxes:
         operations = [
             UpdateOne(
                 {"_id": {"u": entry.user_id, "c": entry.conversation_id}},
-                {"$max": {"state": entry.state}, "$setOnInsert": {"user_id": entry.user_id}},
+                {
+                    "$max": {"state": inbox_state(entry.last_seq, entry.read_seq)},
+                    "$setOnInsert": {"user_id": entry.user_id},
+                },
                 upsert=True,
             )
             for entry in entries

@@ -1,0 +1,1 @@
+"""Thin Socket.IO nodes: connect, authenticate, limit, relay, deliver. No MongoDB, no business rule."""

@@ -1,0 +1,33 @@
+"""`python -m edge`: one edge process. Serves until SIGTERM or SIGINT, then drains."""
+
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from edge.app import Edge
+from infra import logs
+from infra.settings import EdgeSettings, SettingsError, load
+
+
+async def run(settings: EdgeSettings) -> None:
+    """Run the edge until it is told to stop."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await Edge(settings).run(stopping)
+
+
+def main() -> None:
+    """Read the settings and run."""
+    try:
+        settings = load(EdgeSettings)
+        logs.configure(f"edge {settings.edge_port}", settings.log_level)
+        uvloop.run(run(settings))
+    except SettingsError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Tokens: who a socket speaks for, checked without asking anybody."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from pydantic import TypeAdapter, ValidationError
+
+from contracts.errors import Code, Refused
+from contracts.values import UserId
+from infra.settings import EdgeSettings, SettingsError
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two fetches of a key set, regular and on an unknown key id.
+KEYS_REFRESH = 300.0
+KEYS_REFRESH_UNKNOWN = 30.0
+#: Characters of a token, a name and a picture's address that are accepted.
+MAX_TOKEN, MAX_NAME, MAX_PICTURE = 16_384, 200, 2_048
+
+_user_id: TypeAdapter[str] = TypeAdapter(UserId)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a token says; `expires_at` is in seconds since the epoch."""
+
+    user_id: str
+    name: str
+    picture: str | None
+    expires_at: float
+
+
+class Tokens:
+    """Checks tokens with the one kind of key that the settings give."""
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self._settings = settings
+        self._keys: dict[str | None, tuple[Any, str]] = {}
+        self._fetched_at = 0.0
+        if settings.jwt_secret is not None:
+            self._keys[None] = (settings.jwt_secret.get_secret_value(), "HS256")
+        elif settings.jwt_public_key is not None:
+            self._keys[None] = _public_key(settings.jwt_public_key)
+
+    def verify(self, token: object) -> Identity:
+        """Read a token. Raises Refused with unauthorized, token_expired or not_verified."""
+        if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
+            raise Refused(Code.UNAUTHORIZED, "A token is needed.")
+        settings = self._settings
+        try:
+            key, algorithm = self._key(token)
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                leeway=settings.jwt_leeway,
+                options={"require": ["exp", "sub"], "verify_aud": settings.jwt_audience is not None},
+            )
+            user_id = _user_id.validate_python(claims["sub"])
+            expires_at = float(claims["exp"])
+        except jwt.ExpiredSignatureError:
+            raise Refused(Code.TOKEN_EXPIRED, "The token has expired.") from None
+        except (jwt.PyJWTError, ValidationError, ValueError, OverflowError, TypeError):
+            raise Refused(Code.UNAUTHORIZED, "The token is not valid.") from None
+        if settings.jwt_verified_claim is not None and claims.get(settings.jwt_verified_claim) is not True:
+            raise Refused(Code.NOT_VERIFIED, "This account is not verified yet.")
+        return Identity(user_id, _name(claims, user_id), _picture(claims), expires_at)
+
+    def _key(self, token: str) -> tuple[Any, str]:
+        if self._settings.jwt_jwks_url is None:
+            return self._keys[None]
+        key_id = jwt.get_unverified_header(token).get("kid")
+        if key_id not in self._keys:
+            raise jwt.InvalidKeyError("unknown key id")
+        return self._keys[key_id]
+
+    def knows_key_of(self, token: object) -> bool:
+        """Whether the key that a token names is there; only with a key set can it be missing."""
+        if self._settings.jwt_jwks_url is None or not isinstance(token, str) or len(token) > MAX_TOKEN:
+            return True
+        try:
+            return jwt.get_unverified_header(token).get("kid") in self._keys
+        except jwt.PyJWTError:
+            return True
+
+    # --- Key sets -----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a key set fresh until cancelled; returns at once where there is none."""
+        if self._settings.jwt_jwks_url is None:
+            return
+        while True:
+            await self.fetch(at_most_every=0)
+            await asyncio.sleep(KEYS_REFRESH if self._keys else 1.0)
+
+    async def fetch(self, *, at_most_every: float = KEYS_REFRESH_UNKNOWN) -> None:
+        """Fetch the key set unless that was done a moment ago. Keeps the old keys when it cannot be had."""
+        url = self._settings.jwt_jwks_url
+        if url is None or time.monotonic() - self._fetched_at < at_most_every:
+            return
+        self._fetched_at = time.monotonic()
+        try:
+            async with httpx.AsyncClient(timeout=5) as client:
+                answer = await client.get(url)
+            answer.raise_for_status()
+            keys = jwt.PyJWKSet.from_dict(answer.json()).keys
+        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+            log.warning("The key set cannot be fetched: %s", error)
+            return
+        # Each key only with the algorithm that fits its kind: what a token's header says does not choose.
+        self._keys = {key.key_id: (key.key, _algorithm(key.key)) for key in keys if _algorithm(key.key)}
+        log.info("Fetched a key set of %d keys.", len(self._keys))
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a key to check with."""
+        return bool(self._keys)
+
+
+def _algorithm(key: object) -> str:
+    if isinstance(key, RSAPublicKey):
+        return "RS256"
+    return "ES256" if isinstance(key, EllipticCurvePublicKey) and key.curve.name == "secp256r1" else ""
+
+
+def _public_key(pem: str) -> tuple[Any, str]:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except ValueError as error:
+        raise SettingsError(f"WARREN_JWT_PUBLIC_KEY: is no PEM public key ({error})") from None
+    if not _algorithm(key):
+        raise SettingsError("WARREN_JWT_PUBLIC_KEY: must be an RSA key (RS256) or a P-256 key (ES256)")
+    return key, _algorithm(key)
+
+
+def _name(claims: dict[str, Any], user_id: str) -> str:
+    name = claims.get("name")
+    return name.strip()[:MAX_NAME] if isinstance(name, str) and name.strip() else user_id
+
+
+def _picture(claims: dict[str, Any]) -> str | None:
+    picture = claims.get("picture")
+    usable = isinstance(picture, str) and len(picture) <= MAX_PICTURE and picture.startswith(("https://", "http://"))
+    return picture if usable else None

@@ -1,0 +1,202 @@
+"""Client events in: who may connect, what they may send, and the ack of everything they sent."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from socketio.exceptions import ConnectionRefusedError as Refusal
+
+from contracts.codec import decode_payload, encode_ok, encode_refusal
+from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage
+from contracts.errors import Code, Refused
+from contracts.events import Nothing, TokenRefreshed
+from contracts.values import moment_of, rfc3339
+from edge.auth import Tokens
+from edge.lanes import Lanes
+from edge.relay import Relay
+from edge.sessions import Sessions
+from edge.sockets import Socket, Sockets
+from edge.wire import EngineSocket
+from infra import metrics
+from infra.settings import EdgeSettings
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for what became of a typing notice; then it counts as accepted, which is all it promises.
+TYPING_TIMEOUT = 2.0
+#: Longest timer, seconds; a token that lives longer is looked at again then.
+MAX_TIMER = 86_400.0
+
+_NOTHING = encode_ok(Nothing())
+_TOO_LARGE = Refused(Code.TOO_LARGE, "The event is larger than this server takes.")
+
+
+class Gateway:
+    """Decides on every connection and every event of a client, and relays what is fit to be relayed."""
+
+    def __init__(
+        self,
+        edge_id: str,
+        settings: EdgeSettings,
+        *,
+        tokens: Tokens,
+        sockets: Sockets,
+        sessions: Sessions,
+        relay: Relay,
+        lanes: Lanes,
+    ) -> None:
+        self._edge_id = edge_id
+        self._settings = settings
+        self._tokens = tokens
+        self._sockets = sockets
+        self._sessions = sessions
+        self._relay = relay
+        self._lanes = lanes
+        self.draining = False
+
+    # --- Connections --------------------------------------------------------------------------------------
+
+    async def connect(self, sid: str, engine: EngineSocket, auth: object) -> None:
+        """Accept a socket whose token is good. Raises the refusal that becomes `connect_error`."""
+        token = auth.get("token") if isinstance(auth, dict) else None
+        try:
+            if not self._tokens.knows_key_of(token):
+                await self._tokens.fetch()
+            identity = self._tokens.verify(token)
+            self._check_room(identity.user_id)
+        except Refused as refused:
+            metrics.CONNECTS.labels(refused.code).inc()
+            error = refused.error
+            data = {"code": error.code.value, "message": error.message, "retryable": error.retryable}
+            raise Refusal(error.code.value, data) from None
+        socket = Socket(sid, engine, identity)
+        self._sockets.add(socket)
+        self._expire_in_time(socket)
+        metrics.CONNECTS.labels("ok").inc()
+        # After the accepting packet, which the library sends when this returns.
+        asyncio.get_running_loop().call_soon(self._sessions.connected, socket)
+
+    def _check_room(self, user_id: str) -> None:
+        settings = self._settings
+        full = len(self._sockets.by_sid) >= settings.max_connections
+        if full or len(self._sockets.of(user_id)) >= settings.max_connections_per_user or self.draining:
+            raise Refused(Code.TOO_MANY_CONNECTIONS, "There is no room for another connection here.")
+
+    def disconnect(self, sid: str, reason: str) -> None:
+        """Forget a socket."""
+        socket = self._sockets.remove(sid)
+        if socket is None:
+            return
+        metrics.DISCONNECTS.labels(reason).inc()
+        if socket.expiry is not None:
+            socket.expiry.cancel()
+        self._sessions.disconnected(self._sockets.users[socket.user_id])
+
+    def _expire_in_time(self, socket: Socket) -> None:
+        if socket.expiry is not None:
+            socket.expiry.cancel()
+        remaining = socket.identity.expires_at + self._settings.jwt_leeway - time.time()
+        loop = asyncio.get_running_loop()
+        if remaining > MAX_TIMER:
+            socket.expiry = loop.call_later(MAX_TIMER, self._expire_in_time, socket)
+        else:
+            socket.expiry = loop.call_later(max(0.0, remaining), self._expire, socket)
+
+    def _expire(self, socket: Socket) -> None:
+        log.info("The token of socket %s has expired.", socket.sid)
+        metrics.DISCONNECTS.labels("token expired").inc()
+        # Socket.IO's own disconnect: unlike a lost transport, it keeps the client from coming back with this token.
+        socket.send("41")
+        socket.engine.finish()
+
+    # --- Events -------------------------------------------------------------------------------------------
+
+    def event(self, sid: str, ack_id: int | None, name: object, arguments: list[object]) -> None:
+        """Take an event: relay it, or answer why not."""
+        socket = self._sockets.by_sid.get(sid)
+        if socket is None:
+            return
+        known = isinstance(name, str) and name in CLIENT_EVENTS
+        event = str(name) if known else "unknown"
+        metrics.EVENTS.labels(event).inc()
+        answer = partial(self._answer, socket, ack_id, event, time.monotonic())
+        socket.in_flight += 1
+        try:
+            self._check_limits(socket)
+            if not known:
+                raise Refused(Code.UNKNOWN_EVENT, "There is no such event.")
+            if len(arguments) > 1:
+                details = [{"field": "payload", "reason": "an event has one payload"}]
+                raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: payload.", details=details)
+            self._take(socket, event, arguments[0] if arguments else {}, answer)
+        except Refused as refused:
+            answer(encode_refusal(refused))
+        except Exception:
+            reference = f"{self._edge_id}/{self._relay.next_request()}"
+            log.exception("Event %s failed: %s", event, reference)
+            details = [{"id": reference}]
+            answer(encode_refusal(Refused(Code.INTERNAL, "Something went wrong on our side.", details=details)))
+
+    def too_large(self, sid: str, ack_id: int | None) -> None:
+        """Refuse an event over the byte limit."""
+        socket = self._sockets.by_sid.get(sid)
+        if socket is not None:
+            socket.in_flight += 1
+            self._answer(socket, ack_id, "unknown", time.monotonic(), encode_refusal(_TOO_LARGE))
+
+    def _check_limits(self, socket: Socket) -> None:
+        wait = self._sockets.users[socket.user_id].bucket.take()
+        if wait:
+            raise Refused(Code.RATE_LIMITED, "That is too fast.", retry_after_ms=int(wait * 1000) + 1)
+        if socket.in_flight > self._settings.max_in_flight:
+            raise Refused(Code.RATE_LIMITED, "Too many events wait for their answer.", retry_after_ms=1_000)
+        if socket.identity.expires_at + self._settings.jwt_leeway < time.time():
+            raise Refused(Code.TOKEN_EXPIRED, "The token has expired.")
+
+    def _take(self, socket: Socket, event: str, payload: object, answer: Callable[[str], None]) -> None:
+        decoded = decode_payload(CLIENT_EVENTS[event], payload)
+        if isinstance(decoded, RefreshTokenPayload):
+            answer(self._refresh(socket, decoded))
+            return
+        command_type: Any = CLIENT_COMMANDS[event][0]
+        command = command_type.model_construct(
+            edge_id=self._edge_id,
+            request=self._relay.next_request(),
+            at=int(time.time() * 1000),
+            user_id=socket.user_id,
+            sid=socket.sid,
+            payload=decoded,
+        )
+        if isinstance(command, SendMessage):
+            self._lanes.send(command, answer)
+        elif event == "typing":
+            self._relay.send([command], [answer], timeout=TYPING_TIMEOUT, overdue=_NOTHING)
+        else:
+            self._relay.send([command], [answer])
+
+    def _refresh(self, socket: Socket, payload: RefreshTokenPayload) -> str:
+        identity = self._tokens.verify(payload.token)
+        if identity.user_id != socket.user_id:
+            raise Refused(Code.UNAUTHORIZED, "The token is somebody else's.")
+        if identity.expires_at < socket.identity.expires_at:
+            details = [{"field": "token", "reason": "expires before the one in use"}]
+            raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: token.", details=details)
+        socket.identity = identity
+        self._expire_in_time(socket)
+        return encode_ok(TokenRefreshed(expires_at=rfc3339(moment_of(int(identity.expires_at * 1000)))))
+
+    def _answer(self, socket: Socket, ack_id: int | None, event: str, started: float, ack: str) -> None:
+        """Send an ack, if the client asked for one."""
+        socket.in_flight -= 1
+        metrics.ACKS.labels(event, _outcome(ack)).inc()
+        metrics.ACK_SECONDS.labels(event).observe(time.monotonic() - started)
+        if ack_id is not None:
+            socket.send(f"43{ack_id}[{ack}]")
+
+
+def _outcome(ack: str) -> str:
+    """`ok`, or the error code, from the start of the ack's text as `contracts.codec` writes it."""
+    return "ok" if ack.startswith('{"ok":true') else ack[len('{"ok":false,"error":{"code":"') :].split('"', 1)[0]

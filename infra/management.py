@@ -1,0 +1,68 @@
+"""RabbitMQ's management API: what an operator wants to know about queues."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import httpx
+
+from contracts.errors import BrokerUnavailable
+from infra.settings import Settings
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """One queue: messages, consumers, and rates in messages a second over the last sample."""
+
+    name: str
+    ready: int
+    unacked: int
+    consumers: int
+    published: float
+    delivered: float
+    acked: float
+
+
+async def queues(settings: Settings) -> list[QueueStatus]:
+    """Every queue of our virtual host. Raises BrokerUnavailable with a sentence."""
+    amqp = urlsplit(settings.amqp_url.get_secret_value())
+    vhost = unquote(amqp.path[1:]) or "/"
+    url = _management_url(settings)
+    try:
+        async with httpx.AsyncClient(timeout=10) as client:
+            answer = await client.get(f"{url}/api/queues/{quote(vhost, safe='')}")
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        where = url.rsplit("@", 1)[-1]
+        raise BrokerUnavailable(
+            f"The management API at {where} does not answer ({error}); is it elsewhere? Set WARREN_MANAGEMENT_URL."
+        ) from error
+    return [_status(queue) for queue in sorted(answer.json(), key=lambda queue: queue["name"])]
+
+
+def _management_url(settings: Settings) -> str:
+    """The setting, or RabbitMQ's usual port on the broker's host with the broker's user."""
+    if settings.management_url is not None:
+        return settings.management_url.get_secret_value().rstrip("/")
+    amqp = urlsplit(settings.amqp_url.get_secret_value())
+    secure = amqp.scheme == "amqps"
+    credentials = f"{amqp.username}:{amqp.password}@" if amqp.username else ""
+    port = 15671 if secure else (amqp.port or 5672) + 10_000
+    return urlunsplit(("https" if secure else "http", f"{credentials}{amqp.hostname}:{port}", "", "", ""))
+
+
+def _status(queue: dict[str, Any]) -> QueueStatus:
+    rates = queue.get("message_stats", {})
+
+    def rate(name: str) -> float:
+        return float(rates.get(f"{name}_details", {}).get("rate", 0))
+
+    return QueueStatus(
+        queue["name"],
+        queue.get("messages_ready", 0),
+        queue.get("messages_unacknowledged", 0),
+        queue.get("consumers", 0),
+        rate("publish"),
+        rate("deliver_get"),
+        rate("ack"),
+    )
