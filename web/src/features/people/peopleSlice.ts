@@ -18,6 +18,13 @@ export interface PeopleState {
 
 export const initialPeople: PeopleState = { known: {}, query: null, answered: null, found: [], error: null };
 
+function close(state: PeopleState): void {
+  state.query = null;
+  state.answered = null;
+  state.found = [];
+  state.error = null;
+}
+
 function know(state: PeopleState, { id, name, picture }: User): void {
   const held = state.known[id];
   if (held?.name !== name || held.picture !== picture) state.known[id] = { id, name, picture };
@@ -31,12 +38,7 @@ export const peopleSlice = createSlice({
       state.query = payload;
       state.error = null;
     },
-    searchClosed(state) {
-      state.query = null;
-      state.answered = null;
-      state.found = [];
-      state.error = null;
-    },
+    searchClosed: close,
     usersFound(state, { payload }: PayloadAction<{ query: string; users: FoundUser[] }>) {
       for (const user of payload.users) know(state, user);
       if (state.query === null) return;
@@ -61,6 +63,7 @@ export const peopleSlice = createSlice({
       })
       .addCase(conversationStarted, (state, { payload }) => {
         for (const { user } of payload.conversation.participants) know(state, user);
+        close(state);
       })
       .addCase(conversationsListed, (state, { payload }) => {
         for (const { participants } of payload.conversations)

@@ -1,0 +1,54 @@
+import { useId, useState, type SyntheticEvent } from "react";
+import { useAppDispatch } from "@/app/hooks";
+import { signedIn } from "./authSlice";
+import { rememberIdentity } from "./identity";
+import { userIdFor } from "./tokens";
+
+/** The development sign-in: whoever one says one is. Never shown where the host application hands over tokens. */
+export function SignIn() {
+  const dispatch = useAppDispatch();
+  const [name, setName] = useState("");
+  const field = useId();
+  const userId = userIdFor(name);
+
+  const submit = (event: SyntheticEvent) => {
+    event.preventDefault();
+    if (userId === "") return;
+    const identity = { user_id: userId, name: name.trim() };
+    rememberIdentity(identity);
+    dispatch(signedIn(identity));
+  };
+
+  return (
+    <main className="sign-in">
+      <form className="sign-in__card" onSubmit={submit}>
+        <img className="sign-in__mark" src="/favicon.svg" alt="" width={56} height={56} />
+        <h1>Warren</h1>
+        <p className="sign-in__lead">Conversations that keep up with you.</p>
+        <label htmlFor={field}>What should people call you?</label>
+        <input
+          id={field}
+          className="input"
+          value={name}
+          maxLength={60}
+          autoComplete="nickname"
+          placeholder="Ada Lovelace"
+          autoFocus
+          onChange={(event) => setName(event.target.value)}
+        />
+        <button type="submit" className="button button--wide" disabled={userId === ""}>
+          Start chatting
+        </button>
+        <p className="sign-in__note">
+          {userId ? (
+            <>
+              You will be <strong>{userId}</strong>. The same name is the same person on every device.
+            </>
+          ) : (
+            "This is a development sign-in: there is no password."
+          )}
+        </p>
+      </form>
+    </main>
+  );
+}

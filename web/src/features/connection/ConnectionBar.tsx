@@ -1,0 +1,58 @@
+import { useAppDispatch, useAppSelector } from "@/app/hooks";
+import { Icon } from "@/ui/Icon";
+import { useNow } from "@/ui/useNow";
+import { selectAuth, signedOut } from "../auth/authSlice";
+import { retryRequested, selectConnection, type ConnectionState } from "./connectionSlice";
+
+/** Says what is the matter with the connection, and what happens next. Silent while all is well. */
+export function ConnectionBar() {
+  const connection = useAppSelector(selectConnection);
+  const { mode } = useAppSelector(selectAuth);
+  const dispatch = useAppDispatch();
+  const { status } = connection;
+  if (status === "ready" || status === "idle") return <div className="connection" role="status" />;
+
+  return (
+    <div className="connection" role="status">
+      <div className={`connection__bar connection__bar--${status}`}>
+        {status === "refused" ? <Icon name="alert" size={16} /> : <span className="spinner spinner--small" aria-hidden="true" />}
+        <Words connection={connection} />
+        {(status === "waiting" || status === "refused") && (
+          <button type="button" className="link" onClick={() => dispatch(retryRequested())}>
+            {status === "waiting" ? "Try now" : "Try again"}
+          </button>
+        )}
+        {status === "refused" && mode === "development" && (
+          <button type="button" className="link" onClick={() => dispatch(signedOut())}>
+            Pick another name
+          </button>
+        )}
+      </div>
+    </div>
+  );
+}
+
+function Words({ connection: { status, sessions, retryAt, reason, networkDown } }: { connection: ConnectionState }) {
+  const now = useNow(500);
+  const seconds = retryAt === null ? 0 : Math.max(0, Math.ceil((retryAt - now) / 1000));
+  const soon = seconds > 1 ? `in ${seconds} s` : "now";
+  switch (status) {
+    case "connecting":
+      return <span>{sessions === 0 ? "Connecting…" : "Reconnecting…"}</span>;
+    case "draining":
+      return <span>This server is closing for maintenance. Moving to another one {soon}; keep writing.</span>;
+    case "refused":
+      return (
+        <span>
+          <strong>Not connected.</strong> {reason?.message}
+        </span>
+      );
+    default:
+      return (
+        <span>
+          <strong>{networkDown ? "This device is offline." : (reason?.message ?? "The connection was lost.")}</strong>{" "}
+          Trying again {soon}.
+        </span>
+      );
+  }
+}

@@ -1,0 +1,82 @@
+import { useAppDispatch, useAppSelector } from "@/app/hooks";
+import { Icon } from "@/ui/Icon";
+import { moveFocus } from "@/ui/moveFocus";
+import { focusSearch } from "../people/PeopleSearch";
+import { ConversationRow } from "./ConversationRow";
+import { moreConversationsRequested, selectConversationIds, selectListState, snapshotRetried } from "./conversationsSlice";
+
+/** Further conversations are asked for when the view comes this near to the end, in pixels. */
+const NEAR_END = 400;
+
+export function ConversationList() {
+  const dispatch = useAppDispatch();
+  const ids = useAppSelector(selectConversationIds);
+  const { loaded, error, hasMore } = useAppSelector(selectListState);
+
+  if (ids.length === 0) {
+    if (error !== null) return <ListFailed message={error} onRetry={() => dispatch(snapshotRetried())} />;
+    return loaded ? <ListEmpty /> : <ListSkeleton />;
+  }
+  return (
+    <nav
+      className="list"
+      aria-label="Conversations"
+      onScroll={({ currentTarget: box }) => {
+        if (hasMore && box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END)
+          dispatch(moreConversationsRequested());
+      }}
+    >
+      <ul onKeyDown={moveFocus}>
+        {ids.map((id) => (
+          <ConversationRow key={id} id={id} />
+        ))}
+      </ul>
+    </nav>
+  );
+}
+
+function ListEmpty() {
+  return (
+    <div className="empty empty--list">
+      <span className="empty__icon">
+        <Icon name="search" size={26} />
+      </span>
+      <h2>No conversations yet</h2>
+      <p>Look for someone by name and write the first message.</p>
+      <button type="button" className="button" onClick={focusSearch}>
+        Find a fellow coder
+      </button>
+    </div>
+  );
+}
+
+function ListFailed({ message, onRetry }: { message: string; onRetry: () => void }) {
+  return (
+    <div className="empty empty--list" role="alert">
+      <span className="empty__icon">
+        <Icon name="alert" size={26} />
+      </span>
+      <h2>Your conversations can’t be shown</h2>
+      <p>{message}</p>
+      <button type="button" className="button" onClick={onRetry}>
+        Try again
+      </button>
+    </div>
+  );
+}
+
+function ListSkeleton() {
+  return (
+    <div className="list" role="status" aria-label="Loading conversations">
+      {[62, 48, 70, 55, 40].map((width) => (
+        <div key={width} className="row row--skeleton">
+          <span className="skeleton skeleton--avatar" />
+          <span className="row__text">
+            <span className="skeleton skeleton--line" style={{ width: `${width - 15}%` }} />
+            <span className="skeleton skeleton--line" style={{ width: `${width + 20}%` }} />
+          </span>
+        </div>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,130 @@
+import { useAppDispatch, useAppSelector } from "@/app/hooks";
+import type { Conversation } from "@/protocol";
+import { Avatar } from "@/ui/Avatar";
+import { Icon } from "@/ui/Icon";
+import { ago } from "@/ui/time";
+import { useNow } from "@/ui/useNow";
+import { selectMe } from "../auth/authSlice";
+import { Composer } from "../messages/Composer";
+import { MessageList } from "../messages/MessageList";
+import { selectThreadError } from "../messages/messagesSlice";
+import { selectPresence } from "../presence/presenceSlice";
+import { TypingIndicator } from "../typing/TypingIndicator";
+import { selectListState } from "./conversationsSlice";
+import { nameOf, otherIn } from "./names";
+import { conversationClosed, selectOpenConversation, selectOpenId } from "./screenSlice";
+
+export function ConversationPane() {
+  const id = useAppSelector(selectOpenId);
+  const conversation = useAppSelector(selectOpenConversation);
+  const { loaded } = useAppSelector(selectListState);
+  const error = useAppSelector((state) => (id === null ? undefined : selectThreadError(state, id)));
+  const me = useAppSelector(selectMe);
+
+  if (id === null) return <NothingOpen />;
+  if (!conversation) return <Unknown failed={loaded || error !== undefined} />;
+  return (
+    <section className="pane" aria-label={`Conversation with ${nameOf(conversation, me)}`}>
+      <Header conversation={conversation} />
+      <MessageList key={id} conversation={conversation} />
+      <TypingIndicator conversationId={id} />
+      <Composer conversationId={id} name={nameOf(conversation, me)} />
+    </section>
+  );
+}
+
+function BackButton() {
+  const dispatch = useAppDispatch();
+  return (
+    <button
+      type="button"
+      className="icon-button back"
+      aria-label="Back to the conversations"
+      onClick={() => dispatch(conversationClosed())}
+    >
+      <Icon name="back" />
+    </button>
+  );
+}
+
+function Header({ conversation }: { conversation: Conversation }) {
+  const me = useAppSelector(selectMe);
+  const direct = conversation.kind === "direct";
+  const other = otherIn(conversation, me);
+  const online = useAppSelector((state) => selectPresence(state, other.id)?.online ?? false);
+  return (
+    <header className="pane__header">
+      <BackButton />
+      <Avatar user={direct ? other : { id: conversation.id, name: "", picture: null }} group={!direct} online={direct && online} />
+      <div className="pane__title">
+        <h2>{nameOf(conversation, me)}</h2>
+        <p>{direct ? <Presence userId={other.id} /> : <People conversation={conversation} />}</p>
+      </div>
+    </header>
+  );
+}
+
+function Presence({ userId }: { userId: string }) {
+  const presence = useAppSelector((state) => selectPresence(state, userId));
+  const now = useNow(30_000);
+  if (presence?.online) return <span className="online">Online</span>;
+  return <>{presence?.last_seen_at ? `Last seen ${ago(presence.last_seen_at, now)}` : "Offline"}</>;
+}
+
+function People({ conversation: { participants } }: { conversation: Conversation }) {
+  const online = useAppSelector(
+    (state) => participants.filter(({ user }) => selectPresence(state, user.id)?.online).length,
+  );
+  return (
+    <span title={participants.map(({ user }) => user.name).join(", ")}>
+      {participants.length} people{online > 0 ? `, ${online} online` : ""}
+    </span>
+  );
+}
+
+function NothingOpen() {
+  return (
+    <section className="pane pane--empty" aria-label="No conversation open">
+      <div className="empty">
+        <span className="empty__mark" aria-hidden="true">
+          <svg viewBox="0 0 96 72" width="132" height="99">
+            <path className="bubble bubble--back" d="M36 8h44a10 10 0 0 1 10 10v20a10 10 0 0 1-10 10v10L68 48H36a10 10 0 0 1-10-10V18A10 10 0 0 1 36 8z" />
+            <path className="bubble bubble--front" d="M16 24h40a10 10 0 0 1 10 10v16a10 10 0 0 1-10 10H30L18 69v-9h-2A10 10 0 0 1 6 50V34a10 10 0 0 1 10-10z" />
+            <path className="bubble__lines" d="M19 37h32M19 47h20" />
+          </svg>
+        </span>
+        <h2>Pick up where you left off</h2>
+        <p>
+          Choose a conversation, or press <kbd>Ctrl</kbd> <kbd>K</kbd> to find someone.
+        </p>
+      </div>
+    </section>
+  );
+}
+
+function Unknown({ failed }: { failed: boolean }) {
+  const dispatch = useAppDispatch();
+  return (
+    <section className="pane" aria-label="Conversation">
+      <header className="pane__header">
+        <BackButton />
+      </header>
+      {failed ? (
+        <div className="empty" role="alert">
+          <span className="empty__icon">
+            <Icon name="alert" size={28} />
+          </span>
+          <h2>There is no such conversation</h2>
+          <p>It does not exist, or you are not part of it.</p>
+          <button type="button" className="button" onClick={() => dispatch(conversationClosed())}>
+            Show my conversations
+          </button>
+        </div>
+      ) : (
+        <div className="empty">
+          <span className="spinner" role="status" aria-label="Loading the conversation" />
+        </div>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,74 @@
+import { memo } from "react";
+import { useAppDispatch, useAppSelector } from "@/app/hooks";
+import { Avatar } from "@/ui/Avatar";
+import { briefly } from "@/ui/time";
+import { selectMe } from "../auth/authSlice";
+import { selectDraft } from "../messages/draftsSlice";
+import { selectPresence } from "../presence/presenceSlice";
+import { selectTyping } from "../typing/typingSlice";
+import { selectConversation } from "./conversationsSlice";
+import { firstName, nameOf, otherIn, plainPreview } from "./names";
+import { conversationOpened, selectBadge } from "./screenSlice";
+
+export const ConversationRow = memo(function ConversationRow({ id }: { id: string }) {
+  const dispatch = useAppDispatch();
+  const me = useAppSelector(selectMe);
+  const conversation = useAppSelector((state) => selectConversation(state, id));
+  const open = useAppSelector((state) => state.screen.openId === id);
+  const badge = useAppSelector((state) => selectBadge(state, id));
+  const typing = useAppSelector((state) => selectTyping(state, id));
+  const draft = useAppSelector((state) => (state.screen.openId === id ? "" : selectDraft(state, id)));
+  const other = conversation && otherIn(conversation, me);
+  const online = useAppSelector((state) => (other ? (selectPresence(state, other.id)?.online ?? false) : false));
+  if (!conversation || !other) return null;
+
+  const direct = conversation.kind === "direct";
+  const last = conversation.last_message;
+  const sender = conversation.participants.find(({ user }) => user.id === last?.sender_id)?.user.name;
+  const who = last?.sender_id === me ? "You: " : direct || !sender ? "" : `${firstName(sender)}: `;
+  const preview = last ? who + plainPreview(last.preview) : "No messages yet";
+
+  return (
+    <li>
+      <button
+        type="button"
+        className={badge > 0 ? "row row--unread" : "row"}
+        aria-current={open ? "true" : undefined}
+        data-conversation={id}
+        onClick={() => dispatch(conversationOpened(id))}
+      >
+        <Avatar
+          user={direct ? other : { id, name: "", picture: null }}
+          group={!direct}
+          online={direct && online}
+        />
+        <span className="row__text">
+          <span className="row__line">
+            <span className="row__name">{nameOf(conversation, me)}</span>
+            {direct && online && <span className="visually-hidden">, online</span>}
+            <time className="row__time" dateTime={conversation.updated_at}>
+              {briefly(conversation.updated_at)}
+            </time>
+          </span>
+          <span className="row__line">
+            {typing.length > 0 ? (
+              <span className="row__preview row__preview--typing">typing…</span>
+            ) : draft ? (
+              <span className="row__preview">
+                <span className="row__draft">Draft:</span> {draft}
+              </span>
+            ) : (
+              <span className="row__preview">{preview}</span>
+            )}
+            {badge > 0 && (
+              <span className="badge" data-unread={badge}>
+                {badge > 99 ? "99+" : badge}
+                <span className="visually-hidden"> unread</span>
+              </span>
+            )}
+          </span>
+        </span>
+      </button>
+    </li>
+  );
+});

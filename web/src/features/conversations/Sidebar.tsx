@@ -1,0 +1,68 @@
+import { useAppDispatch, useAppSelector } from "@/app/hooks";
+import { Avatar } from "@/ui/Avatar";
+import { Icon } from "@/ui/Icon";
+import { useTheme, type Theme } from "@/ui/theme";
+import { selectAuth, signedOut } from "../auth/authSlice";
+import { rememberIdentity } from "../auth/identity";
+import { PeopleResults, SearchField } from "../people/PeopleSearch";
+import { selectPeople } from "../people/peopleSlice";
+import { ConversationList } from "./ConversationList";
+
+export function Sidebar() {
+  const searching = useAppSelector((state) => selectPeople(state).query !== null);
+  return (
+    <aside className="sidebar" aria-label="Conversations and people">
+      <header className="sidebar__header">
+        <h1 className="brand">
+          <img src="/favicon.svg" alt="" width={28} height={28} /> Warren
+        </h1>
+        <ThemeButton />
+        <Me />
+      </header>
+      <SearchField />
+      {searching ? <PeopleResults /> : <ConversationList />}
+    </aside>
+  );
+}
+
+const NEXT: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
+const ICONS = { system: "system", light: "sun", dark: "moon" } as const;
+const NAMES = { system: "as your device", light: "light", dark: "dark" };
+
+function ThemeButton() {
+  const [theme, setTheme] = useTheme();
+  return (
+    <button
+      type="button"
+      className="icon-button"
+      aria-label={`Colours: ${NAMES[theme]}. Change to ${NAMES[NEXT[theme]]}`}
+      title={`Colours: ${NAMES[theme]}`}
+      onClick={() => setTheme(NEXT[theme])}
+    >
+      <Icon name={ICONS[theme]} size={18} />
+    </button>
+  );
+}
+
+function Me() {
+  const dispatch = useAppDispatch();
+  const { user, mode } = useAppSelector(selectAuth);
+  if (!user) return null;
+  const leave = () => {
+    rememberIdentity(null);
+    dispatch(signedOut());
+  };
+  return (
+    <>
+      {mode === "development" && (
+        <button type="button" className="icon-button" aria-label={`Sign out ${user.name}`} title="Sign out" onClick={leave}>
+          <Icon name="leave" size={18} />
+        </button>
+      )}
+      <span className="me" title={user.name}>
+        <Avatar user={user} size="small" />
+        <span className="visually-hidden">Signed in as {user.name}</span>
+      </span>
+    </>
+  );
+}

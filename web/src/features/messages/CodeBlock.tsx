@@ -1,0 +1,54 @@
+import { Fragment, memo, useEffect, useState, type ReactNode } from "react";
+import type { Highlighted } from "./highlighter";
+
+/** Code in a message: plain at once, coloured when the highlighter (loaded with the first code shown) is there. */
+export const CodeBlock = memo(function CodeBlock({ code, language }: { code: string; language: string }) {
+  const [coloured, setColoured] = useState<Highlighted | null>(null);
+  const [copied, setCopied] = useState(false);
+
+  useEffect(() => {
+    let wanted = true;
+    import("./highlighter")
+      .then(({ highlight }) => {
+        if (wanted) setColoured(highlight(code, language));
+      })
+      .catch(() => undefined); // The code stays plain: nothing else is lost.
+    return () => {
+      wanted = false;
+    };
+  }, [code, language]);
+
+  const copy = () => {
+    void navigator.clipboard.writeText(code).then(() => {
+      setCopied(true);
+      setTimeout(() => setCopied(false), 1500);
+    });
+  };
+
+  return (
+    <figure className="code" aria-label={language ? `Code, ${language}` : "Code"}>
+      <figcaption className="code__bar">
+        <span>{language || "text"}</span>
+        <button type="button" className="code__copy" onClick={copy}>
+          {copied ? "Copied" : "Copy"}
+        </button>
+      </figcaption>
+      <pre tabIndex={0} aria-label="Source">
+        <code>{coloured ? elements(coloured) : code}</code>
+      </pre>
+    </figure>
+  );
+});
+
+function elements(nodes: Highlighted): ReactNode {
+  return nodes.map((node, index) => {
+    if (node.type === "text") return <Fragment key={index}>{node.value}</Fragment>;
+    if (node.type !== "element") return null;
+    const names = node.properties["className"];
+    return (
+      <span key={index} className={Array.isArray(names) ? names.join(" ") : undefined}>
+        {elements(node.children)}
+      </span>
+    );
+  });
+}

@@ -1,0 +1,131 @@
+import { Fragment, memo } from "react";
+import { useAppDispatch, useAppSelector, useAppStore } from "@/app/hooks";
+import type { Message } from "@/protocol";
+import { selectPeople, selectPerson } from "../people/peopleSlice";
+import { dayName, dayOf } from "@/ui/time";
+import type { Block } from "./blocks";
+import { draftChanged, selectDraft } from "./draftsSlice";
+import type { OutgoingMessage } from "./messageEvents";
+import { MessageRow } from "./MessageRow";
+import { messageWithdrawn } from "./outboxSlice";
+import { focusComposer } from "./Composer";
+
+/** Messages of one sender that are further apart than this stand in separate groups. */
+const GROUP_MILLISECONDS = 5 * 60_000;
+
+type Row = Pick<Message, "sender_id"> & { time: string };
+
+interface Props {
+  block: Block;
+  /** Own messages on their way, at the end of the last block. */
+  outgoing: OutgoingMessage[];
+  me: string | null;
+  named: boolean;
+  /** Own messages up to this one were seen. */
+  seenUpTo: number;
+  /** The first unread message, if it is in this block. */
+  firstUnread: number | null;
+}
+
+export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, named, seenUpTo, firstUnread }: Props) {
+  // Names change rarely; every row of the block reads from the one answer.
+  useAppSelector((state) => selectPeople(state).known);
+  const store = useAppStore();
+  const person = (id: string) => selectPerson(store.getState(), id);
+
+  let previous: Row | null = block.previous && { sender_id: block.previous.sender_id, time: block.previous.sent_at };
+  let previousSeq = block.previous?.seq ?? null;
+
+  const rows = block.messages.map((message) => {
+    const row = { sender_id: message.sender_id, time: message.sent_at };
+    const newDay = startsDay(previous, row);
+    const unread = message.seq === firstUnread;
+    const gap = previousSeq !== null && message.seq > previousSeq + 1;
+    const first = newDay || unread || gap || startsGroup(previous, row);
+    previous = row;
+    previousSeq = message.seq;
+    const mine = message.sender_id === me;
+    return (
+      <Fragment key={`${message.sender_id}/${message.client_message_id}`}>
+        {gap && <div className="gap">Fetching missing messages…</div>}
+        {newDay && <DayHeading time={message.sent_at} />}
+        {unread && <UnreadDivider />}
+        <MessageRow
+          body={message.body}
+          time={message.sent_at}
+          sender={person(message.sender_id)}
+          mine={mine}
+          first={first}
+          named={named}
+          mark={mine ? (message.seq <= seenUpTo ? "seen" : "sent") : null}
+        />
+      </Fragment>
+    );
+  });
+
+  for (const entry of outgoing) {
+    const row = { sender_id: me ?? "", time: entry.composed_at };
+    const newDay = startsDay(previous, row);
+    const first = newDay || startsGroup(previous, row);
+    previous = row;
+    rows.push(
+      <Fragment key={`${me ?? ""}/${entry.client_message_id}`}>
+        {newDay && <DayHeading time={entry.composed_at} />}
+        <OutgoingRow entry={entry} me={me} first={first} />
+      </Fragment>,
+    );
+  }
+
+  return <div className="block">{rows}</div>;
+});
+
+function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string | null; first: boolean }) {
+  const dispatch = useAppDispatch();
+  const store = useAppStore();
+  const sender = useAppSelector((state) => selectPerson(state, me ?? ""));
+
+  const edit = () => {
+    const { conversation_id: conversationId, body, client_message_id } = entry;
+    const draft = selectDraft(store.getState(), conversationId);
+    dispatch(draftChanged({ conversationId, text: draft.trim() ? `${body}\n\n${draft}` : body }));
+    dispatch(messageWithdrawn(client_message_id));
+    focusComposer();
+  };
+
+  return (
+    <MessageRow
+      body={entry.body}
+      time={entry.composed_at}
+      sender={sender}
+      mine
+      first={first}
+      named={false}
+      mark="pending"
+      refusal={entry.refusal?.message}
+      onEdit={edit}
+      onDiscard={() => dispatch(messageWithdrawn(entry.client_message_id))}
+    />
+  );
+}
+
+const startsDay = (previous: Row | null, row: Row) => previous === null || dayOf(previous.time) !== dayOf(row.time);
+
+const startsGroup = (previous: Row | null, row: Row) =>
+  previous?.sender_id !== row.sender_id ||
+  new Date(row.time).getTime() - new Date(previous.time).getTime() > GROUP_MILLISECONDS;
+
+function DayHeading({ time }: { time: string }) {
+  return (
+    <div className="day" role="separator" aria-label={dayName(time)}>
+      <span>{dayName(time)}</span>
+    </div>
+  );
+}
+
+function UnreadDivider() {
+  return (
+    <div className="unread-divider" role="separator" aria-label="New messages" data-unread-divider="">
+      <span>New</span>
+    </div>
+  );
+}

@@ -1,0 +1,46 @@
+import "@fontsource-variable/inter";
+import "@fontsource/jetbrains-mono/latin-400.css";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { Provider } from "react-redux";
+import { App } from "./app/App";
+import { followAddress, keepDrafts, watchAttention, watchNetwork } from "./app/browser";
+import { findEdges } from "./app/edges";
+import { outboxIn } from "./app/outboxStorage";
+import { makeStore } from "./app/store";
+import { initialAuth, signedIn } from "./features/auth/authSlice";
+import { rememberedIdentity } from "./features/auth/identity";
+import { developmentTokens, hostedTokens } from "./features/auth/tokens";
+import { applyTheme } from "./ui/theme";
+import "./styles/index.css";
+
+async function start(root: HTMLElement): Promise<void> {
+  applyTheme();
+  const hosted = window.WARREN_TOKEN;
+  const edges = await findEdges(hosted === undefined);
+  const store = makeStore(
+    {
+      edges: () => edges,
+      token: hosted ? hostedTokens(hosted) : developmentTokens(() => edges, sessionStorage),
+      outbox: outboxIn(localStorage),
+    },
+    { auth: { ...initialAuth, mode: hosted ? "hosted" : "development" } },
+  );
+  watchAttention(store);
+  watchNetwork(store);
+  keepDrafts(store, sessionStorage);
+  followAddress(store);
+  const identity = rememberedIdentity();
+  if (hosted || identity) store.dispatch(signedIn(hosted ? null : identity));
+
+  createRoot(root).render(
+    <StrictMode>
+      <Provider store={store}>
+        <App />
+      </Provider>
+    </StrictMode>,
+  );
+}
+
+const root = document.getElementById("root");
+if (root) void start(root);
