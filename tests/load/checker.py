@@ -10,6 +10,7 @@ Faults and the promise (docs/protocol.md) that each one breaks:
     foreign       stored, but no client of this run sent it
     stale         a conversation whose header is behind its messages         5 (a projection that nothing repaired)
     undelivered   acked, never pushed; judged only when all parts stayed up  5
+    refused       answered with an error that says a retry won't help, though nothing is wrong with the message
 """
 
 from collections import Counter, defaultdict
@@ -71,6 +72,7 @@ class Faults:
     foreign: int = 0
     stale: int = 0
     undelivered: int = 0
+    refused: int = 0
 
     @property
     def total(self) -> int:
@@ -87,7 +89,6 @@ class Verdict:
     stored: int
     delivered: int
     retried: int
-    refused: int
     faults: Faults
 
 
@@ -112,7 +113,6 @@ def check(
         stored=len(by_key),
         delivered=sum(bool(sending.delivered_at) for sending in sendings),
         retried=sum(sending.tries > 1 for sending in sendings),
-        refused=sum(bool(sending.error) for sending in sendings),
         faults=Faults(
             lost=sum(sending.key not in by_key for sending in acked),
             duplicated=_repeats(message.key for message in stored)
@@ -123,6 +123,7 @@ def check(
             foreign=sum(key not in known for key in by_key),
             stale=sum(header_seqs.get(name, 0) != max(seqs) for name, seqs in by_conversation.items()),
             undelivered=undelivered if all_parts_stayed_up else 0,
+            refused=sum(bool(sending.error) for sending in sendings),
         ),
     )
 

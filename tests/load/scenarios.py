@@ -60,7 +60,7 @@ async def throughput(
             target,
             traffic,
             progress,
-            title or f"throughput, {in_flight} in flight",
+            title or f"{in_flight} in flight",
             warm_up,
             seconds,
             disturb=disturb,
@@ -92,7 +92,7 @@ async def latency(
         sender = asyncio.create_task(keep_sending())
         try:
             await _wait(warm_up, progress, warm_up + seconds)
-            title = title or f"latency at {rate:.0f}/s"
+            title = title or f"{rate:.0f}/s"
             return await _measure(target, traffic, progress, title, warm_up, seconds, before_drain=sender.cancel)
         finally:
             sender.cancel()
@@ -125,7 +125,7 @@ async def connections(
         growth = resident_bytes(pid) - before
         progress(1.0)
         return ConnectionFigures(
-            title=title or f"{count:,} connections",
+            title=title or f"{count:,} idle",
             connections=count,
             seconds=took,
             kilobytes_each=growth / count / 1024,

@@ -133,3 +133,12 @@ def test_a_missing_push_counts_only_when_all_parts_stayed_up() -> None:
     sendings[0].delivered_at = 0.0
     assert check(sendings, stored, headers).faults == Faults(undelivered=1)
     assert check(sendings, stored, headers, all_parts_stayed_up=False).faults == Faults()
+
+
+def test_a_refusal_is_a_fault() -> None:
+    sendings, stored, headers = healthy()
+    del stored[-1]
+    headers["c2"] = 9
+    sendings[-1].acked_at = 0.0
+    sendings[-1].error = "not_found"
+    assert check(sendings, stored, headers).faults == Faults(refused=1)
