@@ -146,6 +146,10 @@ async def _traffic(target: Target, pairs: int, seen_every: int) -> AsyncIterator
     gc.collect()
     gc.disable()
     try:
+        # Until the one who started it has written, a conversation does not exist for the other.
+        for pair in connected:
+            traffic.send(pair, 0)
+        await traffic.drain(DRAIN_LIMIT)
         yield traffic
     finally:
         gc.enable()
@@ -166,7 +170,7 @@ async def _measure(
 ) -> TrafficFigures:
     """Measure `seconds` of traffic that is under way, let it finish, and have the checker look at all of it."""
     start, meter = time.monotonic(), Meter(target.pids)
-    disturbing = asyncio.create_task(_run(disturb)) if disturb is not None else None
+    disturbing = asyncio.ensure_future(disturb()) if disturb is not None else None
     await _wait(seconds, progress, warm_up + seconds, already=warm_up)
     end, usage = time.monotonic(), meter.stop()
     before_drain()
@@ -198,10 +202,6 @@ async def _judge(target: Target, traffic: Traffic, *, all_parts_stayed_up: bool)
         if verdict.faults.stale == 0 or time.monotonic() > deadline:
             return verdict
         await asyncio.sleep(0.5)
-
-
-async def _run(disturb: Disturbance) -> None:
-    await disturb()
 
 
 async def _wait(seconds: float, progress: Progress, total: float, already: float = 0.0) -> None:
