@@ -77,9 +77,9 @@ export function Composer({ conversationId, name }: { conversationId: string; nam
       <div className="composer__foot">
         <span id="composer-hint">
           {online ? (
-            <>
+            <span className="composer__keys">
               <kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> breaks the line. Markdown works.
-            </>
+            </span>
           ) : (
             "You are offline. What you send is kept and goes out by itself."
           )}

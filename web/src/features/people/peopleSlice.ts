@@ -43,7 +43,10 @@ export const peopleSlice = createSlice({
       for (const user of payload.users) know(state, user);
       if (state.query === null) return;
       state.answered = payload.query;
-      state.found = payload.users.map(({ id }) => id);
+      // Those who can answer now come first; the order then holds, so that nothing moves under the pointer.
+      const online = payload.users.filter((user) => user.online);
+      const away = payload.users.filter((user) => !user.online);
+      state.found = [...online, ...away].map(({ id }) => id);
     },
     searchFailed(state, { payload }: PayloadAction<{ query: string; message: string }>) {
       state.answered = payload.query;
