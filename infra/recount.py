@@ -62,7 +62,7 @@ async def _recount(store: Store, ids: list[str], result: Recount) -> None:
         for participant in header["participants"]:
             key = (participant["user_id"], header["_id"])
             state = inbox_state(last_seq, participant["read"]["seq"])
-            if entries.get(key) != state:
+            if entries.get(key, {"n": 0})["n"] != state["n"]:
                 inbox_repairs.append(_entry_repair(key, entries.get(key), state))
     result.headers_differed += len(header_repairs)
     result.inboxes_differed += len(inbox_repairs)

@@ -36,6 +36,8 @@ DUPLICATE_KEY = 11000
 #: Seconds after which the tombstone of a closed session, or an edge without sign of life, is removed.
 SESSION_TTL = 3_600
 EDGE_TTL = 86_400
+#: Index of the few who may not write: asking it about a batch's senders touches no user's document.
+BLOCKED = [("blocked", 1), ("_id", 1)]
 #: What says "not now": the connection, the primary, or the majority is missing.
 _AWAY = (ConnectionFailure, NetworkTimeout, NotPrimaryError, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
 
@@ -77,6 +79,7 @@ class Store:
                 [("user_id", 1), ("state.n", 1)], partialFilterExpression={"state.n": {"$gt": 0}}
             )
             await self.users.create_index([("terms", 1)])
+            await self.users.create_index(BLOCKED, partialFilterExpression={"blocked": True})
             await self.users.create_index([("online", -1), ("sort_name", 1), ("_id", 1)])
             await self.users.create_index([("offline_due", 1)], sparse=True)
             await self.sessions.create_index([("user_id", 1)])

@@ -63,7 +63,7 @@ class Persistence:
             payload = command.payload
             allowed.append((command, message_id(payload.conversation_id, command.user_id, payload.client_message_id)))
         stored = await self._store(allowed, headers)
-        await self._conversations.advance(stored.values())
+        await self._conversations.advance(stored.values(), headers)
         await self._announce_first([message for message in stored.values() if message.seq == 1], outbox)
         for command, id in allowed:
             self._announce(command, stored[id], headers, outbox)

@@ -34,16 +34,11 @@ class Unread:
         if not conversation_ids:
             return outbox
         headers = await self._conversations.headers(conversation_ids)
-        # An entry for every participant a fact names the conversation of, and for every reader.
-        touched = {
-            (id, user_id)
-            for id in {f.conversation_id for f in facts} & set(headers)
-            for user_id in headers[id].user_ids
-        }
-        touched |= set(moved)
+        changed = _changed(facts, headers)
+        touched = changed | set(moved)
         await self._inboxes.write(entry_of(headers[id], user_id) for id, user_id in touched)
         totals = await self._inboxes.totals({user_id for _, user_id in touched})
-        for id, user_id in _changed(facts, headers) | {key for key, went in moved.items() if went}:
+        for id, user_id in changed | {key for key, went in moved.items() if went}:
             outbox.deliver("unread_updated", _count(headers[id], user_id, totals), [user_id])
         for (id, user_id), went in moved.items():
             if went:
@@ -66,12 +61,13 @@ class Unread:
                 continue
             key = (header.id, command.user_id)
             # Nobody has seen more than there is.
-            seq = min(command.payload.seq, header.last_seq)
-            moved.setdefault(key, False)
-            if seq > max(header.read(command.user_id).seq, marks[key].seq if key in marks else 0):
-                marks[key] = Read(seq, moment_of(command.at))
-                moved[key] = True
-        await self._conversations.mark_read(marks)
+            mark = Read(min(command.payload.seq, header.last_seq), moment_of(command.at))
+            read = header.read(command.user_id)
+            if mark.seq > max(read.seq, marks[key].seq if key in marks else 0):
+                marks[key] = mark
+            # A mark that is there already is this command's own when it comes again after a crash.
+            moved[key] = moved.get(key, False) or mark.seq > read.seq or mark == read
+        await self._conversations.mark_read(marks, headers)
         return moved
 
     def _tell_others(self, header: Header, reader: str, outbox: Outbox) -> None:
@@ -86,7 +82,10 @@ class Unread:
 
 
 def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> set[tuple[str, str]]:
-    """Whose count a fact changed: every recipient's, and the sender's if they had messages unread."""
+    """Whose count a fact changed: every recipient's, and the sender's if they had messages unread.
+
+    A sender who had read everything has nothing unread before and after; their entry may keep its older version.
+    """
     changed = set()
     for fact in facts:
         if fact.conversation_id in headers:

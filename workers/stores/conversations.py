@@ -61,6 +61,10 @@ class Header:
                 return Read(participant["read"]["seq"], participant["read"]["at"])
         return Read(0, None)
 
+    def read_path(self, user_id: str) -> str:
+        """Where in the document a participant's watermark stands."""
+        return f"participants.{self.user_ids.index(user_id)}.read"
+
     def unread(self, user_id: str) -> int:
         """A participant's unread messages: always computed, never counted up."""
         return max(0, self.last_seq - self.read(user_id).seq)
@@ -146,8 +150,11 @@ class Conversations:
             async with guarded():
                 await upsert_all(self._conversations, operations)
 
-    async def advance(self, messages: Iterable[StoredMessage]) -> None:
-        """Project stored messages into their headers: the newest message, and each sender's own watermark."""
+    async def advance(self, messages: Iterable[StoredMessage], headers: Mapping[str, Header]) -> None:
+        """Project stored messages into their headers: the newest message, and each sender's own watermark.
+
+        `headers` tell where in a conversation each sender stands; people and their order never change.
+        """
         newest: dict[str, dict[str, StoredMessage]] = {}
         for message in messages:
             by_sender = newest.setdefault(message.conversation_id, {})
@@ -157,22 +164,20 @@ class Conversations:
         for conversation_id, by_sender in newest.items():
             last = max(by_sender.values(), key=lambda message: message.seq)
             raised: Document = {"last": last.header(), "updated_at": last.sent_at}
-            filters: list[Mapping[str, Any]] = []
-            for index, message in enumerate(by_sender.values()):
-                raised[f"participants.$[s{index}].read"] = {"seq": message.seq, "at": message.sent_at}
-                filters.append({f"s{index}.user_id": message.sender_id})
-            operations.append(UpdateOne({"_id": conversation_id}, {"$max": raised}, array_filters=filters))
+            for sender_id, message in by_sender.items():
+                path = headers[conversation_id].read_path(sender_id)
+                raised[path] = {"seq": message.seq, "at": message.sent_at}
+            operations.append(UpdateOne({"_id": conversation_id}, {"$max": raised}))
         if operations:
             async with guarded():
                 await self._conversations.bulk_write(operations, ordered=False)
 
-    async def mark_read(self, marks: Mapping[tuple[str, str], Read]) -> None:
+    async def mark_read(self, marks: Mapping[tuple[str, str], Read], headers: Mapping[str, Header]) -> None:
         """Move watermarks, by (conversation, user), forward; none ever moves back."""
         operations = [
             UpdateOne(
                 {"_id": conversation_id},
-                {"$max": {"participants.$[reader].read": {"seq": read.seq, "at": read.at}}},
-                array_filters=[{"reader.user_id": user_id}],
+                {"$max": {headers[conversation_id].read_path(user_id): {"seq": read.seq, "at": read.at}}},
             )
             for (conversation_id, user_id), read in marks.items()
         ]

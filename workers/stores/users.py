@@ -10,7 +10,7 @@ from pymongo import UpdateMany, UpdateOne
 from contracts.commands import SessionOpen
 from contracts.models import FoundUser, Presence, User
 from contracts.values import rfc3339
-from infra.store import Document, Store, find_all, guarded, union, upsert_all
+from infra.store import BLOCKED, Document, Store, find_all, guarded, union, upsert_all
 
 _WORDS = re.compile(r"[^\s,;]+")
 #: Words of a name or a query that count in the search.
@@ -33,14 +33,9 @@ class Users:
     async def blocked(self, ids: Collection[str]) -> set[str]:
         """Those who may not write."""
         async with guarded():
-            found = await find_all(self._users, {"_id": {"$in": list(ids)}, "blocked": True}, {"_id": 1})
+            query = {"blocked": True, "_id": {"$in": list(ids)}}
+            found = await self._users.find(query, {"_id": 1}).hint(BLOCKED).to_list(None)
         return {user["_id"] for user in found}
-
-    async def set_blocked(self, user_id: str, blocked: bool) -> bool:
-        """Forbid or allow someone to write; False when the system has never seen them."""
-        async with guarded():
-            result = await self._users.update_one({"_id": user_id}, {"$set": {"blocked": blocked}})
-        return bool(result.matched_count)
 
     async def search(self, queries: list[tuple[str, str, bool, int]]) -> list[list[Document]]:
         """For each (asking user, query, online only, limit): who matches, online first, then by name."""
