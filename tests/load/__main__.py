@@ -6,7 +6,8 @@ is 1 when the checker found a fault.
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Annotated, cast
 
@@ -26,6 +27,8 @@ from tests.support.stack import WORKER_KINDS, Stack, StackError, WorkerKind
 
 #: Seconds into the measured stretch at which a worker is killed, and until it is started again.
 KILL_AFTER, RESTART_AFTER = 5.0, 5.0
+#: An edge's reply limit in `kill`, shorter than the outage: clients see time-outs and have to send again.
+KILL_SETTINGS = {"WARREN_REPLY_TIMEOUT": "2"}
 
 Run = Callable[[Target, Stack, scenarios.Progress], Awaitable[Figures]]
 
@@ -98,7 +101,8 @@ def kill(
     kinds = worker or list(WORKER_KINDS)
     if unknown := set(kinds) - set(WORKER_KINDS):
         raise typer.BadParameter(f"no such worker: {', '.join(unknown)}; there are {', '.join(WORKER_KINDS)}")
-    _execute({f"kill -9 {kind}": _kill(cast("WorkerKind", kind), in_flight, pairs, seconds) for kind in kinds})
+    runs = {f"kill -9 {kind}": _kill(cast("WorkerKind", kind), in_flight, pairs, seconds) for kind in kinds}
+    _execute(runs, env=KILL_SETTINGS)
 
 
 def _throughput(in_flight: int, pairs: int = 100, seconds: float = 15.0, seen_every: int = 0) -> Run:
@@ -129,7 +133,7 @@ def _kill(kind: WorkerKind, in_flight: int, pairs: int, seconds: float) -> Run:
         return await scenarios.throughput(
             target,
             progress,
-            title=f"kill -9 {kind}",
+            title=f"{kind} killed",
             pairs=pairs,
             in_flight=in_flight,
             seconds=seconds,
@@ -139,14 +143,16 @@ def _kill(kind: WorkerKind, in_flight: int, pairs: int, seconds: float) -> Run:
     return run
 
 
-def _execute(runs: dict[str, Run], *, edges: int = 2, persistence: int = 1) -> None:
+def _execute(
+    runs: dict[str, Run], *, edges: int = 2, persistence: int = 1, env: Mapping[str, str] | None = None
+) -> None:
     """Run each on a Warren of its own, print what came out, and exit with 1 when anything was wrong."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     console = Console()
     try:
-        figures = uvloop.run(_run_all(console, runs, edges, persistence))
+        figures = uvloop.run(_run_all(console, runs, lambda: warren(edges, persistence, env)))
     except (StackError, LocalServiceError, CallFailed, OSError, TimeoutError) as error:
         console.print(f"The run could not be finished: {type(error).__name__}: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
@@ -155,14 +161,16 @@ def _execute(runs: dict[str, Run], *, edges: int = 2, persistence: int = 1) -> N
         raise typer.Exit(1)
 
 
-async def _run_all(console: Console, runs: dict[str, Run], edges: int, persistence: int) -> list[Figures]:
+async def _run_all(
+    console: Console, runs: dict[str, Run], fresh: Callable[[], AbstractAsyncContextManager[tuple[Target, Stack]]]
+) -> list[Figures]:
     figures = []
     bar = Progress(TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn(), console=console)
     async with local_services():
         with bar:
             for title, run in runs.items():
                 task = bar.add_task(f"{title}: starting", total=1.0)
-                async with warren(edges, persistence) as (target, stack):
+                async with fresh() as (target, stack):
                     bar.update(task, description=title)
                     figures.append(await run(target, stack, partial(_advance, bar, task)))
                 bar.update(task, completed=1.0)

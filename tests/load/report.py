@@ -18,7 +18,8 @@ def show(console: Console, figures: Sequence[Figures]) -> None:
     """Print all figures: rates and latencies, CPU by process, connections, and the checker's word."""
     if not figures:
         return
-    table = Table("", title="Warren under load", title_justify="left")
+    table = Table(title="Warren under load", title_justify="left")
+    table.add_column(no_wrap=True)
     for each in figures:
         table.add_column(each.title, justify="right")
     rows = _Rows(table, figures)
@@ -29,7 +30,7 @@ def show(console: Console, figures: Sequence[Figures]) -> None:
     if any(isinstance(each, ConnectionFigures) for each in figures):
         _connections(rows)
     rows.heading("machine")
-    rows.add("generator, share of a core", lambda each: f"{each.usage.generator_share:.0%}")
+    rows.add("generator, of a core", lambda each: f"{each.usage.generator_share:.0%}")
     rows.add("all cores busy", lambda each: f"{each.usage.machine:.0%}")
     console.print(table)
     _remarks(console, figures)
@@ -58,7 +59,7 @@ class _Rows:
 
 
 def _speed(rows: _Rows) -> None:
-    rows.heading("stored, acked and delivered")
+    rows.heading("acked and delivered")
     rows.of_traffic("messages/s", lambda each: f"[bold]{each.rate:,.0f}")
     rows.of_traffic("delivery p50, ms", lambda each: f"{each.delivery.p50:.1f}")
     rows.of_traffic("delivery p90", lambda each: f"{each.delivery.p90:.1f}")
@@ -69,7 +70,7 @@ def _speed(rows: _Rows) -> None:
 
 
 def _cpu(rows: _Rows) -> None:
-    rows.heading("CPU s per 1,000 messages")
+    rows.heading("CPU s per 1,000")
     for name in dict.fromkeys(name for each in rows.traffic for name in each.cpu_per_thousand):
         rows.of_traffic(name, lambda each, name=name: _seconds(each.cpu_per_thousand.get(name)))  # type: ignore[misc]
     rows.of_traffic("all but generator", lambda each: _seconds(_system(each)))
@@ -84,7 +85,7 @@ def _checked(rows: _Rows) -> None:
 
 
 def _connections(rows: _Rows) -> None:
-    rows.heading("idle connections, one edge")
+    rows.heading("idle, on one edge")
     rows.of_connections("all ready after, s", lambda each: f"{each.seconds:.1f}")
     rows.of_connections("RSS each, KB", lambda each: f"{each.kilobytes_each:.1f}")
     rows.of_connections("dropped", lambda each: _fault(each.dropped))

@@ -1,6 +1,6 @@
 """Warren as a target: its own stack on private services, started and removed for one run."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,11 +18,14 @@ READ_LIMIT = 60.0
 
 
 @asynccontextmanager
-async def warren(edges: int = 2, persistence: int = 1) -> AsyncIterator[tuple[Target, Stack]]:
-    """A fresh Warren without rate limit: its own virtual host, database and ports."""
+async def warren(
+    edges: int = 2, persistence: int = 1, env: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Target, Stack]]:
+    """A fresh Warren without rate limit: its own virtual host, database and ports. `env` goes to every process."""
     async with private_run("load") as run:
         counts: dict[WorkerKind, int] = {"persistence": persistence, "unread": 1, "presence": 1, "history": 1}
-        stack = Stack(run, edges=edges, workers=counts, rate_limit=False, env={"WARREN_LOG_LEVEL": "WARNING"})
+        settings = {"WARREN_LOG_LEVEL": "WARNING", **(env or {})}
+        stack = Stack(run, edges=edges, workers=counts, rate_limit=False, env=settings)
         async with stack:
             services = {
                 "rabbitmq": listener_on(urlsplit(run.amqp_url).port or 5672),
