@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import httpx
 
 from infra.local import install
+from infra.local.epmd import PortMapper
 from infra.local.process import LOOPBACK, Daemon, LocalServiceError, free_ports, tail, wait_until
 
 #: Seconds a node may take from start to answering AMQP and HTTP.
@@ -46,43 +46,6 @@ class Ports(NamedTuple):
     management: int
     distribution: int
     epmd: int
-
-
-@dataclass(frozen=True)
-class PortMapper:
-    """Erlang's epmd on a port of its own, so that no daemon is left behind and no other Erlang system is met.
-
-    Nodes of one cluster on one machine have to share it.
-    """
-
-    directory: Path
-    port: int
-
-    @property
-    def _daemon(self) -> Daemon:
-        return Daemon("epmd", self.directory / "epmd.pid")
-
-    def start(self) -> None:
-        """Start epmd and wait until it listens; nothing happens if it already does."""
-        if self._daemon.find():
-            return
-        self.directory.mkdir(parents=True, exist_ok=True)
-        log = self.directory / "epmd.log"
-        self._daemon.spawn(["/usr/bin/env", "epmd", "-address", LOOPBACK, "-port", str(self.port)], log=log)
-        if not wait_until(self.is_running, seconds=10, alive=lambda: self._daemon.find() is not None):
-            self.stop()
-            raise LocalServiceError(f"epmd did not start on port {self.port}:\n{tail(log)}")
-
-    def is_running(self) -> bool:
-        """Say whether our epmd runs and takes connections."""
-        if self._daemon.find() is None:
-            return False
-        with socket.socket() as probe:
-            return probe.connect_ex((LOOPBACK, self.port)) == 0
-
-    def stop(self) -> None:
-        """End epmd."""
-        self._daemon.kill()  # it keeps nothing
 
 
 class RabbitNode:
