@@ -1,0 +1,40 @@
+"""Waiting until something is true, with a limit: no test sleeps and hopes."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: Seconds that something may take that takes milliseconds on an idle machine; tests share theirs.
+PATIENCE = 15.0
+#: Seconds between two looks: at first, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
+
+
+async def eventually(
+    predicate: Callable[[], T | Awaitable[T]], *, within: float = PATIENCE, sentence: str | Callable[[], str]
+) -> T:
+    """Look until the predicate returns something true, and return that. Fails with the sentence: what should have been.
+
+    An AssertionError that the predicate raises means not yet; the last one is shown.
+    """
+    deadline = time.monotonic() + within
+    pause = FIRST_PAUSE
+    failure: AssertionError | None = None
+    while True:
+        try:
+            found = predicate()
+            result: T = await found if inspect.isawaitable(found) else found
+            failure = None
+            if result:
+                return result
+        except AssertionError as error:
+            failure = error
+        if time.monotonic() > deadline:
+            said = sentence if isinstance(sentence, str) else sentence()
+            raise AssertionError(f"Not within {within:g} s: {said}") from failure
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
