@@ -23,6 +23,12 @@ class Usage:
     machine: float
 
     @property
+    def others(self) -> float:
+        """Share of all cores that processes outside the run took, 0 to 1: near 0, or the figures are not clean."""
+        ours = sum(self.cpu.values()) / (self.seconds * (os.cpu_count() or 1))
+        return max(self.machine - ours, 0.0)
+
+    @property
     def generator_share(self) -> float:
         """Share of one core that the generator took; near 1, the figures are not the system's."""
         return self.cpu.get(GENERATOR, 0.0) / self.seconds
