@@ -6,7 +6,7 @@
  * the history. Each such duty is carried out one at a time, again with back-off while it can't be, and once more after
  * every `session_ready`; so a lost connection, a lost push and a reload need no code of their own.
  */
-import { nanoid, type Dispatch, type Middleware, type UnknownAction } from "@reduxjs/toolkit";
+import { nanoid, type Middleware } from "@reduxjs/toolkit";
 import { io, type Socket } from "socket.io-client";
 import { signedIn, signedOut, userIdentified } from "@/features/auth/authSlice";
 import { claimsOf, TokenRefused, type TokenProvider } from "@/features/auth/tokens";
@@ -19,39 +19,28 @@ import {
   networkReturned,
   retryRequested,
   selectOnline,
-  selectSessions,
   sessionReady,
 } from "@/features/connection/connectionSlice";
 import {
-  conversationsListed,
   conversationStarted,
   conversationUpdated,
   seenByOther,
-  selectTotalIsStale,
-  snapshotFailed,
-  snapshotTaken,
-  totalCounted,
   unreadUpdated,
 } from "@/features/conversations/conversationsSlice";
-import { selectSeenDue, startFailed, startRequested } from "@/features/conversations/screenSlice";
+import { startFailed, startRequested } from "@/features/conversations/screenSlice";
 import { draftChanged } from "@/features/messages/draftsSlice";
-import { messageAccepted, messageComposed, messageReceived } from "@/features/messages/messageEvents";
-import {
-  newerLoaded,
-  newestLoaded,
-  olderLoaded,
-  selectHistoryWish,
-  threadFailed,
-} from "@/features/messages/messagesSlice";
-import { messageRefused, outboxRestored, selectNextToSend } from "@/features/messages/outboxSlice";
-import { searchFailed, usersFound } from "@/features/people/peopleSlice";
+import { messageComposed, messageReceived } from "@/features/messages/messageEvents";
+import { outboxRestored } from "@/features/messages/outboxSlice";
 import { presenceUpdated } from "@/features/presence/presenceSlice";
 import { typingChanged } from "@/features/typing/typingSlice";
 import type { Commands, Error as ErrorBody, Pushes } from "@/protocol";
 import { backoff } from "./backoff";
 import { createDuties, type Duty } from "./duties";
+import { obligations, type StoreAccess } from "./obligations";
+import { offline, Refused, unanswered, type Request } from "./requests";
 import type { OutboxStorage } from "./outboxStorage";
 import type { RootState } from "./rootReducer";
+import { TIMING, type Timing } from "./timing";
 
 export interface SocketDependencies {
   /** Addresses of the edges, in order of preference: when one fails, the next is tried. */
@@ -60,39 +49,6 @@ export interface SocketDependencies {
   outbox: OutboxStorage;
   timing?: Partial<Timing>;
 }
-
-export interface Timing {
-  /** Milliseconds until a request without an ack counts as timed out, and a connection without `session_ready` as failed. */
-  ack: number;
-  /** First and longest wait between two tries, in milliseconds. */
-  retryBase: number;
-  retryCap: number;
-  /** Longest wait before moving to another edge after losing one: spreads those who lost it together. */
-  failover: number;
-  /** How long a missing message may still come by itself before it is fetched. */
-  gapPatience: number;
-  /** How long the total of unread messages may disagree with its parts before it is asked for. */
-  totalPatience: number;
-  /** How long a search waits for the next letter. */
-  searchPause: number;
-  /** Typing is told at most this often, and ends after the idle time (one's own) or the silence (others'). */
-  typingEvery: number;
-  typingIdle: number;
-  typingSilence: number;
-}
-
-const TIMING: Timing = {
-  ack: 10_000,
-  retryBase: 500,
-  retryCap: 15_000,
-  failover: 600,
-  gapPatience: 150,
-  totalPatience: 1_000,
-  searchPause: 150,
-  typingEvery: 3_000,
-  typingIdle: 4_000,
-  typingSilence: 7_000,
-};
 
 /** What a Warren server answers every event with. */
 type Ack<Data> = { ok: true; data: Data } | { ok: false; error: ErrorBody };
@@ -104,36 +60,15 @@ type ClientEvents = {
   ) => void;
 };
 type WarrenSocket = Socket<ServerEvents, ClientEvents>;
-type API = { dispatch: Dispatch<UnknownAction>; getState: () => RootState };
 
-/** Raised when the server, or the lack of one, says no. */
-class Refused extends Error {
-  constructor(readonly error: ErrorBody) {
-    super(error.message);
-  }
-  /** A session that ended is renewed with another token, and then the same request is worth another try. */
-  get retryable(): boolean {
-    return this.error.retryable || this.isAboutSession;
-  }
-  get isAboutSession(): boolean {
-    return this.error.code === "token_expired" || this.error.code === "unauthorized";
-  }
-  get retryAfter(): number {
-    return this.error.retry_after_ms ?? 0;
-  }
-}
-
-const offline = () => new Refused({ code: "unavailable", message: "There is no connection.", retryable: true });
-const unanswered = () => new Refused({ code: "timeout", message: "The server did not answer in time.", retryable: true });
-
-export function createSocketMiddleware(dependencies: SocketDependencies): Middleware<object, RootState> {
+export function createSocketMiddleware(dependencies: SocketDependencies): Middleware<unknown, RootState> {
   const timing = { ...TIMING, ...dependencies.timing };
 
   return (api) => {
-    const connection = createConnection(api as API, dependencies, timing);
+    const connection = createConnection(api as StoreAccess, dependencies, timing);
     const duties = createDuties(
       () => api.getState(),
-      dutiesOf(api as API, connection.request, timing).map(whileOnline),
+      obligations(api as StoreAccess, connection.request, timing).map(whileOnline),
       timing,
     );
     const typing = createTyping(connection.request, timing);
@@ -185,143 +120,10 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
   };
 }
 
-type Request = <Event extends keyof Commands>(
-  event: Event,
-  payload: Commands[Event]["payload"],
-) => Promise<Commands[Event]["data"]>;
-
-/** Everything that state can oblige this client to ask of the server. */
-function dutiesOf({ dispatch, getState }: API, request: Request, timing: Timing): Duty[] {
-  /** Pages until everything held before, and what is open, has been seen again. */
-  async function takeSnapshot(): Promise<void> {
-    const due = getState().conversations.snapshotsDue;
-    const held = getState().conversations.ids.length;
-    let cursor: string | null = null;
-    let listed = 0;
-    do {
-      const page: Commands["list_conversations"]["data"] = await request(
-        "list_conversations",
-        cursor === null ? { limit: 50 } : { cursor, limit: 50 },
-      );
-      dispatch(conversationsListed(page));
-      cursor = page.next_cursor;
-      listed += page.conversations.length;
-    } while (cursor !== null && (listed < held || openIsUnknown()));
-    dispatch(snapshotTaken(due));
-  }
-
-  const openIsUnknown = () => {
-    const { screen, conversations } = getState();
-    return screen.openId !== null && !conversations.entities[screen.openId];
-  };
-
-  async function loadMoreConversations(): Promise<void> {
-    const cursor = getState().conversations.nextCursor;
-    if (cursor !== null) dispatch(conversationsListed(await request("list_conversations", { cursor, limit: 50 })));
-  }
-
-  async function loadHistory(): Promise<void> {
-    let wish = selectHistoryWish(getState());
-    if (wish?.kind === "newer" && wish.gap) {
-      await pause(timing.gapPatience);
-      wish = selectHistoryWish(getState());
-    }
-    if (!wish) return;
-    const { conversation_id } = wish;
-    const session = selectSessions(getState());
-    const page = await request(
-      "list_messages",
-      wish.kind === "newest"
-        ? { conversation_id, limit: wish.limit }
-        : wish.kind === "newer"
-          ? { conversation_id, after_seq: wish.after_seq, limit: 100 }
-          : { conversation_id, before_seq: wish.before_seq, limit: 100 },
-    );
-    const loaded = { ...page, conversation_id, session };
-    if (wish.kind === "newest") dispatch(newestLoaded(loaded));
-    else if (wish.kind === "older") dispatch(olderLoaded(loaded));
-    else {
-      dispatch(newerLoaded(loaded));
-      // The store that answered is behind what was pushed: ask again, but not at once.
-      if (wish.gap && page.messages.length === 0) throw offline();
-    }
-  }
-
-  async function search(): Promise<void> {
-    await pause(timing.searchPause);
-    const { query } = getState().people;
-    if (query === null) return;
-    const { users } = await request("find_users", { query: query.trim().slice(0, 100), limit: 50 });
-    dispatch(usersFound({ query, users }));
-  }
-
-  return [
-    {
-      due: ({ conversations: { snapshotsTaken, snapshotsDue, error } }) =>
-        snapshotsTaken < snapshotsDue && error === null ? ["snapshot"] : [],
-      run: takeSnapshot,
-      refused: (error) => dispatch(snapshotFailed(error.message)),
-    },
-    {
-      due: ({ conversations }) => (conversations.moreWanted ? ["more-conversations"] : []),
-      run: loadMoreConversations,
-    },
-    {
-      due: (state) => (selectTotalIsStale(state) ? ["total"] : []),
-      run: async () => {
-        await pause(timing.totalPatience);
-        if (!selectTotalIsStale(getState())) return;
-        dispatch(totalCounted((await request("list_conversations", { limit: 1 })).total_unread));
-        await pause(timing.totalPatience);
-      },
-    },
-    {
-      due: (state) => {
-        const wish = selectHistoryWish(state);
-        return wish ? [`history:${wish.conversation_id}`] : [];
-      },
-      run: loadHistory,
-      refused: (error, key) =>
-        dispatch(threadFailed({ conversation_id: key.slice("history:".length), message: error.message })),
-    },
-    {
-      due: (state) => selectNextToSend(state).map(({ conversation_id }) => `send:${conversation_id}`),
-      run: async (key) => {
-        const entry = selectNextToSend(getState()).find(({ conversation_id }) => key === `send:${conversation_id}`);
-        if (!entry) return;
-        const { conversation_id, client_message_id, body } = entry;
-        try {
-          const { message } = await request("send_message", { conversation_id, client_message_id, body });
-          dispatch(messageAccepted(message));
-        } catch (error) {
-          if (!(error instanceof Refused) || error.retryable) throw error;
-          const { code, message } = error.error;
-          dispatch(messageRefused({ client_message_id, refusal: { code, message } }));
-        }
-      },
-    },
-    {
-      due: (state) => {
-        const seen = selectSeenDue(state);
-        return seen ? [`seen:${seen.conversation_id}`] : [];
-      },
-      run: async () => {
-        const seen = selectSeenDue(getState());
-        if (seen) dispatch(unreadUpdated(await request("message_seen", seen)));
-      },
-    },
-    {
-      due: ({ people }) => (people.query !== null && people.query !== people.answered ? ["search"] : []),
-      run: search,
-      refused: (error) => dispatch(searchFailed({ query: getState().people.query ?? "", message: error.message })),
-    },
-  ];
-}
-
 const whileOnline = (duty: Duty): Duty => ({ ...duty, due: (state) => (selectOnline(state) ? duty.due(state) : []) });
 
 /** Keeps one socket to one of the edges, with a valid token, for as long as someone is signed in. */
-function createConnection({ dispatch, getState }: API, { edges, token: provide }: SocketDependencies, timing: Timing) {
+function createConnection({ dispatch, getState }: StoreAccess, { edges, token: provide }: SocketDependencies, timing: Timing) {
   let socket: WarrenSocket | null = null;
   let nextEdge = 0;
   let failures = 0;
@@ -421,7 +223,9 @@ function createConnection({ dispatch, getState }: API, { edges, token: provide }
       clearTimeout(silences.get(key));
       dispatch(typingChanged(typing));
       // "Stopped" is best effort: after a silence, take it as said.
-      const ended = () => void (socket === opened && dispatch(typingChanged({ ...typing, typing: false })));
+      const ended = () => {
+        if (socket === opened) dispatch(typingChanged({ ...typing, typing: false }));
+      };
       if (typing.typing) silences.set(key, setTimeout(ended, timing.typingSilence));
     });
   }
@@ -482,12 +286,12 @@ function createConnection({ dispatch, getState }: API, { edges, token: provide }
     const left = expires * 1000 - Date.now();
     const lead = Math.min(60_000, left / 5);
     // Timers take 31 bits of milliseconds; a token that lasts for longer is looked at again then.
-    refresher = setTimeout(() => void refresh(token), Math.min(Math.max(0, left - lead), 2 ** 31 - 1));
+    refresher = setTimeout(() => void refresh(), Math.min(Math.max(0, left - lead), 2 ** 31 - 1));
   }
 
-  async function refresh(held: string): Promise<void> {
+  async function refresh(): Promise<void> {
     const before = socket;
-    let token = held;
+    let token: string;
     try {
       token = await provide({ identity: getState().auth.identity, fresh: true });
       if (socket !== before) return;
@@ -561,4 +365,3 @@ function createTyping(request: Request, timing: Timing) {
   return { drafted, stopped, reset };
 }
 
-const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));

@@ -94,5 +94,5 @@ export function userIdFor(name: string): string {
     .toLowerCase()
     .replace(/[^\p{L}\p{N}]+/gu, "-")
     .replace(/^-+|-+$/g, "");
-  return [...slug].slice(0, 64).join("");
+  return Array.from(slug).slice(0, 64).join("");
 }

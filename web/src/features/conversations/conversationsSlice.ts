@@ -12,17 +12,28 @@ const adapter = createEntityAdapter<Conversation>({
 
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
-const initialState = adapter.getInitialState({
-  me: null as string | null,
-  unread: {} as Record<string, Unread>,
-  totalUnread: 0,
+interface Extra {
+  me: string | null;
+  unread: Record<string, Unread | undefined>;
+  totalUnread: number;
   /** Pictures of the list that are due, and that were taken; fewer taken than due means: take one. */
+  snapshotsDue: number;
+  snapshotsTaken: number;
+  nextCursor: string | null;
+  moreWanted: boolean;
+  /** Why the last try to get the list failed, until one succeeds. */
+  error: string | null;
+}
+
+const initialState = adapter.getInitialState<Extra>({
+  me: null,
+  unread: {},
+  totalUnread: 0,
   snapshotsDue: 0,
   snapshotsTaken: 0,
-  nextCursor: null as string | null,
+  nextCursor: null,
   moreWanted: false,
-  /** Why the last try to get the list failed, until one succeeds. */
-  error: null as string | null,
+  error: null,
 });
 
 type State = typeof initialState;
@@ -163,5 +174,5 @@ export const selectUnread = (state: RootState, id: string) => own(state).unread[
 export const selectTotalIsStale = createSelector(
   [(state: RootState) => own(state).unread, selectTotalUnread, selectListState],
   (unread, total, { loaded, hasMore }) =>
-    loaded && !hasMore && Object.values(unread).reduce((sum, { unread_count }) => sum + unread_count, 0) !== total,
+    loaded && !hasMore && Object.values(unread).reduce((sum, each) => sum + (each?.unread_count ?? 0), 0) !== total,
 );

@@ -13,7 +13,9 @@ import { focusComposer } from "./Composer";
 /** Messages of one sender that are further apart than this stand in separate groups. */
 const GROUP_MILLISECONDS = 5 * 60_000;
 
-type Row = Pick<Message, "sender_id"> & { time: string };
+type Row = Pick<Message, "sender_id" | "sent_at">;
+
+const rowOf = (entry: OutgoingMessage, me: string | null): Row => ({ sender_id: me ?? "", sent_at: entry.composed_at });
 
 interface Props {
   block: Block;
@@ -33,17 +35,11 @@ export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, na
   const store = useAppStore();
   const person = (id: string) => selectPerson(store.getState(), id);
 
-  let previous: Row | null = block.previous && { sender_id: block.previous.sender_id, time: block.previous.sent_at };
-  let previousSeq = block.previous?.seq ?? null;
-
-  const rows = block.messages.map((message) => {
-    const row = { sender_id: message.sender_id, time: message.sent_at };
-    const newDay = startsDay(previous, row);
+  const rows = block.messages.map((message, index) => {
+    const before = index > 0 ? (block.messages[index - 1] ?? null) : block.previous;
+    const newDay = startsDay(before, message);
     const unread = message.seq === firstUnread;
-    const gap = previousSeq !== null && message.seq > previousSeq + 1;
-    const first = newDay || unread || gap || startsGroup(previous, row);
-    previous = row;
-    previousSeq = message.seq;
+    const gap = before !== null && message.seq > before.seq + 1;
     const mine = message.sender_id === me;
     return (
       <Fragment key={`${message.sender_id}/${message.client_message_id}`}>
@@ -55,7 +51,7 @@ export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, na
           time={message.sent_at}
           sender={person(message.sender_id)}
           mine={mine}
-          first={first}
+          first={newDay || unread || gap || startsGroup(before, message)}
           named={named}
           mark={mine ? (message.seq <= seenUpTo ? "seen" : "sent") : null}
         />
@@ -63,20 +59,24 @@ export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, na
     );
   });
 
-  for (const entry of outgoing) {
-    const row = { sender_id: me ?? "", time: entry.composed_at };
-    const newDay = startsDay(previous, row);
-    const first = newDay || startsGroup(previous, row);
-    previous = row;
-    rows.push(
-      <Fragment key={`${me ?? ""}/${entry.client_message_id}`}>
+  const waiting = outgoing.map((entry, index) => {
+    const entryBefore = outgoing[index - 1];
+    const before = entryBefore ? rowOf(entryBefore, me) : (block.messages.at(-1) ?? block.previous);
+    const row = rowOf(entry, me);
+    const newDay = startsDay(before, row);
+    return (
+      <Fragment key={`${row.sender_id}/${entry.client_message_id}`}>
         {newDay && <DayHeading time={entry.composed_at} />}
-        <OutgoingRow entry={entry} me={me} first={first} />
-      </Fragment>,
+        <OutgoingRow entry={entry} me={me} first={newDay || startsGroup(before, row)} />
+      </Fragment>
     );
-  }
+  });
 
-  return <div className="block">{rows}</div>;
+  return (
+    <div className="block">
+      {[...rows, ...waiting]}
+    </div>
+  );
 });
 
 function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string | null; first: boolean }) {
@@ -108,11 +108,11 @@ function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string 
   );
 }
 
-const startsDay = (previous: Row | null, row: Row) => previous === null || dayOf(previous.time) !== dayOf(row.time);
+const startsDay = (previous: Row | null, row: Row) => previous === null || dayOf(previous.sent_at) !== dayOf(row.sent_at);
 
 const startsGroup = (previous: Row | null, row: Row) =>
   previous?.sender_id !== row.sender_id ||
-  new Date(row.time).getTime() - new Date(previous.time).getTime() > GROUP_MILLISECONDS;
+  new Date(row.sent_at).getTime() - new Date(previous.sent_at).getTime() > GROUP_MILLISECONDS;
 
 function DayHeading({ time }: { time: string }) {
   return (

@@ -30,11 +30,10 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
   const unread = useAppSelector((state) => selectUnread(state, id));
   const { dividerAfter } = useAppSelector(selectScreen);
 
-  const scroller = useRef<HTMLDivElement>(null);
   const loaded = thread !== undefined;
   const end = outgoing.at(-1)?.client_message_id ?? "";
   const content = useMemo(() => ({ messages, end, dividerAfter, loaded }), [messages, end, dividerAfter, loaded]);
-  const { atEnd, toEnd, toElement } = useScrollKeeper(scroller, content);
+  const { scroller, atEnd, toEnd, toElement } = useScrollKeeper(content);
 
   const [cut] = useState(createCutter);
   const blocks = useMemo(() => {
@@ -60,7 +59,7 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
     begun.current = true;
     const divider = scroller.current?.querySelector("[data-unread-divider]");
     if (divider) toElement(divider);
-  }, [loaded, toElement]);
+  }, [loaded, scroller, toElement]);
 
   // One's own message is always brought into view.
   useLayoutEffect(() => {
@@ -82,14 +81,14 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
     look();
     box.addEventListener("scroll", look, { passive: true });
     return () => box.removeEventListener("scroll", look);
-  }, [wantsOlder, id, dispatch, messages]);
+  }, [wantsOlder, id, dispatch, messages, scroller]);
 
   useLayoutEffect(() => {
     if (!seeking) return;
     const divider = unreadAbove ? null : scroller.current?.querySelector("[data-unread-divider]");
     if (divider) toElement(divider);
     else scroller.current?.scrollTo({ top: 0 });
-  }, [seeking, unreadAbove, toElement, messages]);
+  }, [seeking, unreadAbove, toElement, messages, scroller]);
 
   const seek = () => setSeeking(true);
   const stopSeeking = () => setSeeking(false);

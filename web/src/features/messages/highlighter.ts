@@ -29,5 +29,5 @@ export type Highlighted = ReturnType<typeof lowlight.highlight>["children"][numb
 
 export function highlight(code: string, language: string): Highlighted | null {
   const name = language.toLowerCase();
-  return lowlight.registered(name) ? (lowlight.highlight(name, code).children as Highlighted) : null;
+  return lowlight.registered(name) ? (lowlight.highlight(name, code).children) : null;
 }

@@ -1,4 +1,4 @@
-import { createEntityAdapter, createSlice, type EntityState, type PayloadAction } from "@reduxjs/toolkit";
+import { type Action, createEntityAdapter, createSlice, type EntityState, type PayloadAction } from "@reduxjs/toolkit";
 import type { RootState } from "@/app/rootReducer";
 import type { Message, MessagePage } from "@/protocol";
 import { selectSessions, sessionReady } from "../connection/connectionSlice";
@@ -105,7 +105,7 @@ export const messagesSlice = createSlice({
       .addCase(messageAccepted, (state, { payload }) => addPushed(state, payload))
       // Leaving a long thread: drop its beginning, which can be loaded again.
       .addMatcher(
-        (action) => action.type === "screen/conversationOpened" || action.type === "screen/conversationClosed",
+        ({ type }: Action) => type === "screen/conversationOpened" || type === "screen/conversationClosed",
         (state) => {
           for (const thread of Object.values(state.threads)) {
             const surplus = (thread?.messages.ids.length ?? 0) - KEPT_MESSAGES;

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useLayoutEffect, useRef, useState, type RefObject } from "react";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 /** How near to the end still counts as being there, in pixels. */
 const END_TOLERANCE = 24;
@@ -12,7 +12,8 @@ interface Anchor {
  * Keeps what the person reads where it is. At the end the view follows the conversation; anywhere else the first
  * message in view stays put, whatever is loaded above it, arrives below it, or changes size.
  */
-export function useScrollKeeper(scroller: RefObject<HTMLDivElement | null>, content: unknown) {
+export function useScrollKeeper(content: unknown) {
+  const scroller = useRef<HTMLDivElement>(null);
   const following = useRef(true);
   const anchor = useRef<Anchor | null>(null);
   const [atEnd, setAtEnd] = useState(true);
@@ -23,7 +24,7 @@ export function useScrollKeeper(scroller: RefObject<HTMLDivElement | null>, cont
     following.current = box.scrollHeight - box.scrollTop - box.clientHeight <= END_TOLERANCE;
     anchor.current = following.current ? null : firstInView(box);
     setAtEnd(following.current);
-  }, [scroller]);
+  }, []);
 
   const hold = useCallback(() => {
     const box = scroller.current;
@@ -32,7 +33,7 @@ export function useScrollKeeper(scroller: RefObject<HTMLDivElement | null>, cont
     else if (anchor.current?.element.isConnected)
       box.scrollTop += anchor.current.element.getBoundingClientRect().top - anchor.current.top;
     note();
-  }, [scroller, note]);
+  }, [note]);
 
   useLayoutEffect(hold, [hold, content]);
 
@@ -47,7 +48,7 @@ export function useScrollKeeper(scroller: RefObject<HTMLDivElement | null>, cont
       observer.disconnect();
       box.removeEventListener("scroll", note);
     };
-  }, [scroller, hold, note]);
+  }, [hold, note]);
 
   const toEnd = useCallback(() => {
     following.current = true;
@@ -62,10 +63,10 @@ export function useScrollKeeper(scroller: RefObject<HTMLDivElement | null>, cont
       box.scrollTop += element.getBoundingClientRect().top - box.getBoundingClientRect().top - box.clientHeight / 4;
       note();
     },
-    [scroller, note],
+    [note],
   );
 
-  return { atEnd, toEnd, toElement };
+  return { scroller, atEnd, toEnd, toElement };
 }
 
 /** The first row that reaches into the view; blocks are skipped whole. */

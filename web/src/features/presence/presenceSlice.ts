@@ -6,6 +6,8 @@ import { usersFound } from "../people/peopleSlice";
 
 type State = Record<string, Presence | undefined>;
 
+const initialState: State = {};
+
 function hold(state: State, { user_id, online, last_seen_at }: Presence): void {
   const held = state[user_id];
   if (held?.online !== online || held.last_seen_at !== last_seen_at)
@@ -19,7 +21,7 @@ function holdParticipants(state: State, { participants }: Conversation): void {
 /** Who is connected, by user. */
 export const presenceSlice = createSlice({
   name: "presence",
-  initialState: {} as State,
+  initialState,
   reducers: {
     presenceUpdated(state, { payload }: PayloadAction<Presence>) {
       hold(state, payload);

@@ -7,6 +7,8 @@ import { messageReceived } from "../messages/messageEvents";
 /** Who is typing where, by conversation. */
 type State = Record<string, string[] | undefined>;
 
+const initialState: State = {};
+
 function stop(state: State, conversationId: string, userId: string): void {
   const typing = state[conversationId];
   if (!typing?.includes(userId)) return;
@@ -17,7 +19,7 @@ function stop(state: State, conversationId: string, userId: string): void {
 
 export const typingSlice = createSlice({
   name: "typing",
-  initialState: {} as State,
+  initialState,
   reducers: {
     typingChanged(state, { payload }: PayloadAction<TypingByOther>) {
       const { conversation_id, user_id, typing } = payload;
