@@ -19,9 +19,12 @@ export class Refused extends Error {
     return this.error.code === "token_expired" || this.error.code === "unauthorized";
   }
   get retryAfter(): number {
-    return this.error.retry_after_ms ?? 0;
+    return this.error.retry_after_ms;
   }
 }
 
-export const offline = () => new Refused({ code: "unavailable", message: "There is no connection.", retryable: true });
-export const unanswered = () => new Refused({ code: "timeout", message: "The server did not answer in time.", retryable: true });
+const local = (code: "unavailable" | "timeout", message: string) =>
+  new Refused({ code, message, retryable: true, retry_after_ms: 0, details: [] });
+
+export const offline = () => local("unavailable", "There is no connection.");
+export const unanswered = () => local("timeout", "The server did not answer in time.");

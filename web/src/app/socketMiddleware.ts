@@ -50,13 +50,11 @@ export interface SocketDependencies {
   timing?: Partial<Timing>;
 }
 
-/** What a Warren server answers every event with. */
-type Ack<Data> = { ok: true; data: Data } | { ok: false; error: ErrorBody };
 type ServerEvents = { [Event in keyof Pushes]: (payload: Pushes[Event]) => void };
 type ClientEvents = {
   [Event in keyof Commands]: (
     payload: Commands[Event]["payload"],
-    ack: (answer: Ack<Commands[Event]["data"]>) => void,
+    ack: (answer: Commands[Event]["ack"]) => void,
   ) => void;
 };
 type WarrenSocket = Socket<ServerEvents, ClientEvents>;
@@ -307,12 +305,12 @@ function createConnection({ dispatch, getState }: StoreAccess, { edges, token: p
   const request: Request = async (event, payload) => {
     const asked = socket;
     if (!asked?.connected || !selectOnline(getState())) throw offline();
-    type Data = Commands[typeof event]["data"];
-    let answer: Ack<Data>;
+    type Answer = Commands[typeof event]["ack"];
+    let answer: Answer;
     try {
       // The library can't type an emit whose event is a type parameter.
       const emitter = asked.timeout(timing.ack) as unknown as {
-        emitWithAck: (event: string, payload: unknown) => Promise<Ack<Data>>;
+        emitWithAck: (event: string, payload: unknown) => Promise<Answer>;
       };
       answer = await emitter.emitWithAck(event, payload);
     } catch {

@@ -1,0 +1,34 @@
+// Writes src/protocol.ts from the contracts' JSON Schema (docs/schema/protocol.json, written by `make docs`).
+// With --check it only compares, and fails when the file is stale.
+import { readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { compile } from "json-schema-to-typescript";
+
+const SCHEMA = fileURLToPath(new URL("../../docs/schema/protocol.json", import.meta.url));
+const TARGET = fileURLToPath(new URL("../src/protocol.ts", import.meta.url));
+const BANNER = `/* Written by \`npm run protocol\` from docs/schema/protocol.json; not to be edited. */
+/* eslint-disable */`;
+
+/** Titles of nested schemas would each become a named alias of \`string\`; bounds would become tuples. */
+function plain(node, inDefinitions = false) {
+  if (Array.isArray(node)) return node.map((item) => plain(item));
+  if (node === null || typeof node !== "object") return node;
+  const kept = Object.entries(node).filter(([key]) => !["minItems", "maxItems"].includes(key) && (inDefinitions || key !== "title"));
+  return Object.fromEntries(kept.map(([key, value]) => [key, plain(value, key === "$defs" || key === "properties")]));
+}
+
+const schema = JSON.parse(readFileSync(SCHEMA, "utf8"));
+const text = await compile(plain(schema), "Protocol", {
+  bannerComment: BANNER,
+  additionalProperties: false,
+  format: true,
+  style: { printWidth: 110 },
+});
+
+if (!process.argv.includes("--check")) {
+  writeFileSync(TARGET, text);
+  console.log("Wrote src/protocol.ts.");
+} else if (readFileSync(TARGET, "utf8") !== text) {
+  console.error("src/protocol.ts is stale: run `npm run protocol`.");
+  process.exit(1);
+}
