@@ -151,7 +151,7 @@ def _given_broker() -> tuple[str, str] | None:
     if not url.startswith("amqps:") and not rabbitmq.speaks_amqp(host, port):
         raise LocalServiceError(f"WARREN_AMQP_URL is set, but no RabbitMQ answers at {host}:{port}.")
     login = f"{parts.username or 'guest'}:{parts.password or 'guest'}"
-    return url, os.environ.get("WARREN_MANAGEMENT_URL", f"http://{login}@{host}:15672")
+    return url, os.environ.get("WARREN_MANAGEMENT_URL", f"http://{login}@{host}:{port + 10_000}")
 
 
 def _given_store() -> str | None:
