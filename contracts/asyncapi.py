@@ -8,7 +8,7 @@ from contracts.codec import FrameEnvelope
 from contracts.commands import CLIENT_EVENTS, AnyCommand
 from contracts.events import ACKS, PUSHES
 from contracts.facts import AnyFact
-from contracts.schema import Schema, ack, client_types, definitions, envelopes, written
+from contracts.schema import Schema, ack_of, client_types, definitions, envelopes, written
 from contracts.values import Value
 
 VERSION = "3.0.0"
@@ -236,7 +236,7 @@ def _message_ref(channel: str, message: str) -> dict[str, str]:
 def _messages() -> dict[str, Any]:
     return {
         **{f"event.{event}": _message(event, _ref(payload)) for event, payload in CLIENT_EVENTS.items()},
-        **{f"ack.{event}": _message(event, ack(data, SCHEMAS)) for event, data in ACKS.items()},
+        **{f"ack.{event}": _message(event, ack_of(data, SCHEMAS)) for event, data in ACKS.items()},
         **{f"push.{event}": _message(event, _ref(payload)) for event, payload in PUSHES.items()},
         **{f"bundle.{name}": _message(name, _bundle(item)) for name, item in ITEMS.items()},
         "frame": _message("frame", _ref(FrameEnvelope)),

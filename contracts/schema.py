@@ -72,7 +72,7 @@ def envelopes(prefix: str) -> dict[str, Schema]:
     }
 
 
-def ack(data: type[Value], prefix: str) -> Schema:
+def ack_of(data: type[Value], prefix: str) -> Schema:
     """The single argument of an event's ack: its data, or the refusal."""
     accepted = _object(None, None, ok={"type": "boolean", "const": True}, data={"$ref": prefix + data.__name__})
     return {"anyOf": [accepted, {"$ref": f"{prefix}Refusal"}]}
@@ -81,7 +81,7 @@ def ack(data: type[Value], prefix: str) -> Schema:
 def client_schema() -> Schema:
     """The document: `Commands` and `Pushes` by event, and the types they are made of."""
     commands = {
-        event: _object(None, None, payload=_ref(payload), data=_ref(ACKS[event]), ack=ack(ACKS[event], DEFS))
+        event: _object(None, None, payload=_ref(payload), data=_ref(ACKS[event]), ack=ack_of(ACKS[event], DEFS))
         for event, payload in CLIENT_EVENTS.items()
     }
     pushes = {str(event): _ref(payload) for event, payload in PUSHES.items()}

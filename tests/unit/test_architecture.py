@@ -1,0 +1,259 @@
+"""The rules of the house, read from the source: who imports whom, who may do what, and that nothing is left out."""
+
+import ast
+import inspect
+import typing
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+import workers.history
+import workers.persistence
+import workers.presence
+import workers.unread
+from contracts import commands, events, facts, topology
+from infra import metrics
+from workers.__main__ import WORKERS
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("contracts", "infra", "edge", "workers")
+#: Who may be imported by whom, themselves included.
+MAY_IMPORT = {
+    "contracts": {"contracts"},
+    "infra": {"contracts", "infra"},
+    "edge": {"contracts", "infra", "edge"},
+    "workers": {"contracts", "infra", "workers"},
+}
+#: What reaches the outside; `contracts` knows none of it.
+OUTSIDE = {
+    "aio_pika", "aiormq", "asyncio", "engineio", "httpx", "jwt", "motor", "pamqp", "prometheus_client",
+    "pydantic_settings", "pymongo", "socket", "socketio", "starlette", "subprocess", "urllib", "uvicorn", "uvloop",
+}  # fmt: skip
+#: Files that end on a worker's side: everything that handles what a queue carries.
+HANDLERS: dict[str, ModuleType] = {
+    "persistence": workers.persistence,
+    "unread": workers.unread,
+    "presence": workers.presence,
+    "typing": workers.presence,
+    "history": workers.history,
+}
+MAX_LINES = 400
+
+MODULES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    """A file's path as a reader would say it."""
+    return str(file.relative_to(ROOT))
+
+
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The full name of everything that a module imports, wherever in it."""
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)} imports relatively"
+            yield str(node.module)
+
+
+def files_that(holds: typing.Callable[[Path], bool]) -> list[str]:
+    return [name_of(file) for file in MODULES if holds(file)]
+
+
+def calls(file: Path) -> set[str]:
+    """The last names of everything that a module calls."""
+    functions = [node.func for node in ast.walk(parsed(file)) if isinstance(node, ast.Call)]
+    return {
+        function.attr if isinstance(function, ast.Attribute) else function.id
+        for function in functions
+        if isinstance(function, ast.Attribute | ast.Name)
+    }
+
+
+# --- Imports ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_imports_run_one_way(file: Path) -> None:
+    package = file.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[0] for name in imports(file)} & {*PACKAGES, "tests", "web"}
+    assert ours <= MAY_IMPORT[package]
+
+
+def test_contracts_know_nothing_of_the_outside() -> None:
+    outside = {
+        (name_of(file), name)
+        for file in (ROOT / "contracts").rglob("*.py")
+        for name in imports(file)
+        if name.split(".")[0] in OUTSIDE
+    }
+    assert outside == set()
+
+
+def test_one_file_knows_the_broker_library() -> None:
+    assert files_that(
+        lambda file: any(name.split(".")[0] in ("aio_pika", "aiormq", "pamqp") for name in imports(file))
+    ) == ["infra/broker.py"]
+
+
+def test_one_file_makes_clients_of_the_store() -> None:
+    clients = {"AsyncIOMotorClient", "AsyncMongoClient", "MongoClient"}
+
+    def makes_clients(file: Path) -> bool:
+        return any(
+            isinstance(node, ast.ImportFrom) and clients & {alias.name for alias in node.names}
+            for node in ast.walk(parsed(file))
+        )
+
+    # Starting a private mongod is not using the store: infra/local asks it for nothing but a sign of life.
+    assert [name for name in files_that(makes_clients) if not name.startswith("infra/local/")] == ["infra/store.py"]
+
+
+def test_one_file_acks() -> None:
+    assert files_that(lambda file: bool({"ack", "nack", "reject"} & calls(file))) == ["workers/runner.py"]
+
+
+def test_settling_reaches_the_broker_through_its_adapter_alone() -> None:
+    assert files_that(lambda file: bool({"basic_ack", "basic_nack", "basic_reject"} & calls(file))) == [
+        "infra/broker.py"
+    ]
+
+
+def test_one_file_declares() -> None:
+    assert files_that(lambda file: bool({"declare_queue", "declare_exchange"} & calls(file))) == ["infra/declare.py"]
+
+
+def test_bytes_become_objects_in_the_codec_alone() -> None:
+    parsers = {"model_validate", "model_validate_json", "validate_json"}
+    assert files_that(lambda file: bool(parsers & calls(file))) == ["contracts/codec.py"]
+    assert files_that(lambda file: "orjson" in set(imports(file))) == ["contracts/codec.py"]
+
+
+# --- Completeness -----------------------------------------------------------------------------------------
+
+
+COMMANDS = {
+    str(command.model_fields["name"].default): command
+    for command in typing.get_args(typing.get_args(commands.AnyCommand)[0])
+}
+FACTS = {str(fact.model_fields["name"].default): fact for fact in (facts.AnyFact,)}
+QUEUE_OF = {binding: queue.name for queue in (*topology.WORK_QUEUES, topology.TYPING) for binding in queue.bindings}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_queue_and_a_handler(name: str) -> None:
+    module = HANDLERS[QUEUE_OF[topology.COMMANDS, name]]
+    assert COMMANDS[name].__name__ in vars(module)
+    assert COMMANDS[name].__name__ in names_used(Path(str(module.__file__)))
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_every_fact_has_a_queue_and_a_handler(name: str) -> None:
+    module = HANDLERS[QUEUE_OF[topology.FACTS, name]]
+    assert FACTS[name].__name__ in names_used(Path(str(module.__file__)))
+
+
+def test_no_queue_is_bound_for_what_nobody_sends() -> None:
+    names = {(topology.COMMANDS, name) for name in COMMANDS} | {(topology.FACTS, name) for name in FACTS}
+    assert set(QUEUE_OF) == names
+
+
+def test_every_queue_has_a_worker() -> None:
+    consumed = [queue for consumed in WORKERS.values() for queue, _ in consumed]
+    assert {queue.name for queue in consumed} == {queue.name for queue in (*topology.WORK_QUEUES, topology.TYPING)}
+    assert len(consumed) == len({queue.name for queue in consumed})
+
+
+def test_every_client_event_has_ack_data_and_a_command() -> None:
+    assert set(commands.CLIENT_EVENTS) == set(events.ACKS)
+    assert set(commands.CLIENT_EVENTS) - set(commands.CLIENT_COMMANDS) == {"refresh_token"}
+    for name, (command, payload) in commands.CLIENT_COMMANDS.items():
+        assert COMMANDS[name] is command
+        assert command.model_fields["payload"].annotation is payload
+
+
+def test_every_push_has_a_payload_and_no_client_event_is_called_like_one_by_chance() -> None:
+    assert set(typing.get_args(events.PushName)) == set(events.PUSHES)
+    assert set(events.PUSHES) & set(commands.CLIENT_EVENTS) == {"message_seen", "typing"}
+
+
+def names_used(file: Path) -> set[str]:
+    """The names that a module's code mentions below its imports."""
+    return {node.id for node in ast.walk(parsed(file)) if isinstance(node, ast.Name)}
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------
+
+
+def test_every_metric_has_a_name_of_its_own_and_our_prefix() -> None:
+    declared = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    described = [description for metric in declared for description in metric.describe()]
+    names = [description.name for description in described]
+    assert len(names) == len(set(names))
+    assert [name for name in names if not name.startswith("warren_")] == []
+    assert [description.name for description in described if not description.documentation] == []
+
+
+def test_metrics_are_made_in_one_file() -> None:
+    makers = {"Counter", "Gauge", "Histogram", "Summary"}
+
+    def makes_metrics(file: Path) -> bool:
+        return "prometheus_client" in set(imports(file)) and bool(makers & calls(file))
+
+    assert files_that(makes_metrics) == ["infra/metrics.py"]
+
+
+# --- Readability ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_no_module_is_longer_than_a_reader_can_hold(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_what_is_public_says_what_it_is(file: Path) -> None:
+    assert undocumented(parsed(file), file) == []
+
+
+#: Values whose name and fields say it all: a command is its payload, an ack's data what it holds.
+SELF_EXPLANATORY = {"contracts/commands.py", "contracts/events.py"}
+
+
+def undocumented(module: ast.Module, file: Path) -> list[str]:
+    """Public classes, functions and the module itself, where they have no docstring."""
+    found = [] if ast.get_docstring(module) or not module.body else ["module"]
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and needs_docstring(node):
+            if name_of(file) not in SELF_EXPLANATORY or not isinstance(node, ast.ClassDef):
+                found.append(node.name)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+            found += [
+                f"{node.name}.{method.name}" for method in methods if needs_docstring(method) and does_much(method)
+            ]
+    return found
+
+
+def needs_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    return not node.name.startswith("_") and not ast.get_docstring(node)
+
+
+def does_much(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a method is more than one statement that its name tells already, and no override of a documented one."""
+    overrides = f"super().{method.name}(" in ast.unparse(method)
+    return len(method.body) > 1 and not overrides
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    assert [package for package in PACKAGES if not inspect.getdoc(__import__(package))] == []
