@@ -1,0 +1,221 @@
+"""People chat: both ways, without ghosts, stale numbers or hijacked screens."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.person import GLANCE, Cast
+from tests.e2e.people import People
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_two_people_chat_both_ways_across_two_edges(cast: Cast) -> None:
+    # Given two people on different edges
+    ada, bob = await cast.arrive("Ada", "Bob")
+    await ada.start_with(bob)
+    # When they write to each other
+    await ada.say("ping")
+    await bob.open(ada)
+    await bob.say("pong")
+    await ada.say("**and** again")
+    # Then both see the same, in the same order
+    for person in (ada, bob):
+        await person.sees("ping", "pong", "and again")
+    # and Ada sees that Bob is there, that he has read it, and that he writes
+    await expect(ada.page.locator(".pane__title")).to_contain_text("Online")
+    await expect(ada.messages.last.get_by_label("Seen")).to_be_visible(timeout=GLANCE)
+    await bob.composer.press_sequentially("hm")
+    await expect(ada.page.locator(".typing")).to_contain_text("is typing", timeout=GLANCE)
+
+
+async def test_a_conversation_without_messages_is_no_ghost_at_the_other_end(cast: Cast, people: People) -> None:
+    ada, bob = await cast.arrive("Ada", "Bob")
+    # Given that Ada has opened a conversation with Bob and written nothing
+    await ada.start_with(bob)
+    await expect(ada.log).to_contain_text(re.compile("Say hello"))
+    # When Bob gets news of another one, which everything before it would have overtaken
+    zoe = await people.connect(people.name("zoe"), 0)
+    await people.say(zoe, await people.start(zoe, bob.user_id))
+    await expect(bob.row("zoe")).to_be_visible(timeout=GLANCE)
+    # Then Ada's is not in his list, also not after a reload
+    await expect(bob.row(ada)).to_have_count(0)
+    await bob.page.reload()
+    await expect(bob.row("zoe")).to_be_visible(timeout=GLANCE)
+    await expect(bob.row(ada)).to_have_count(0)
+    # until she writes
+    await ada.say("hello")
+    await expect(bob.row(ada)).to_be_visible(timeout=GLANCE)
+
+
+async def test_unread_numbers_are_right_before_and_after_a_reload(cast: Cast, people: People) -> None:
+    (ada,) = await cast.arrive("Ada")
+    bob = await people.connect(people.name("bob"), 1)
+    conversation = await people.start(bob, ada.user_id)
+    # Given two unread messages
+    for body in ("one", "two"):
+        await people.say(bob, conversation, body)
+    await expect(ada.badge("bob")).to_have_attribute("data-unread", "2", timeout=GLANCE)
+    await expect(ada.page).to_have_title("(2) Warren")
+    # Then a reload keeps them
+    await ada.page.reload()
+    await expect(ada.badge("bob")).to_have_attribute("data-unread", "2", timeout=GLANCE)
+    await expect(ada.page).to_have_title("(2) Warren")
+    # and once they are read, they are gone, also after another
+    await ada.open("bob")
+    await expect(ada.page.get_by_role("separator", name="New messages")).to_be_visible()
+    await bob.push("message_seen", lambda seen: seen["last_read_seq"] == 2)
+    await ada.page.reload()
+    await ada.sees("one", "two")
+    await expect(ada.badge("bob")).to_have_count(0)
+    await expect(ada.page).to_have_title("Warren", timeout=GLANCE)
+
+
+async def test_the_conversation_being_read_never_shows_a_number(cast: Cast, people: People) -> None:
+    (ada,) = await cast.arrive("Ada")
+    bob = await people.connect(people.name("bob"), 1)
+    conversation = await people.start(bob, ada.user_id)
+    await people.say(bob, conversation, "0")
+    await ada.open("bob")
+    await ada.watch_badge()
+    # When the chat is lively
+    for count in range(1, 81):
+        await people.say(bob, conversation, str(count))
+        if count % 10 == 0:
+            await ada.say(f"yes {count}")
+    await ada.sees("80", "yes 80")
+    await bob.push("message_seen", lambda seen: seen["last_read_seq"] >= 88)
+    # Then no frame showed a number on it
+    badges, frames = await ada.badges_seen()
+    assert badges == []
+    assert frames > 20
+
+
+async def test_messages_that_arrive_unseen_count_until_the_person_looks(cast: Cast, people: People) -> None:
+    (ada,) = await cast.arrive("Ada")
+    bob = await people.connect(people.name("bob"), 1)
+    conversation = await people.start(bob, ada.user_id)
+    await people.say(bob, conversation, "first")
+    await ada.open("bob")
+    await bob.push("message_seen", lambda seen: seen["last_read_seq"] == 1)
+    # Given that Ada looks elsewhere, when a message comes
+    await ada.look_away()
+    await people.say(bob, conversation, "second")
+    # Then it counts as unread, with a divider before it
+    await expect(ada.badge("bob")).to_have_attribute("data-unread", "1", timeout=GLANCE)
+    await expect(ada.page.get_by_role("separator", name="New messages")).to_be_visible()
+    # until she looks
+    await ada.look_back()
+    await bob.push("message_seen", lambda seen: seen["last_read_seq"] == 2)
+    await expect(ada.badge("bob")).to_have_count(0)
+
+
+async def test_nobody_can_take_over_the_screen_of_someone_who_writes(cast: Cast) -> None:
+    ada, bob, cleo = await cast.arrive("Ada", "Bob", "Cleo")
+    # Given that Bob is writing to Cleo
+    await bob.start_with(cleo)
+    await bob.composer.press_sequentially("A long thou")
+    # When Ada starts a conversation with him and writes
+    await ada.start_with(bob)
+    await ada.say("Look at me!")
+    await expect(bob.row(ada)).to_be_visible(timeout=GLANCE)
+    await expect(bob.badge(ada)).to_have_attribute("data-unread", "1", timeout=GLANCE)
+    # Then he can go on where he was
+    await expect(bob.composer).to_be_focused()
+    await bob.page.keyboard.type("ght")
+    await expect(bob.composer).to_have_value("A long thought")
+    await expect(bob.page.get_by_role("heading", level=2, name=cleo.name)).to_be_visible()
+    # and his draft waits for him when he comes back from answering her
+    await bob.open(ada)
+    await bob.say("In a minute.")
+    await bob.row(cleo).click()
+    await expect(bob.composer).to_have_value("A long thought")
+
+
+async def test_a_group_knows_who_has_read(cast: Cast, people: People) -> None:
+    (ada,) = await cast.arrive("Ada")
+    bob, cleo = await people.arrive("bob", "cleo")
+    conversation = await people.start(bob, cleo, ada.user_id, title="Release")
+    await people.say(bob, conversation, "Is it out?")
+    await ada.open("Release")
+    await ada.say("It is.")
+    await ada.sees("Is it out?", "It is.")
+    await bob.call("message_seen", conversation_id=conversation, seq=2)
+    await expect(ada.log).to_contain_text(f"Seen by {bob.user_id}", timeout=GLANCE)
+    await cleo.call("message_seen", conversation_id=conversation, seq=2)
+    await expect(ada.log).to_contain_text("Seen by everyone", timeout=GLANCE)
+    await expect(ada.messages.last.get_by_label("Seen")).to_be_visible()
+
+
+async def test_two_windows_of_one_person_agree(cast: Cast, people: People) -> None:
+    here = await (await cast.person("Ada", 0)).sign_in()
+    there = await cast.person("Ada", 1)
+    there.name = here.name
+    await there.sign_in()
+    bob = await people.connect(people.name("bob"), 1)
+    conversation = await people.start(bob, here.user_id)
+    await people.say(bob, conversation, "hello")
+    for window in (here, there):
+        await expect(window.badge("bob")).to_have_attribute("data-unread", "1", timeout=GLANCE)
+    # What one window reads, the other no longer counts; and what it says, the other shows
+    await here.open("bob")
+    await expect(there.badge("bob")).to_have_count(0, timeout=GLANCE)
+    await here.say("hi")
+    await there.open("bob")
+    await there.sees("hello", "hi")
+
+
+async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, screenshots: Path) -> None:
+    ada = await cast.person("Ada", 0)
+    await ada.page.goto(ada.address)
+    await ada.page.get_by_label("What should people call you?").fill(ada.name)
+    await ada.page.screenshot(path=screenshots / "sign-in.png")
+    await ada.sign_in()
+    await expect(ada.page.get_by_role("heading", name="No conversations yet")).to_be_visible(timeout=GLANCE)
+    await ada.page.screenshot(path=screenshots / "empty.png")
+
+    grace, linus, margaret = [
+        await people.connect(people.name(name.split()[0].lower()), index % 2, name=name)
+        for index, name in enumerate(("Grace Hopper", "Linus Torvalds", "Margaret Hamilton"))
+    ]
+    group = await people.start(margaret, ada.user_id, grace, linus, title="Release 1.0")
+    await people.say(margaret, group, "The checklist is up, please tick your part off.")
+    await people.say(linus, await people.start(linus, ada.user_id), "Talk is cheap. Show me the `diff`.")
+    chat = await people.start(grace, ada.user_id)
+    await people.say(grace, chat, "Morning! Did the nightly build go through?")
+    await ada.open("Grace Hopper")
+    await ada.say("It did, on the third try. The **flaky** one was `test_failover_keeps_order`.")
+    await ada.say(
+        "Here is the shortest thing that shows it:\n\n```python\nasync def deliver(frame: Frame, sockets: Sockets) -> int:\n"
+        '    """Put a frame on every socket of its users."""\n    count = 0\n    for delivery in frame.deliveries:\n'
+        "        for sid in sockets.of(delivery.to):\n            if sid != delivery.except_sid:\n"
+        "                await emit(sid, delivery.event)  # overlaps\n                count += 1\n    return count\n```"
+    )
+    await eventually(
+        lambda: ada.page.locator(".hljs-keyword").count(), sentence="the code is coloured"
+    )
+    await people.say(grace, chat, "So two frames for one socket overlap when `emit` suspends. What about\n\n1. one lane per socket\n2. one lane per edge\n\n> Prefer what can be explained at 3 a.m.")
+    await ada.say("One lane per edge, then.")
+    await grace.call("message_seen", conversation_id=chat, seq=5)
+    await expect(ada.messages.last.get_by_label("Seen")).to_be_visible(timeout=GLANCE)
+    await grace.call("typing", conversation_id=chat, typing=True)
+    await expect(ada.page.locator(".typing")).to_contain_text("Grace is typing", timeout=GLANCE)
+    await ada.page.screenshot(path=screenshots / "chat-light.png")
+    await ada.scheme("dark")
+    await ada.page.screenshot(path=screenshots / "chat-dark.png")
+    await ada.page.get_by_label("Find a fellow coder").click()
+    await expect(ada.page.locator("button[data-person]").first).to_be_visible(timeout=GLANCE)
+    await ada.page.screenshot(path=screenshots / "search-dark.png")
+    await ada.scheme("light")
+    await ada.page.screenshot(path=screenshots / "search-light.png")
+    await ada.page.keyboard.press("Escape")
+    await ada.page.set_viewport_size({"width": 390, "height": 780})
+    await asyncio.sleep(0)
+    await ada.page.screenshot(path=screenshots / "narrow-chat.png")
+    await ada.page.get_by_role("button", name="Back to the conversations").click()
+    await expect(ada.row("Release")).to_be_visible()
+    await ada.page.screenshot(path=screenshots / "narrow-list.png")
