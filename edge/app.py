@@ -173,8 +173,7 @@ class Edge:
         await _until(lambda: not any(socket.in_flight for socket in sockets), LAST_REPLIES)
         for socket in list(self._sockets.by_sid.values()):
             socket.engine.finish()
-        self._sessions.close_all(DRAIN_GRACE_MS)
-        await _until(lambda: not self._relay.pending, LAST_REPLIES)
+        await self._sessions.close_all(DRAIN_GRACE_MS, limit=LAST_REPLIES)
         log.info("Drained; %d replies were abandoned.", self._relay.pending)
 
     def _close(self, socket: Socket) -> None:

@@ -79,14 +79,14 @@ class Sessions:
         if user.sockets or session is None or session.closing is not None:
             return
         loop = asyncio.get_running_loop()
-        session.closing = loop.call_later(self._settings.session_grace, self._close, user.user_id, 0)
+        session.closing = loop.call_later(self._settings.session_grace, self._close, user.user_id)
 
-    def _close(self, user_id: str, grace_ms: int) -> None:
+    def _close(self, user_id: str) -> None:
         self._sockets.forget(user_id)
         if self._sessions.pop(user_id, None) is not None:
-            self._spawn(self._report_closed(user_id, grace_ms))
+            self._spawn(self._report_closed(user_id, grace_ms=0))
 
-    async def _report_closed(self, user_id: str, grace_ms: int) -> None:
+    async def _report_closed(self, user_id: str, *, grace_ms: int) -> None:
         """Report that a user is gone. What a lost broker keeps from being reported, registering anew makes good."""
         version, epoch = self._next_version(), self._epoch
         for attempt in range(1, CLOSE_ATTEMPTS + 1):
@@ -103,12 +103,17 @@ class Sessions:
                 return
             await asyncio.sleep(backoff(attempt))
 
-    def close_all(self, grace_ms: int) -> None:
-        """Report everyone as gone: the edge is about to end."""
-        for user_id, session in list(self._sessions.items()):
+    async def close_all(self, grace_ms: int, *, limit: float) -> None:
+        """Report everyone as gone, within `limit` seconds: the edge is about to end."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             if session.closing is not None:
                 session.closing.cancel()
-            self._close(user_id, grace_ms)
+        reports = [asyncio.create_task(self._report_closed(user_id, grace_ms=grace_ms)) for user_id in sessions]
+        if reports:
+            _, late = await asyncio.wait(reports, timeout=limit)
+            if late:
+                log.warning("%d users were not reported as gone; their lease will lapse.", len(late))
 
     # --- Registration -------------------------------------------------------------------------------------
 

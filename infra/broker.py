@@ -179,7 +179,7 @@ class Link:
             )
             transport = self._connection.transport
             assert transport is not None
-            channel = await transport.connection.channel(publisher_confirms=True)
+            channel = await transport.connection.channel(publisher_confirms=True, on_return_raises=False)
             assert isinstance(channel, aiormq.Channel)
             self._channel = channel
         await self._setup(Channel(self._channel))

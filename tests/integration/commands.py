@@ -1,0 +1,123 @@
+"""Commands as edges make them, and a listener that counts what they cost the store."""
+
+import itertools
+import time
+from typing import Any
+
+from pymongo import monitoring
+from typing_extensions import override
+
+from contracts.commands import (
+    EdgeAlive,
+    ListConversations,
+    ListConversationsPayload,
+    ListMessages,
+    ListMessagesPayload,
+    MessageSeen,
+    MessageSeenPayload,
+    SendMessage,
+    SendMessagePayload,
+    SessionClose,
+    SessionOpen,
+    StartConversation,
+    StartConversationPayload,
+)
+
+_requests = itertools.count(1)
+
+EDGE = "edge-1"
+
+
+def _envelope(user_id: str) -> dict[str, Any]:
+    return {
+        "edge_id": EDGE,
+        "request": next(_requests),
+        "at": int(time.time() * 1000),
+        "user_id": user_id,
+        "sid": f"sid-{user_id}",
+    }
+
+
+def start(by: str, *others: str, title: str | None = None) -> StartConversation:
+    """Someone starts a conversation."""
+    payload = StartConversationPayload(participant_ids=list(others), title=title)
+    return StartConversation(**_envelope(by), payload=payload)
+
+
+def send(by: str, conversation_id: str, client_message_id: str, body: str = "hello") -> SendMessage:
+    """Someone sends a message."""
+    payload = SendMessagePayload(conversation_id=conversation_id, client_message_id=client_message_id, body=body)
+    return SendMessage(**_envelope(by), payload=payload)
+
+
+def seen(by: str, conversation_id: str, seq: int) -> MessageSeen:
+    """Someone has seen a conversation up to a message."""
+    return MessageSeen(**_envelope(by), payload=MessageSeenPayload(conversation_id=conversation_id, seq=seq))
+
+
+def list_messages(by: str, conversation_id: str, **page: int) -> ListMessages:
+    """Someone asks for a page of messages."""
+    return ListMessages(**_envelope(by), payload=ListMessagesPayload(conversation_id=conversation_id, **page))
+
+
+def list_conversations(by: str, **page: Any) -> ListConversations:
+    """Someone asks for a page of their conversations."""
+    return ListConversations(**_envelope(by), payload=ListConversationsPayload(**page))
+
+
+def opened(user_id: str, *, edge_id: str = EDGE, version: int = 1, epoch: int = 1) -> SessionOpen:
+    """An edge holds a user."""
+    return SessionOpen(
+        edge_id=edge_id,
+        request=next(_requests),
+        at=int(time.time() * 1000),
+        epoch=epoch,
+        version=version,
+        user_id=user_id,
+        user_name=user_id.title(),
+        picture=None,
+    )
+
+
+def closed(user_id: str, *, edge_id: str = EDGE, version: int = 2, epoch: int = 1, grace_ms: int = 0) -> SessionClose:
+    """An edge holds a user no more."""
+    return SessionClose(
+        edge_id=edge_id,
+        request=next(_requests),
+        at=int(time.time() * 1000),
+        epoch=epoch,
+        version=version,
+        user_id=user_id,
+        grace_ms=grace_ms,
+    )
+
+
+def alive(edge_id: str = EDGE, epoch: int = 1) -> EdgeAlive:
+    """An edge gives a sign of life."""
+    return EdgeAlive(edge_id=edge_id, request=next(_requests), at=int(time.time() * 1000), epoch=epoch)
+
+
+class CommandCounter(monitoring.CommandListener):
+    """Counts commands to the store, those of the driver's own housekeeping left out."""
+
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+
+    @override
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Note a command."""
+        if event.command_name not in ("hello", "ping", "endSessions", "createIndexes"):
+            self.commands.append(event.command_name)
+
+    @override
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Nothing more to note."""
+
+    @override
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Nothing more to note."""
+
+    def take(self) -> list[str]:
+        """What was counted since the last call."""
+        taken, self.commands = self.commands, []
+        return taken

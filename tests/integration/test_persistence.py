@@ -1,0 +1,205 @@
+"""What persistence promises: each message once, a dense seq, order per sender, whatever is repeated or races."""
+
+import asyncio
+import itertools
+import random
+from typing import Any
+
+import orjson
+
+from contracts.commands import SendMessage
+from contracts.frames import Delivery
+from infra.store import Store
+from tests.integration.commands import CommandCounter, closed, opened, send, start
+from workers.outbox import Outbox
+from workers.persistence import Persistence
+from workers.presence import Presence
+
+
+def acks(outbox: Outbox) -> dict[int, dict[str, Any]]:
+    """The acks in an outbox by request."""
+    return {reply.request: orjson.loads(reply.ack) for replies in outbox.replies.values() for reply in replies}
+
+
+def pushes(outbox: Outbox, event: str) -> list[Delivery]:
+    """The deliveries of one event."""
+    return [delivery for delivery in outbox.deliveries if delivery.event == event]
+
+
+async def conversation(store: Store, *users: str, opened_by_all: bool = True) -> str:
+    """Let these people be seen, and the first one start a conversation; the others as well, unless said otherwise."""
+    await Presence(store)([opened(user) for user in users])
+    command = start(users[0], *users[1:])
+    outbox = await Persistence(store)([command])
+    id = str(acks(outbox)[command.request]["data"]["conversation"]["id"])
+    if opened_by_all:
+        await store.conversations.update_one({"_id": id}, {"$set": {"opened_by": list(users)}})
+    return id
+
+
+async def stored_seqs(store: Store, conversation_id: str) -> list[int]:
+    documents = await store.messages.find({"conversation_id": conversation_id}).sort("seq", 1).to_list(None)
+    return [document["seq"] for document in documents]
+
+
+async def test_a_batch_is_stored_in_order_with_a_dense_seq(store: Store) -> None:
+    chat = await conversation(store, "ada", "bob")
+    commands = [send("ada", chat, f"m{n}") for n in range(50)]
+    outbox = await Persistence(store)(commands)
+    assert [acks(outbox)[c.request]["data"]["message"]["seq"] for c in commands] == list(range(1, 51))
+    assert await stored_seqs(store, chat) == list(range(1, 51))
+
+
+async def test_the_same_message_many_times_in_one_batch_is_one_message(store: Store) -> None:
+    chat = await conversation(store, "ada", "bob")
+    commands = [send("ada", chat, "same") for _ in range(20)]
+    outbox = await Persistence(store)([send("bob", chat, "before"), *commands, send("bob", chat, "after")])
+    views = [acks(outbox)[command.request]["data"]["message"] for command in commands]
+    assert all(view == views[0] for view in views)
+    assert await stored_seqs(store, chat) == [1, 2, 3]
+
+
+async def test_a_batch_that_comes_again_after_a_crash_is_answered_with_what_is_there(store: Store) -> None:
+    """A worker that dies between insert and publish leaves a batch that another one gets whole."""
+    chat = await conversation(store, "ada", "bob")
+    commands = [send("ada", chat, f"m{n}") for n in range(10)]
+    first = await Persistence(store)(commands)
+    again = await Persistence(store)(commands)
+    assert acks(again) == acks(first)
+    assert await stored_seqs(store, chat) == list(range(1, 11))
+    # Everything that follows from the messages is sent again: the dead worker may not have come to it.
+    assert len(pushes(again, "new_message")) == 10
+    assert len(pushes(again, "conversation_updated")) == 2
+    assert [fact.seq for fact in again.facts] == list(range(1, 11))
+
+
+async def test_a_crash_before_the_header_was_written_is_repaired_by_the_next_delivery(store: Store) -> None:
+    chat = await conversation(store, "ada", "bob")
+    command = send("ada", chat, "m1")
+    await Persistence(store)([command])
+    await store.conversations.update_one({"_id": chat}, {"$set": {"last": None, "participants.0.read.seq": 0}})
+    await Persistence(store)([command])
+    header = await store.conversations.find_one({"_id": chat})
+    assert (header["last"]["seq"], header["participants"][0]["read"]["seq"]) == (1, 1)
+
+
+async def test_a_duplicate_in_the_middle_of_a_racing_run_leaves_no_hole(store: Store) -> None:
+    """Two workers hold overlapping runs of one conversation; wherever they collide, seq stays dense."""
+    chat = await conversation(store, "ada", "bob")
+    for round in range(20):
+        shared = [send("ada", chat, f"r{round}-s{n}") for n in range(6)]
+        other = [send("bob", chat, f"r{round}-o{n}") for n in range(4)]
+        one = [*shared[:3], *other[:2], *shared[3:]]
+        two = [*other[2:], *shared, *other[:2]]
+        await asyncio.gather(Persistence(store)(one), Persistence(store)(two))
+    seqs = await stored_seqs(store, chat)
+    assert seqs == list(range(1, 20 * 10 + 1)), "a seq is missing, or there twice"
+
+
+async def test_four_workers_and_twenty_senders_in_one_conversation_keep_seq_dense_and_each_senders_order(
+    store: Store,
+) -> None:
+    senders = [f"user-{n}" for n in range(20)]
+    chat = await conversation(store, *senders)
+    commands = {sender: [send(sender, chat, f"m{n}") for n in range(15)] for sender in senders}
+    queue: asyncio.Queue[tuple[SendMessage, asyncio.Future[dict[str, Any]]]] = asyncio.Queue()
+
+    async def worker() -> None:
+        # As the runner does: take what is there, handle it as one batch, answer.
+        persistence = Persistence(store)
+        while True:
+            batch = [await queue.get()]
+            while not queue.empty() and len(batch) < 10:
+                batch.append(queue.get_nowait())
+            answers = acks(await persistence([command for command, _ in batch]))
+            for command, answer in batch:
+                answer.set_result(answers[command.request])
+
+    async def lane(sender: str) -> list[int]:
+        # As an edge's lane does: the next message leaves when the last one was answered.
+        seqs = []
+        for command in commands[sender]:
+            answer = asyncio.get_running_loop().create_future()
+            queue.put_nowait((command, answer))
+            seqs.append((await answer)["data"]["message"]["seq"])
+        return seqs
+
+    workers = [asyncio.create_task(worker()) for _ in range(4)]
+    answered = await asyncio.gather(*(lane(sender) for sender in senders))
+    for task in workers:
+        task.cancel()
+    assert await stored_seqs(store, chat) == list(range(1, 301))
+    for sender, seqs in zip(senders, answered, strict=True):
+        assert seqs == sorted(seqs), f"{sender}'s messages are out of order"
+
+
+async def test_random_batches_with_repeats_over_four_workers_store_each_message_once(store: Store) -> None:
+    chats = [await conversation(store, "ada", "bob"), await conversation(store, "ada", "cleo")]
+    rng = random.Random(7)
+    originals = [send("ada", rng.choice(chats), f"m{n}") for n in range(120)]
+    repeated = originals + rng.choices(originals, k=120)
+    rng.shuffle(repeated)
+    batches = [repeated[n : n + 12] for n in range(0, len(repeated), 12)]
+    outboxes = []
+    for four in itertools.zip_longest(*[iter(batches)] * 4, fillvalue=[]):
+        outboxes += await asyncio.gather(*(Persistence(store)(batch) for batch in four))
+    seen: dict[str, Any] = {}
+    for command in repeated:
+        views = [acks(outbox)[command.request] for outbox in outboxes if command.request in acks(outbox)]
+        for view in views:
+            assert seen.setdefault(command.payload.client_message_id, view) == view
+    for chat in chats:
+        seqs = await stored_seqs(store, chat)
+        assert seqs == list(range(1, len(seqs) + 1))
+    assert await store.messages.count_documents({}) == 120
+
+
+async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, counter: CommandCounter) -> None:
+    pairs = [(f"a{n}", f"b{n}") for n in range(60)]
+    chats = [await conversation(store, *pair) for pair in pairs]
+    for chat, pair in zip(chats, pairs, strict=True):
+        await Persistence(store)([send(pair[0], chat, "first")])
+    counter.take()
+
+    async def cost(commands: list[SendMessage]) -> list[str]:
+        await Persistence(store)(commands)
+        return sorted(counter.take())
+
+    one = await cost([send(pairs[0][0], chats[0], "x")])
+    sixty = await cost([send(pair[1], chat, "y") for chat, pair in zip(chats, pairs, strict=True)])
+    assert sixty == one, f"one message cost {one}, sixty cost {sixty}"
+
+
+async def test_strangers_the_blocked_and_ghosts_are_refused(store: Store) -> None:
+    chat = await conversation(store, "ada", "bob", opened_by_all=False)
+    await Presence(store)([opened("eve")])
+    await store.users.update_one({"_id": "ada"}, {"$set": {"blocked": True}})
+    stranger, missing = send("eve", chat, "m"), send("eve", "no-such", "m")
+    ghost, blocked = send("bob", chat, "m"), send("ada", chat, "m")
+    answers = acks(await Persistence(store)([stranger, missing, ghost, blocked]))
+    # Bob was never shown the conversation that ada only opened: for him it does not exist.
+    for command in (stranger, missing, ghost):
+        assert answers[command.request] == answers[missing.request]
+    assert answers[missing.request]["error"]["code"] == "not_found"
+    assert answers[blocked.request]["error"]["code"] == "forbidden"
+    assert await store.messages.count_documents({}) == 0
+
+
+async def test_a_conversation_started_twice_at_once_is_one(store: Store) -> None:
+    await Presence(store)([opened("ada"), opened("bob"), opened("cleo")])
+    ours, theirs = start("ada", "bob"), start("bob", "ada")
+    outboxes = await asyncio.gather(*(Persistence(store)([command]) for command in (ours, theirs, ours)))
+    ids = {ack["data"]["conversation"]["id"] for outbox in outboxes for ack in acks(outbox).values()}
+    assert len(ids) == 1
+    group = start("ada", "bob", "cleo", title="Lunch")
+    first, again = await Persistence(store)([group]), await Persistence(store)([group])
+    assert acks(first) == acks(again)
+    assert await store.conversations.count_documents({}) == 2
+
+
+async def test_an_unknown_user_cannot_be_written_to(store: Store) -> None:
+    await Presence(store)([opened("ada"), closed("ada")])
+    command = start("ada", "nobody")
+    answer = acks(await Persistence(store)([command]))[command.request]
+    assert answer["error"]["code"] == "user_not_found"
+    assert "nobody" in answer["error"]["details"][0]["reason"]

@@ -1,0 +1,249 @@
+"""The runner on a real broker: what is acked, what is held, what is put aside, and what comes again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from pydantic import SecretStr
+
+from contracts.codec import Item, decode_bundle, decode_frame, encode_bundle
+from contracts.commands import EdgeLost, SendMessage
+from contracts.errors import StoreUnavailable
+from contracts.events import TypingByOther
+from contracts.topology import COMMANDS, DEAD_QUEUES, PERSISTENCE, PRESENCE, edge_queue
+from infra.broker import Channel, Delivery, Link, Publisher
+from infra.declare import declare_edge_queue, declare_topology
+from infra.settings import WorkerSettings
+from infra.store import Store
+from tests.integration.commands import EDGE, opened, send
+from tests.integration.conftest import MakeSettings
+from tests.support.waiting import eventually
+from workers.outbox import Outbox
+from workers.presence import Presence
+from workers.routing import Router
+from workers.runner import Runner
+from workers.stores.sessions import Sessions
+
+Handle = Callable[[Sequence[Item]], Awaitable[Outbox]]
+
+
+class Recorder:
+    """A handler that notes its batches and does as it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.before: Callable[[Sequence[Item]], Awaitable[None]] | None = None
+
+    async def __call__(self, items: Sequence[Item]) -> Outbox:
+        if self.before is not None:
+            await self.before(items)
+        self.batches.append([_name(item) for item in items])
+        return Outbox()
+
+    @property
+    def handled(self) -> list[str]:
+        """Everything that was handled, in order."""
+        return [name for batch in self.batches for name in batch]
+
+
+def _name(item: Item) -> str:
+    assert isinstance(item, SendMessage)
+    return item.payload.client_message_id
+
+
+class Bench:
+    """A broker with our topology, a publisher, and whatever queues a test listens to."""
+
+    def __init__(self, settings: WorkerSettings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.publisher = Publisher(settings, "bench", declare_topology)
+        self._tasks = [asyncio.create_task(self.publisher.link.run())]
+
+    async def publish(self, *items: Item) -> None:
+        """Publish one bundle, as an edge does."""
+        await self.publisher.publish(COMMANDS, items[0].name, encode_bundle(items))
+
+    async def listen(self, queue: str, setup: Callable[[Channel], Awaitable[None]] | None = None) -> list[Delivery]:
+        """Collect what comes to a queue, without acks."""
+        found: list[Delivery] = []
+
+        async def consume(channel: Channel) -> None:
+            if setup is not None:
+                await setup(channel)
+            await channel.consume(queue, found.append, prefetch=None)
+
+        link = Link(self.settings, "listen:bench", consume)
+        self._tasks.append(asyncio.create_task(link.run()))
+        await asyncio.wait_for(link.up.wait(), 10)
+        return found
+
+    @asynccontextmanager
+    async def runner(self, handler: Handle) -> AsyncIterator[Runner]:
+        """A runner of the persistence queue; leaving the block is a crash: nothing is finished or acked."""
+        router = Router(Sessions(self.store), "bench")
+        runner = Runner(PERSISTENCE, handler, publisher=self.publisher, router=router, settings=self.settings)
+        tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
+        await asyncio.wait_for(runner.link.up.wait(), 10)
+        yield runner
+        for task in reversed(tasks):
+            task.cancel()
+        await asyncio.wait(tasks, timeout=10)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks, timeout=10)
+
+
+@pytest.fixture
+async def bench(vhost: str, make_settings: MakeSettings, store: Store) -> AsyncIterator[Bench]:
+    bench = Bench(make_settings(amqp_url=SecretStr(vhost)), store)
+    await asyncio.wait_for(bench.publisher.link.up.wait(), 10)
+    yield bench
+    await bench.close()
+
+
+async def test_what_waits_is_handled_as_one_batch_and_acked(bench: Bench) -> None:
+    recorder = Recorder()
+    for n in range(5):
+        await bench.publish(send("ada", "c", f"m{2 * n}"), send("ada", "c", f"m{2 * n + 1}"))
+    async with bench.runner(recorder):
+        await eventually(lambda: len(recorder.handled) == 10, within=5, sentence="10 messages are handled")
+    assert recorder.handled == [f"m{n}" for n in range(10)]
+    assert len(recorder.batches) <= 5
+    async with bench.runner(again := Recorder()):
+        await bench.publish(send("ada", "c", "last"))
+        await eventually(lambda: "last" in again.handled, within=5, sentence="the new message is handled")
+    assert again.handled == ["last"], "acked messages came again"
+
+
+async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: Bench) -> None:
+    started = asyncio.Event()
+
+    async def hang(_: Sequence[Item]) -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    doomed = Recorder()
+    doomed.before = hang
+    await bench.publish(send("ada", "c", "m1"))
+    async with bench.runner(doomed):
+        await asyncio.wait_for(started.wait(), 5)
+    async with bench.runner(recorder := Recorder()):
+        await eventually(lambda: recorder.handled == ["m1"], within=5, sentence="the other worker gets the message")
+
+
+async def test_a_poison_message_goes_to_the_dead_letters_alone(bench: Bench) -> None:
+    async def choke(items: Sequence[Item]) -> None:
+        if any(_name(item) == "poison" for item in items):
+            raise ValueError("cannot swallow this")
+
+    recorder = Recorder()
+    recorder.before = choke
+    dead = await bench.listen("persistence.dead")
+    edge = await bench.listen("edge.edge-1.1", lambda channel: declare_edge_queue(channel, edge_queue(EDGE, 1)))
+    poison = send("ada", "c", "poison")
+    await bench.publish(send("ada", "c", "before"), poison, send("ada", "c", "after"))
+    async with bench.runner(recorder):
+        await eventually(lambda: len(dead) == 1, within=15, sentence="the poison message is put aside")
+        await eventually(lambda: len(edge) == 1, within=5, sentence="its sender is answered")
+    assert recorder.handled == ["before", "after"]
+    assert decode_bundle(dead[0].body) == [poison]
+    headers = dead[0].headers
+    assert (headers["x-warren-queue"], headers["x-warren-attempts"]) == ("persistence", 3)
+    assert headers["x-warren-reason"] == "ValueError: cannot swallow this"
+    assert headers["x-warren-first-failure"].endswith("Z")
+    reply = decode_frame(edge[0].body).replies[0]
+    assert reply.request == poison.request
+    assert '"code":"internal"' in reply.ack
+
+
+async def test_bytes_that_are_no_bundle_go_to_the_dead_letters_as_they_are(bench: Bench) -> None:
+    dead = await bench.listen("persistence.dead")
+    async with bench.runner(recorder := Recorder()):
+        await bench.publisher.publish(COMMANDS, "send_message", b'{"v":1,"items":[{"name":"nonsense"}]}')
+        await bench.publish(send("ada", "c", "fine"))
+        await eventually(lambda: recorder.handled == ["fine"], within=5, sentence="the good message is handled")
+        await eventually(lambda: len(dead) == 1, within=5, sentence="the bad one is put aside")
+    assert dead[0].body == b'{"v":1,"items":[{"name":"nonsense"}]}'
+    assert dead[0].headers["x-warren-reason"].startswith("undecodable")
+
+
+async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_aside(bench: Bench) -> None:
+    attempts = 0
+
+    async def away_twice(_: Sequence[Item]) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 2:
+            raise StoreUnavailable("no primary")
+
+    recorder = Recorder()
+    recorder.before = away_twice
+    dead = await bench.listen("persistence.dead")
+    await bench.publish(send("ada", "c", "m1"))
+    async with bench.runner(recorder) as runner:
+        await eventually(lambda: runner.trouble is not None, within=5, sentence="the runner says that it is in trouble")
+        await eventually(lambda: recorder.handled == ["m1"], within=15, sentence="the held message is handled")
+        assert runner.trouble is None
+    assert dead == []
+
+
+async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench: Bench) -> None:
+    await Presence(bench.store)([opened("ada", edge_id="edge-gone", epoch=7)])
+    reports = await bench.listen(PRESENCE.name)
+    async with bench.runner(Recorder()) as runner:
+        outbox = Outbox()
+        for _ in range(3):
+            outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
+            assert await runner.send(outbox)
+    lost = [item for report in reports for item in decode_bundle(report.body)]
+    assert [(type(item), getattr(item, "edge_id", ""), getattr(item, "epoch", 0)) for item in lost] == [
+        (EdgeLost, "edge-gone", 7)
+    ], "one report is enough"
+
+
+async def test_frames_for_an_edge_are_numbered_without_a_gap(bench: Bench) -> None:
+    edge = await bench.listen("edge.edge-1.1", lambda channel: declare_edge_queue(channel, edge_queue(EDGE, 1)))
+    await Presence(bench.store)([opened("ada")])
+    async with bench.runner(Recorder()) as runner:
+        for _ in range(5):
+            outbox = Outbox()
+            outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
+            await runner.send(outbox)
+        await eventually(lambda: len(edge) == 5, within=5, sentence="5 frames reach the edge")
+    frames = [decode_frame(delivery.body) for delivery in edge]
+    assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
+    assert all(frame.deliveries[0].to == ["ada"] for frame in frames), "bob is not connected"
+
+
+async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Sequence[Item]) -> None:
+        begun.set()
+        await go_on.wait()
+
+    recorder = Recorder()
+    recorder.before = wait
+    router = Router(Sessions(bench.store), "bench")
+    runner = Runner(PERSISTENCE, recorder, publisher=bench.publisher, router=router, settings=bench.settings)
+    link, loop = asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())
+    await bench.publish(send("ada", "c", "m1"))
+    await asyncio.wait_for(begun.wait(), 10)
+    stopping = asyncio.create_task(runner.stop())
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(stopping, loop), 10)
+    link.cancel()
+    await asyncio.wait([link], timeout=10)
+    async with bench.runner(again := Recorder()):
+        await bench.publish(send("ada", "c", "m2"))
+        await eventually(lambda: "m2" in again.handled, within=5, sentence="the next message is handled")
+    assert recorder.handled == ["m1"]
+    assert again.handled == ["m2"], "the finished batch was not acked"
+
+
+def test_every_work_queue_has_its_dead_letters() -> None:
+    assert {queue.name for queue in DEAD_QUEUES} >= {"persistence.dead", "unread.dead", "presence.dead", "history.dead"}
