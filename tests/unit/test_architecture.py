@@ -234,9 +234,10 @@ def undocumented(module: ast.Module, file: Path) -> list[str]:
     """Public classes, functions and the module itself, where they have no docstring."""
     found = [] if ast.get_docstring(module) or not module.body else ["module"]
     for node in module.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and needs_docstring(node):
-            if name_of(file) not in SELF_EXPLANATORY or not isinstance(node, ast.ClassDef):
-                found.append(node.name)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and needs_docstring(node):
+            found.append(node.name)
+        if isinstance(node, ast.ClassDef) and needs_docstring(node) and name_of(file) not in SELF_EXPLANATORY:
+            found.append(node.name)
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
             found += [
