@@ -65,8 +65,13 @@ class Persistence:
         stored = await self._store(allowed, headers)
         await self._conversations.advance(stored.values(), headers)
         await self._announce_first([message for message in stored.values() if message.seq == 1], outbox)
+        read: dict[tuple[str, str], int] = {}
         for command, id in allowed:
-            self._announce(command, stored[id], headers, outbox)
+            message, header = stored[id], headers[command.payload.conversation_id]
+            key = (header.id, command.user_id)
+            before = max(read.get(key, 0), header.read(command.user_id).seq)
+            read[key] = max(before, message.seq)
+            _announce(command, message, header, outbox, sender_was_behind=before < message.seq - 1)
 
     async def _store(
         self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header]
@@ -116,22 +121,6 @@ class Persistence:
                 view = ConversationUpdated.model_construct(conversation=header.view(viewer, users))
                 outbox.deliver("conversation_updated", view, [viewer])
 
-    def _announce(
-        self, command: SendMessage, message: StoredMessage, headers: dict[str, Header], outbox: Outbox
-    ) -> None:
-        header = headers[message.conversation_id]
-        view = message.view()
-        outbox.reply(command, MessageSent.model_construct(message=view))
-        outbox.deliver("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
-        outbox.facts.append(
-            MessageStored.model_construct(
-                conversation_id=message.conversation_id,
-                seq=message.seq,
-                sender_id=message.sender_id,
-                sender_was_behind=header.read(message.sender_id).seq < message.seq - 1,
-            )
-        )
-
     # --- Conversations ------------------------------------------------------------------------------------
 
     async def _start(self, commands: Sequence[StartConversation], outbox: Outbox) -> None:
@@ -154,6 +143,23 @@ class Persistence:
             outbox.reply(command, ConversationStarted.model_construct(conversation=view))
             update = ConversationUpdated.model_construct(conversation=view)
             outbox.deliver("conversation_updated", update, [command.user_id], command.sid)
+
+
+def _announce(
+    command: SendMessage, message: StoredMessage, header: Header, outbox: Outbox, *, sender_was_behind: bool
+) -> None:
+    """Everything that follows from one stored message."""
+    view = message.view()
+    outbox.reply(command, MessageSent.model_construct(message=view))
+    outbox.deliver("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
+    outbox.facts.append(
+        MessageStored.model_construct(
+            conversation_id=header.id,
+            seq=message.seq,
+            sender_id=message.sender_id,
+            sender_was_behind=sender_was_behind,
+        )
+    )
 
 
 def _refusal(command: SendMessage, header: Header | None, blocked: set[str]) -> Refused | None:

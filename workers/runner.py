@@ -60,17 +60,24 @@ class Batch:
 
 
 class Runner:
-    """Consumes one queue for one handler."""
+    """Consumes one queue for one handler; a batch waits `patience` seconds for more to join its first message."""
 
     def __init__(
-        self, queue: Queue, handler: Handler, *, publisher: Publisher, router: Router, settings: WorkerSettings
+        self,
+        queue: Queue,
+        handler: Handler,
+        *,
+        publisher: Publisher,
+        router: Router,
+        settings: WorkerSettings,
+        patience: float = 0,
     ) -> None:
         self._queue = queue
         self._handler = handler
         self._publisher = publisher
         self._router = router
         self._batch_size = settings.batch_size
-        self._batch_wait = settings.batch_wait_ms / 1000
+        self._patience = patience
         self._received: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._tag: str | None = None
         self._channel: Channel | None = None
@@ -111,8 +118,8 @@ class Runner:
         first = await self._received.get()
         if first is None:
             return None
-        if self._batch_wait:
-            await asyncio.sleep(self._batch_wait)
+        if self._patience:
+            await asyncio.sleep(self._patience)
         batch = Batch([], [])
         delivery: Delivery | None = first
         while True:
