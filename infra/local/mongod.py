@@ -78,7 +78,7 @@ class Mongod:
                 ]
                 self._daemon.spawn([str(program), *where, *SETTINGS], log=self.log)
             if not wait_until(self.answers, seconds=seconds, alive=self.is_running):
-                raise LocalServiceError(f"mongod did not start within {seconds:.0f} s:\n{tail(self.log)}")
+                raise LocalServiceError(f"mongod did not start (limit {seconds:.0f} s):\n{tail(self.log)}")
             if alone:
                 initiate([self], seconds=seconds)
         except BaseException:

@@ -114,7 +114,7 @@ class RabbitNode:
             self._daemon.spawn([str(scripts / "rabbitmq-server")], env=self._environment(), log=output)
             if not wait_until(self.answers, seconds=seconds, alive=self.is_running):
                 raise LocalServiceError(
-                    f"RabbitMQ did not start within {seconds:.0f} s:\n{tail(output)}\n{tail(self.log)}"
+                    f"RabbitMQ did not start (limit {seconds:.0f} s):\n{tail(output)}\n{tail(self.log)}"
                 )
         except BaseException:
             self.kill()
@@ -191,6 +191,7 @@ class RabbitNode:
                 configuration += f"cluster_formation.classic_config.nodes.{number} = {node.name}\n"
         (self.directory / "rabbitmq.conf").write_text(configuration)
         (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self.directory / "inetrc").write_text('{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n')
         cookie = self.directory / ".erlang.cookie"
         if not cookie.exists():
             cookie.touch(mode=0o600)
@@ -210,6 +211,7 @@ class RabbitNode:
             "HOME": str(self.directory),  # Erlang reads its cookie from here
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_EPMD_PORT": str(self.mapper.port),
+            "ERL_INETRC": str(self.directory / "inetrc"),  # localhost is found whatever the machine's own files say
             "ERL_CRASH_DUMP": str(self.directory / "log" / "erl_crash.dump"),
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self.ports.distribution),
