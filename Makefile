@@ -45,7 +45,7 @@ docs: $(INSTALLED) ## Write what is generated from contracts/
 	@$(PYTHON) -m contracts
 
 lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml
-	@$(VENV)/bin/pip install --quiet uv
+	@$(VENV)/bin/pip install -qq uv
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 		--no-header --generate-hashes --all-extras --output-file requirements.lock pyproject.toml
 
@@ -59,7 +59,7 @@ $(INSTALLED): requirements.lock
 			&& $$python -m venv $(VENV) && break; \
 	done; test -x $(PYTHON) || { echo 'Python 3.11, 3.12 or 3.13 with venv is needed (Debian: apt-get install python3-venv).'; exit 1; }
 	@echo 'Installing Python packages into $(VENV).'
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
 $(JS)/node_modules/.installed: $(JS)/package-lock.json
