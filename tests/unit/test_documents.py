@@ -1,0 +1,244 @@
+"""The documents are true to the code: examples decode, tables are complete, links lead somewhere."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import typer
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from contracts import topology
+from contracts.codec import decode_ok, decode_payload
+from contracts.commands import CLIENT_EVENTS
+from contracts.errors import RETRYABLE, Code, Error, Refused
+from contracts.events import ACKS, PUSHES
+from contracts.values import MAX_LIMIT, MAX_PARTICIPANTS, Value
+from infra.__main__ import app
+from infra.settings import EdgeSettings, Settings, WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/protocol.md", "docs/design.md")
+]
+README = (ROOT / "README.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+DESIGN = (ROOT / "docs" / "design.md").read_text()
+
+PUSH_PAYLOADS: dict[str, type[Value]] = {str(event): payload for event, payload in PUSHES.items()}
+
+
+def named(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+# --- Examples of the protocol -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Example:
+    """A fenced block of docs/protocol.md: ```json <kind> <event>."""
+
+    kind: str
+    event: str
+    text: str
+
+
+EXAMPLES = [
+    Example(kind, event, text)
+    for kind, event, text in re.findall(r"^```json (\w+) ?(\w*)\n(.*?)^```", PROTOCOL, flags=re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.kind} {example.event}")
+def test_every_example_decodes(example: Example) -> None:
+    value = orjson.loads(example.text)
+    match example.kind:
+        case "event":
+            decode_payload(CLIENT_EVENTS[example.event], value)
+        case "ack" if value["ok"]:
+            assert decode_ok(ACKS[example.event], example.text) is not None
+        case "ack":
+            assert set(value) == {"ok", "error"}
+            error = Error.model_validate_json(json.dumps(value["error"]))
+            assert error.retryable == (error.code in RETRYABLE)
+            assert error.model_fields_set == set(Error.model_fields), "a server leaves nothing out"
+        case "push":
+            PUSH_PAYLOADS[example.event].model_validate(value)
+        case "connect_error":
+            assert value == {"code": Code(value["code"]), "message": value["message"], "retryable": value["retryable"]}
+            assert value["retryable"] == (Code(value["code"]) in RETRYABLE)
+        case kind:
+            assert kind == "auth"
+            assert set(value) == {"token"}
+
+
+def test_every_event_ack_and_push_has_an_example() -> None:
+    shown = {(example.kind, example.event) for example in EXAMPLES}
+    expected = {("event", name) for name in CLIENT_EVENTS} | {("ack", name) for name in ACKS}
+    assert expected | {("push", name) for name in PUSH_PAYLOADS} <= shown
+
+
+def test_no_example_escapes_the_test() -> None:
+    assert len(EXAMPLES) == len(re.findall(r"^```json", PROTOCOL, flags=re.MULTILINE))
+
+
+def test_the_error_of_the_example_is_what_the_codec_says() -> None:
+    (shown,) = (json.loads(e.text)["error"] for e in EXAMPLES if e.kind == "ack" and '"ok": false' in e.text)
+    payload = {"conversation_id": "c", "client_message_id": "a b", "body": "x"}
+    with pytest.raises(Refused) as refused:
+        decode_payload(CLIENT_EVENTS["send_message"], payload)
+    assert refused.value.error.model_dump(mode="json") == shown
+
+
+# --- Tables of the protocol -------------------------------------------------------------------------------
+
+
+def fields_by_event(section: str) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a table of events: the event, and the braces of each further cell."""
+    text = PROTOCOL.split(f"## {section}\n")[1].split("\n## ")[0].replace(r"\|", "or")
+    for row in re.findall(r"^\| `(\w+)` \|(.*)\|$", text, flags=re.MULTILINE):
+        yield row[0], re.findall(r"`\{(.*?)\}`", row[1])
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text)) - {"or"}
+
+
+def test_the_table_of_client_events_names_every_field() -> None:
+    rows = {event: (words(payload), words(data)) for event, (payload, data) in fields_by_event("Client to server")}
+    assert rows == {
+        event: (set(payload.model_fields), set(ACKS[event].model_fields)) for event, payload in CLIENT_EVENTS.items()
+    }
+
+
+def test_optional_fields_are_marked() -> None:
+    for event, (payload, _) in fields_by_event("Client to server"):
+        optional = {name for name, field in CLIENT_EVENTS[event].model_fields.items() if not field.is_required()}
+        assert set(re.findall(r"(\w+)\?", payload)) == optional
+
+
+def test_the_table_of_pushes_names_every_field() -> None:
+    rows = {event: words(payload) for event, (payload,) in fields_by_event("Server to client")}
+    assert rows == {event: set(payload.model_fields) for event, payload in PUSH_PAYLOADS.items()}
+
+
+def test_numbers_in_the_protocol_are_those_of_the_code() -> None:
+    settings = EdgeSettings.model_fields
+    rate, burst = (settings[name].default for name in ("rate_limit", "rate_burst"))
+    assert f"{rate} events/s with bursts of {burst}" in " ".join(PROTOCOL.replace("\n", " ").split())
+    assert f"over {settings['max_in_flight'].default} unanswered events" in PROTOCOL
+    assert f"no answer within {settings['reply_timeout'].default} s" in PROTOCOL
+    assert f"within {settings['connect_timeout'].default} s is closed" in PROTOCOL
+    assert f"have {settings['max_connections_per_user'].default} sockets on one edge" in PROTOCOL
+    assert f"up to {MAX_PARTICIPANTS} people" in PROTOCOL
+    assert f"`limit` is 1-{MAX_LIMIT}" in PROTOCOL
+
+
+# --- The design -------------------------------------------------------------------------------------------
+
+
+def test_the_design_names_every_exchange_and_queue() -> None:
+    names = [exchange.name for exchange in topology.EXCHANGES] + [queue.name for queue in topology.WORK_QUEUES]
+    assert [name for name in (*names, topology.TYPING.name, "<queue>.dead") if f"`{name}`" not in DESIGN] == []
+    assert f"delivery limit {topology.DELIVERY_LIMIT}" in DESIGN
+    assert f"{topology.EDGE_QUEUE_MAX_BYTES >> 20} MiB" in DESIGN
+
+
+@pytest.mark.parametrize("collection", ["messages", "conversations", "inboxes", "users", "sessions", "edges"])
+def test_the_design_names_every_collection(collection: str) -> None:
+    assert f"| `{collection}` |" in DESIGN
+    assert f'database["{collection}"]' in (ROOT / "infra" / "store.py").read_text()
+
+
+# --- Settings ---------------------------------------------------------------------------------------------
+
+
+def settings_table() -> str:
+    """The rows that README.md should have, from the classes themselves."""
+    groups = [("every process", Settings), ("edges", EdgeSettings), ("workers", WorkerSettings)]
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for title, group in groups:
+        lines.append(f"| **{title}** | | |")
+        own = {n: f for n, f in group.model_fields.items() if group is Settings or n not in Settings.model_fields}
+        lines += [
+            f"| `WARREN_{name.upper()}` | {shown_default(field)} | {field.description} |" for name, field in own.items()
+        ]
+    return "\n".join(lines)
+
+
+def shown_default(field: FieldInfo) -> str:
+    default: Any = field.get_default(call_default_factory=True)
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if default is None or default == "":
+        return "none"
+    if isinstance(default, bool | list):
+        return f"`{json.dumps(default)}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def test_every_setting_is_in_the_readme_with_its_default() -> None:
+    assert settings_table() in README, f"README.md needs this table:\n{settings_table()}"
+
+
+def test_no_document_names_a_setting_that_is_none() -> None:
+    known = {f"WARREN_{name.upper()}" for group in (EdgeSettings, WorkerSettings) for name in group.model_fields}
+    for file in DOCUMENTS:
+        assert set(re.findall(r"WARREN_[A-Z_]+[A-Z]", file.read_text())) <= known, named(file)
+
+
+# --- Commands ---------------------------------------------------------------------------------------------
+
+
+def command_names(app: typer.Typer, prefix: str = "") -> Iterator[str]:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        yield prefix + (command.name or command.callback.__name__)
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from command_names(group.typer_instance, f"{prefix}{group.name} ")
+
+
+def test_every_operator_command_is_in_the_readme() -> None:
+    documented = re.findall(r"^\| `python -m infra ([a-z ]+)", README, flags=re.MULTILINE)
+    assert sorted(name.strip() for name in documented) == sorted(command_names(app))
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=named)
+def test_every_make_target_that_is_named_exists(file: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", file.read_text(), flags=re.MULTILINE)) <= targets
+
+
+# --- Form -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=named)
+def test_every_link_leads_somewhere(file: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if not link.startswith("https://")]
+    assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=named)
+def test_paths_in_backticks_exist(file: Path) -> None:
+    packages = "contracts|edge|infra|workers|docs|tests|web"
+    paths = re.findall(rf"`((?:{packages})/[\w./-]+)`", file.read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=named)
+def test_lines_are_short_enough_to_read(file: Path) -> None:
+    prose = [line for line in file.read_text().splitlines() if not line.startswith("|")]
+    assert [line for line in prose if len(line) > 125] == []
+
+
+def test_the_client_of_the_readme_is_short() -> None:
+    (client,) = re.findall(r"^```js\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    assert len(client.splitlines()) <= 15
