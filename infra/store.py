@@ -38,6 +38,8 @@ SESSION_TTL = 3_600
 EDGE_TTL = 86_400
 #: Index of the few who may not write: asking it about a batch's senders touches no user's document.
 BLOCKED = [("blocked", 1), ("_id", 1)]
+#: Documents that come with the first answer; by default it is 101, and the rest costs another round trip.
+ONE_TRIP = 100_000
 #: What says "not now": the connection, the primary, or the majority is missing.
 _AWAY = (ConnectionFailure, NetworkTimeout, NotPrimaryError, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
 
@@ -120,13 +122,13 @@ async def find_all(
     collection: Any, query: Mapping[str, Any], projection: Mapping[str, Any] | None = None
 ) -> list[Document]:
     """Every document that matches, in one list; the caller bounds the query."""
-    found: list[Document] = await collection.find(query, projection).to_list(None)
+    found: list[Document] = await collection.find(query, projection, batch_size=ONE_TRIP).to_list(None)
     return found
 
 
 async def aggregate(collection: Any, pipeline: Sequence[object]) -> list[Document]:
     """Run a pipeline; Motor returns its cursor at once, PyMongo's asyncio client after an await."""
-    cursor = collection.aggregate(list(pipeline))
+    cursor = collection.aggregate(list(pipeline), batchSize=ONE_TRIP)
     if hasattr(cursor, "__await__"):
         cursor = await cursor
     found: list[Document] = await cursor.to_list(None)

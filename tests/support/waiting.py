@@ -3,10 +3,8 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
+from typing import Any
 
 #: Seconds that something may take that takes milliseconds on an idle machine; tests share theirs.
 PATIENCE = 15.0
@@ -15,9 +13,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
 
 
 async def eventually(
-    predicate: Callable[[], T | Awaitable[T]], *, within: float = PATIENCE, sentence: str | Callable[[], str]
-) -> T:
-    """Look until the predicate returns something true, and return that. Fails with the sentence: what should have been.
+    predicate: Callable[[], T] | Callable[[], Awaitable[T]],
+    *,
+    within: float = PATIENCE,
+    sentence: str | Callable[[], str],
+) -> Any:
+    """Look until the predicate, plain or async, returns something true, and return that. Fails with the sentence: what should have been.
 
     An AssertionError that the predicate raises means not yet; the last one is shown.
     """
@@ -27,7 +28,7 @@ async def eventually(
     while True:
         try:
             found = predicate()
-            result: T = await found if inspect.isawaitable(found) else found
+            result = await found if inspect.isawaitable(found) else found
             failure = None
             if result:
                 return result

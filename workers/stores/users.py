@@ -10,7 +10,7 @@ from pymongo import UpdateMany, UpdateOne
 from contracts.commands import SessionOpen
 from contracts.models import FoundUser, Presence, User
 from contracts.values import rfc3339
-from infra.store import BLOCKED, Document, Store, find_all, guarded, union, upsert_all
+from infra.store import BLOCKED, ONE_TRIP, Document, Store, find_all, guarded, union, upsert_all
 
 _WORDS = re.compile(r"[^\s,;]+")
 #: Words of a name or a query that count in the search.
@@ -34,7 +34,7 @@ class Users:
         """Those who may not write."""
         async with guarded():
             query = {"blocked": True, "_id": {"$in": list(ids)}}
-            found = await self._users.find(query, {"_id": 1}).hint(BLOCKED).to_list(None)
+            found = await self._users.find(query, {"_id": 1}, batch_size=ONE_TRIP).hint(BLOCKED).to_list(None)
         return {user["_id"] for user in found}
 
     async def search(self, queries: list[tuple[str, str, bool, int]]) -> list[list[Document]]:

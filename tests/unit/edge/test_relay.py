@@ -1,0 +1,201 @@
+"""The relay: bundles while the broker confirms, answers everything exactly once."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable, WarrenError
+from contracts.frames import Reply
+from edge.lanes import Lanes
+from edge.relay import BUNDLE_ITEMS, MAX_WAITING, OUTSTANDING, Relay
+from tests.support.waiting import eventually
+from tests.unit.edge.fakes import FakePublisher, message, settle
+
+
+class Answers:
+    """Collects acks by request."""
+
+    def __init__(self) -> None:
+        self.acks: dict[int, list[str]] = {}
+
+    def of(self, request: int) -> "AnswerTo":
+        return AnswerTo(self, request)
+
+    def code(self, request: int) -> str:
+        """The error code of the one ack that a request got."""
+        (ack,) = self.acks[request]
+        return str(orjson.loads(ack)["error"]["code"])
+
+
+class AnswerTo:
+    """The callback of one request."""
+
+    def __init__(self, answers: Answers, request: int) -> None:
+        self._answers, self._request = answers, request
+
+    def __call__(self, ack: str) -> None:
+        self._answers.acks.setdefault(self._request, []).append(ack)
+
+
+@pytest.fixture
+def publisher() -> FakePublisher:
+    return FakePublisher()
+
+
+@pytest.fixture
+def relay(publisher: FakePublisher) -> Relay:
+    return Relay(publisher, reply_timeout=10, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers()
+
+
+async def test_an_idle_broker_gets_each_command_at_once(
+    relay: Relay, publisher: FakePublisher, answers: Answers
+) -> None:
+    relay.send([message(1)], [answers.of(1)])
+    await settle()
+    assert [[c.request for c in bundle] for bundle in publisher.bundles] == [[1]]
+
+
+async def test_what_comes_while_the_broker_confirms_travels_together(
+    relay: Relay, publisher: FakePublisher, answers: Answers
+) -> None:
+    for request in range(1, OUTSTANDING + 1):
+        relay.send([message(request)], [answers.of(request)])
+        await settle()
+    for request in range(10, 15):
+        relay.send([message(request)], [answers.of(request)])
+    await settle()
+    assert len(publisher.bundles) == OUTSTANDING
+    await publisher.confirm()
+    assert [c.request for c in publisher.bundles[-1]] == [10, 11, 12, 13, 14]
+
+
+async def test_commands_that_were_sent_together_stay_together(
+    relay: Relay, publisher: FakePublisher, answers: Answers
+) -> None:
+    groups = [[message(100 * g + n) for n in range(40)] for g in range(4)]
+    for group in groups:
+        relay.send(group, [answers.of(c.request) for c in group])
+    await settle()
+    assert all(len(bundle) <= BUNDLE_ITEMS for bundle in publisher.bundles)
+    bundle_of = {c.request: n for n, bundle in enumerate(publisher.bundles) for c in bundle}
+    for group in groups[:4]:
+        sent = [bundle_of[c.request] for c in group if c.request in bundle_of]
+        assert len(set(sent)) <= 1, "a group was torn apart"
+
+
+async def test_a_reply_is_handed_out_once(relay: Relay, answers: Answers) -> None:
+    relay.send([message(1)], [answers.of(1)])
+    for _ in range(2):
+        relay.resolve(Reply(request=1, ack='{"ok":true,"data":{}}'))
+    assert answers.acks == {1: ['{"ok":true,"data":{}}']}
+    assert relay.pending == 0
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("full"), Unroutable("no queue")])
+async def test_what_the_broker_did_not_accept_is_unavailable(
+    relay: Relay, publisher: FakePublisher, answers: Answers, error: WarrenError
+) -> None:
+    relay.send([message(1)], [answers.of(1)])
+    await settle()
+    await publisher.confirm(error)
+    assert answers.code(1) == "unavailable"
+
+
+async def test_what_is_not_confirmed_waits_for_its_reply(
+    relay: Relay, publisher: FakePublisher, answers: Answers
+) -> None:
+    relay.send([message(1)], [answers.of(1)])
+    await settle()
+    await publisher.confirm(PublishUnknown("connection lost"))
+    assert answers.acks == {}, "the message may be there: nobody may be told that it is not"
+    relay.resolve(Reply(request=1, ack='{"ok":true}'))
+    assert answers.acks == {1: ['{"ok":true}']}
+
+
+async def test_no_reply_in_time_is_a_timeout(publisher: FakePublisher, answers: Answers) -> None:
+    relay = Relay(publisher, reply_timeout=0.01, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+    running = asyncio.create_task(relay.run())
+    relay.send([message(1)], [answers.of(1)])
+    relay.send([message(2)], [answers.of(2)], overdue='{"ok":true}')
+    await eventually(lambda: not relay.pending, within=5, sentence="both are overdue")
+    running.cancel()
+    assert answers.code(1) == "timeout"
+    assert answers.acks[2] == ['{"ok":true}']
+
+
+async def test_a_broker_that_is_away_is_told_of_at_once(publisher: FakePublisher, answers: Answers) -> None:
+    deaf = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: False)  # type: ignore[arg-type]
+    deaf.send([message(1)], [answers.of(1)])
+    assert answers.code(1) == "unavailable"
+    publisher.link.channel = None
+    mute = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+    mute.send([message(2)], [answers.of(2)])
+    assert answers.code(2) == "unavailable"
+    assert publisher.bundles == []
+
+
+async def test_what_waits_for_the_broker_is_bounded(relay: Relay, answers: Answers) -> None:
+    for request in range(1, MAX_WAITING + 2):
+        relay.send([message(request)], [answers.of(request)])
+    assert answers.code(MAX_WAITING + 1) == "unavailable"
+    assert 1 not in answers.acks
+
+
+# --- Lanes ------------------------------------------------------------------------------------------------
+
+
+def ok(request: int) -> Reply:
+    return Reply(request=request, ack='{"ok":true}')
+
+
+async def test_a_lane_has_one_group_on_its_way_and_the_rest_follows_together(
+    relay: Relay, publisher: FakePublisher, answers: Answers
+) -> None:
+    lanes = Lanes(relay)
+    for request in range(1, 6):
+        lanes.send(message(request), answers.of(request))
+    await settle()
+    assert [[c.request for c in bundle] for bundle in publisher.bundles] == [[1]]
+    relay.resolve(ok(1))
+    await settle()
+    assert [c.request for c in publisher.bundles[1]] == [2, 3, 4, 5]
+    for request in (5, 4, 3):
+        relay.resolve(ok(request))
+    lanes.send(message(6), answers.of(6))
+    await settle()
+    assert len(publisher.bundles) == 2, "message 6 overtook message 2"
+    relay.resolve(ok(2))
+    await publisher.confirm()
+    assert [c.request for c in publisher.bundles[2]] == [6]
+
+
+async def test_lanes_do_not_wait_for_each_other(relay: Relay, publisher: FakePublisher, answers: Answers) -> None:
+    lanes = Lanes(relay)
+    lanes.send(message(1, conversation_id="c1"), answers.of(1))
+    lanes.send(message(2, conversation_id="c2"), answers.of(2))
+    lanes.send(message(3, sid="s2"), answers.of(3))
+    await settle()
+    assert sorted(c.request for bundle in publisher.bundles for c in bundle) == [1, 2, 3]
+
+
+async def test_a_lane_goes_on_after_a_refusal(relay: Relay, publisher: FakePublisher, answers: Answers) -> None:
+    lanes = Lanes(relay)
+    lanes.send(message(1), answers.of(1))
+    lanes.send(message(2), answers.of(2))
+    await settle()
+    await publisher.confirm(BrokerUnavailable("full"))
+    assert answers.code(1) == "unavailable"
+    assert [c.request for c in publisher.bundles[1]] == [2]
+
+
+async def test_an_idle_lane_leaves_nothing_behind(relay: Relay, answers: Answers) -> None:
+    lanes = Lanes(relay)
+    lanes.send(message(1), answers.of(1))
+    relay.resolve(ok(1))
+    assert lanes._lanes == {}
