@@ -13,12 +13,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
 
 
 async def eventually(
-    predicate: Callable[[], T] | Callable[[], Awaitable[T]],
-    *,
-    within: float = PATIENCE,
-    sentence: str | Callable[[], str],
+    predicate: Callable[[], Any], *, within: float = PATIENCE, sentence: str | Callable[[], str]
 ) -> Any:
-    """Look until the predicate, plain or async, returns something true, and return that. Fails with the sentence: what should have been.
+    """Look until the predicate, plain or async, returns something true, and return that.
+
+    Fails with the sentence: what should have been.
 
     An AssertionError that the predicate raises means not yet; the last one is shown.
     """
