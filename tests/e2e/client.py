@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import socketio
 
 from tests.e2e import shapes
+from tests.support.stack import Process
 from tests.support.waiting import PATIENCE, eventually
 
 Json = Any
@@ -42,9 +43,9 @@ class ConnectRefused(Exception):
 class Client:
     """One socket of one user. It does not reconnect by itself: a test says when."""
 
-    def __init__(self, url: str, auth: Json, user_id: str = "") -> None:
+    def __init__(self, edge: Process, auth: Json, user_id: str = "") -> None:
         self.user_id = user_id
-        self.url = url
+        self.edge = edge
         self.pushes: list[Push] = []
         #: What the server sent that the protocol does not have.
         self.violations: list[str] = []
@@ -66,25 +67,27 @@ class Client:
         await self.push("session_ready")
         return self
 
-    async def open(self) -> None:
+    async def open(self, url: str | None = None) -> None:
         """Connect without waiting for `session_ready`. Raises ConnectRefused."""
         self.closed = None
         self._refusal.clear()
         try:
-            await self._sio.connect(self.url, auth=self._auth, transports=["websocket"], wait_timeout=PATIENCE)
+            await self._sio.connect(
+                url or self.edge.url, auth=self._auth, transports=["websocket"], wait_timeout=PATIENCE
+            )
         except socketio.exceptions.ConnectionError as error:
             if not self._refusal or not isinstance(self._refusal[0], dict):
-                raise ConnectionError(f"{self.url}: {error}") from error
+                raise ConnectionError(f"{self.edge.url}: {error}") from error
             refused = ConnectRefused(self._refusal[0])
             shapes.check_refusal(refused.data)
             assert refused.answer.get("message") == refused.data["code"], "err.message is the code"
             seen_codes.add(refused.data["code"])
             raise refused from None
 
-    async def refused(self) -> Json:
+    async def refused(self, url: str | None = None) -> Json:
         """Try to connect; return the data of the `connect_error` that must come."""
         try:
-            await self.open()
+            await self.open(url)
         except ConnectRefused as refused:
             return refused.data
         await self.close()
@@ -97,9 +100,10 @@ class Client:
 
     async def until_closed(self, within: float = PATIENCE) -> str:
         """Wait until the server has closed the connection; return the library's reason."""
-        return await eventually(
+        reason: str = await eventually(
             lambda: self.closed or "", within=within, sentence=f"the connection of {self.user_id} is closed"
         )
+        return reason
 
     @property
     def is_connected(self) -> bool:
@@ -167,11 +171,19 @@ class Client:
         """Names of the pushes since the mark, sorted: what came, not in which order."""
         return sorted(push.name for push in self.since_mark(conversation_id))
 
-    async def push(self, name: str, where: Callable[[Json], object] = lambda _: True, within: float = PATIENCE) -> Json:
-        """Wait until a push of this name, and of this kind, has come since the mark; return its payload."""
+    async def push(
+        self, name: str, conversation_id: str | None = None, within: float = PATIENCE, **fields: Json
+    ) -> Json:
+        """Wait until a push has come since the mark, about this conversation and with these fields if given."""
 
         def found() -> list[Json]:
-            return [push.payload for push in self._fresh() if push.name == name and where(push.payload)]
+            return [
+                push.payload
+                for push in self._fresh()
+                if push.name == name
+                and conversation_id in (None, about(push))
+                and all(push.payload[field] == value for field, value in fields.items())
+            ]
 
         payloads = await eventually(
             found,

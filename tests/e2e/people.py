@@ -31,8 +31,7 @@ class People:
 
     def socket(self, auth: Json, edge: int | Process = 0, user_id: str = "") -> Client:
         """A client that is not connected yet, with any auth."""
-        url = (edge if isinstance(edge, Process) else self.stack.edges[edge]).url
-        client = Client(url, auth, user_id)
+        client = Client(edge if isinstance(edge, Process) else self.stack.edges[edge], auth, user_id)
         self.clients.append(client)
         return client
 
@@ -44,8 +43,8 @@ class People:
     async def arrive(self, *labels: str, edges: tuple[int, ...] = (0, 1)) -> list[Client]:
         """Connect one new user per label, on alternating edges."""
         places = [edges[index % len(edges)] for index in range(len(labels))]
-        connecting = [self.connect(self.name(label), edge) for label, edge in zip(labels, places, strict=True)]
-        return list(await asyncio.gather(*connecting))
+        arriving = [self.connect(self.name(label), edge) for label, edge in zip(labels, places, strict=True)]
+        return list(await asyncio.gather(*arriving))
 
     # --- Talking ------------------------------------------------------------------------------------------
 
@@ -76,17 +75,19 @@ class People:
     async def settle(self, *clients: Client) -> None:
         """Wait until every push that is under way to these sockets has arrived.
 
-        A newcomer writes to all of them and types. Workers handle and send in order, and each of the workers that
-        push (persistence, unread, typing) sends something here: whoever has that, has all that was sent before.
+        A newcomer arrives on their edges, writes to all of them and types. Workers handle and send in order, and each
+        of those that push (presence, persistence, unread, typing) sends something here: whoever has that, has all
+        that was sent before. What presence finds out by itself, that somebody is gone, is not covered.
         """
-        newcomer = await self.connect(self.name("sentinel"))
+        edges = {client.edge for client in clients}
+        newcomer, *_ = [await self.connect(self.name("sentinel"), edge) for edge in edges]
         users = sorted({client.user_id for client in clients})
         conversation_id = await self.start(newcomer, *users)
         await self.say(newcomer, conversation_id)
         await newcomer.call("typing", conversation_id=conversation_id, typing=True)
         for client in clients:
             for name in ("new_message", "unread_updated", "typing"):
-                await client.push(name, lambda payload: conversation_of(payload) == conversation_id)
+                await client.push(name, conversation_id)
 
     async def leave(self) -> None:
         """Close every socket."""
@@ -96,9 +97,3 @@ class People:
     def violations(self) -> list[str]:
         """What any socket was sent that the protocol does not have."""
         return [f"{client.user_id}: {violation}" for client in self.clients for violation in client.violations]
-
-
-def conversation_of(payload: Json) -> str | None:
-    """The conversation that a push's payload names."""
-    found: str | None = payload.get("message", payload).get("conversation_id")
-    return found
