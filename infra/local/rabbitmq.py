@@ -212,6 +212,7 @@ class RabbitNode:
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_EPMD_PORT": str(self.mapper.port),
             "ERL_INETRC": str(self.directory / "inetrc"),  # localhost is found whatever the machine's own files say
+            "ERL_ZFLAGS": "-start_epmd false",  # ours is the only one; another would be left behind
             "ERL_CRASH_DUMP": str(self.directory / "log" / "erl_crash.dump"),
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self.ports.distribution),
