@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import secrets
+from pathlib import Path
 from typing import Any, Literal
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
@@ -95,6 +96,11 @@ class Person:
         """And gets it again."""
         await self.page.evaluate("delete document.hasFocus; window.dispatchEvent(new Event('focus'))")
 
+    async def picture(self, path: Path) -> None:
+        """Take a screenshot, with every transition at its end."""
+        await self.page.evaluate("document.fonts.ready.then(() => undefined)")
+        await self.page.screenshot(path=path, animations="disabled")
+
     async def scheme(self, scheme: Literal["light", "dark"]) -> None:
         """Prefer light or dark."""
         await self.page.emulate_media(color_scheme=scheme)
@@ -178,6 +184,7 @@ class Cast:
         height: int = 820,
         scheme: Literal["light", "dark"] = "light",
         touch: bool = False,
+        name: str | None = None,
     ) -> Person:
         """Someone with a window, not signed in yet, who goes to this edge first and to the others when it fails."""
         context = await self.browser.new_context(
@@ -190,7 +197,7 @@ class Cast:
         first = edge if isinstance(edge, Process) else self.stack.edges[edge]
         others = [url for url in self.stack.edge_urls if url != first.url]
         address = f"{first.url}/?edge={','.join([first.url, *others])}"
-        return Person(f"{first_name} {secrets.token_hex(3)}", page, address)
+        return Person(name or f"{first_name} {secrets.token_hex(3)}", page, address)
 
     async def arrive(self, *first_names: str) -> list[Person]:
         """Sign people in, on alternating edges."""

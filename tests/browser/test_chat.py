@@ -1,6 +1,5 @@
 """People chat: both ways, without ghosts, stale numbers or hijacked screens."""
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -170,13 +169,13 @@ async def test_two_windows_of_one_person_agree(cast: Cast, people: People) -> No
 
 
 async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, screenshots: Path) -> None:
-    ada = await cast.person("Ada", 0)
+    ada = await cast.person("Ada", 0, height=900, name="Ada Lovelace")
     await ada.page.goto(ada.address)
     await ada.page.get_by_label("What should people call you?").fill(ada.name)
-    await ada.page.screenshot(path=screenshots / "sign-in.png")
+    await ada.picture(screenshots / "sign-in.png")
     await ada.sign_in()
     await expect(ada.page.get_by_role("heading", name="No conversations yet")).to_be_visible(timeout=GLANCE)
-    await ada.page.screenshot(path=screenshots / "empty.png")
+    await ada.picture(screenshots / "empty.png")
 
     grace, linus, margaret = [
         await people.connect(people.name(name.split()[0].lower()), index % 2, name=name)
@@ -195,27 +194,28 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
         "        for sid in sockets.of(delivery.to):\n            if sid != delivery.except_sid:\n"
         "                await emit(sid, delivery.event)  # overlaps\n                count += 1\n    return count\n```"
     )
-    await eventually(
-        lambda: ada.page.locator(".hljs-keyword").count(), sentence="the code is coloured"
+    await eventually(lambda: ada.page.locator(".hljs-keyword").count(), sentence="the code is coloured")
+    await people.say(
+        grace,
+        chat,
+        "So two frames for one socket overlap when `emit` suspends. What about\n\n1. one lane per socket\n2. one lane per edge\n\n> Prefer what can be explained at 3 a.m.",
     )
-    await people.say(grace, chat, "So two frames for one socket overlap when `emit` suspends. What about\n\n1. one lane per socket\n2. one lane per edge\n\n> Prefer what can be explained at 3 a.m.")
     await ada.say("One lane per edge, then.")
     await grace.call("message_seen", conversation_id=chat, seq=5)
     await expect(ada.messages.last.get_by_label("Seen")).to_be_visible(timeout=GLANCE)
     await grace.call("typing", conversation_id=chat, typing=True)
     await expect(ada.page.locator(".typing")).to_contain_text("Grace is typing", timeout=GLANCE)
-    await ada.page.screenshot(path=screenshots / "chat-light.png")
+    await ada.picture(screenshots / "chat-light.png")
     await ada.scheme("dark")
-    await ada.page.screenshot(path=screenshots / "chat-dark.png")
+    await ada.picture(screenshots / "chat-dark.png")
     await ada.page.get_by_label("Find a fellow coder").click()
     await expect(ada.page.locator("button[data-person]").first).to_be_visible(timeout=GLANCE)
-    await ada.page.screenshot(path=screenshots / "search-dark.png")
+    await ada.picture(screenshots / "search-dark.png")
     await ada.scheme("light")
-    await ada.page.screenshot(path=screenshots / "search-light.png")
+    await ada.picture(screenshots / "search-light.png")
     await ada.page.keyboard.press("Escape")
     await ada.page.set_viewport_size({"width": 390, "height": 780})
-    await asyncio.sleep(0)
-    await ada.page.screenshot(path=screenshots / "narrow-chat.png")
+    await ada.picture(screenshots / "narrow-chat.png")
     await ada.page.get_by_role("button", name="Back to the conversations").click()
     await expect(ada.row("Release")).to_be_visible()
-    await ada.page.screenshot(path=screenshots / "narrow-list.png")
+    await ada.picture(screenshots / "narrow-list.png")

@@ -30,6 +30,8 @@ function Chat() {
     <div className={open ? "chat chat--open" : "chat"}>
       <Sidebar />
       <main className="main">
+        {/* The page's heading while a narrow screen hides the column that shows it. */}
+        <h1 className="main__heading">Warren</h1>
         <ConnectionBar />
         <ConversationPane />
       </main>

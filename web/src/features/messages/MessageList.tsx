@@ -42,14 +42,15 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
   }, [cut, messages]);
 
   const firstHeld = messages[0]?.seq ?? 1;
+  // While the first unread message is further up than what is held, there is a button that leads to it.
+  const unreadAbove = dividerAfter !== null && thread?.hasOlder === true && firstHeld > dividerAfter + 1;
   const firstUnread = useMemo(
     () =>
-      dividerAfter === null
+      dividerAfter === null || unreadAbove
         ? null
         : (messages.find(({ seq, sender_id }) => seq > dividerAfter && sender_id !== me)?.seq ?? null),
-    [messages, dividerAfter, me],
+    [messages, dividerAfter, unreadAbove, me],
   );
-  const unreadAbove = dividerAfter !== null && thread?.hasOlder === true && firstHeld > dividerAfter + 1;
   const seenUpTo = useMemo(() => everyoneReadUpTo(conversation, me), [conversation, me]);
 
   // Begin at the first unread message; without one, the end is where every conversation begins.

@@ -5,7 +5,8 @@ const END_TOLERANCE = 24;
 
 interface Anchor {
   element: Element;
-  top: number;
+  /** Where it is in what is scrolled, so that scrolling alone does not change it. */
+  offset: number;
 }
 
 /**
@@ -26,14 +27,25 @@ export function useScrollKeeper(content: unknown) {
     setAtEnd(following.current);
   }, []);
 
+  /** Undo what a change of the content above did to the view; scrolling itself changes no offset. */
+  const settle = useCallback(() => {
+    const box = scroller.current;
+    if (!box || !anchor.current?.element.isConnected) return;
+    const shift = offsetIn(box, anchor.current.element) - anchor.current.offset;
+    if (shift !== 0) box.scrollTop += shift;
+  }, []);
+
   const hold = useCallback(() => {
     const box = scroller.current;
-    if (!box) return;
-    if (following.current) box.scrollTop = box.scrollHeight;
-    else if (anchor.current?.element.isConnected)
-      box.scrollTop += anchor.current.element.getBoundingClientRect().top - anchor.current.top;
+    if (box && following.current) box.scrollTop = box.scrollHeight;
+    else settle();
     note();
-  }, [note]);
+  }, [settle, note]);
+
+  const scrolled = useCallback(() => {
+    settle();
+    note();
+  }, [settle, note]);
 
   useLayoutEffect(hold, [hold, content]);
 
@@ -43,12 +55,12 @@ export function useScrollKeeper(content: unknown) {
     const observer = new ResizeObserver(hold);
     observer.observe(box);
     if (box.firstElementChild) observer.observe(box.firstElementChild);
-    box.addEventListener("scroll", note, { passive: true });
+    box.addEventListener("scroll", scrolled, { passive: true });
     return () => {
       observer.disconnect();
-      box.removeEventListener("scroll", note);
+      box.removeEventListener("scroll", scrolled);
     };
-  }, [hold, note]);
+  }, [hold, scrolled]);
 
   const toEnd = useCallback(() => {
     following.current = true;
@@ -69,14 +81,19 @@ export function useScrollKeeper(content: unknown) {
   return { scroller, atEnd, toEnd, toElement };
 }
 
-/** The first row that reaches into the view; blocks are skipped whole. */
+const offsetIn = (box: Element, element: Element) => element.getBoundingClientRect().top + box.scrollTop;
+
+/**
+ * The first message that reaches into the view; blocks are skipped whole. The very first message is no hold: it loses
+ * its heading, and so its place, when another comes before it.
+ */
 function firstInView(box: HTMLElement): Anchor | null {
   const { top } = box.getBoundingClientRect();
+  const first = box.querySelector(".message");
   for (const block of box.querySelectorAll(".block")) {
     if (block.getBoundingClientRect().bottom <= top) continue;
-    for (const element of block.children) {
-      const bounds = element.getBoundingClientRect();
-      if (bounds.bottom > top) return { element, top: bounds.top };
+    for (const element of block.querySelectorAll(".message")) {
+      if (element !== first && element.getBoundingClientRect().bottom > top) return { element, offset: offsetIn(box, element) };
     }
   }
   return null;

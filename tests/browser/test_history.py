@@ -1,0 +1,181 @@
+"""Long conversations stay smooth: 2,000 messages, and 50 new ones a second."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.person import GLANCE, Cast, Person
+from tests.e2e.client import Client
+from tests.e2e.people import People
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
+
+COUNT = 2000
+SENDERS = 4
+#: Pixels that a message may move when older ones are put above it: rounding, not a jump.
+JUMP = 2
+
+#: Scrolls up a wheel's notch per frame until the first message, noting the length of frames and every jump: a message
+#: in view must move by what was scrolled, whatever is loaded above it.
+_SCROLL_UP = """async () => {
+  const box = document.querySelector("[role=log]");
+  const frames = [];
+  const jumps = [];
+  const frame = () => new Promise(requestAnimationFrame);
+  const visible = () => {
+    const { top, bottom } = box.getBoundingClientRect();
+    const rows = [...box.querySelectorAll("[role=article]")].slice(1);
+    return rows.find((row) => { const b = row.getBoundingClientRect(); return b.top > top + 100 && b.bottom < bottom; });
+  };
+  let before = await frame();
+  let still = 0;
+  while (still < 120) {
+    const row = visible();
+    const from = row?.getBoundingClientRect().top ?? 0;
+    const at = box.scrollTop;
+    box.scrollTop = Math.max(0, at - 240);
+    const step = at - box.scrollTop;
+    const now = await frame();
+    frames.push(now - before);
+    before = now;
+    const moved = (row?.getBoundingClientRect().top ?? 0) - from - step;
+    if (row?.isConnected && Math.abs(moved) > 2) jumps.push(moved);
+    still = step === 0 && !box.querySelector("[aria-label='Loading earlier messages']") ? still + 60 : step === 0 ? still + 0.2 : 0;
+  }
+  return { frames, jumps, rows: box.querySelectorAll("[role=article]").length };
+}"""
+
+#: Notes when a message's push reaches the page and when its row has been painted.
+_WATCH_RENDERING = """() => {
+  window.rendered = [];
+  const Native = window.WebSocket;
+  const arrivals = new Map();
+  window.WebSocket = class extends Native {
+    constructor(...parameters) {
+      super(...parameters);
+      this.addEventListener("message", ({ data }) => {
+        const body = typeof data === "string" && data.includes('"new_message"') && /"body":"(probe \\d+)"/.exec(data);
+        if (body) arrivals.set(body[1], performance.now());
+      });
+    }
+  };
+  addEventListener("DOMContentLoaded", () => {
+    new MutationObserver(() => {
+      for (const [body, at] of arrivals) {
+        const rows = document.querySelectorAll("[role=article]");
+        if (!rows[rows.length - 1]?.textContent.includes(body)) continue;
+        arrivals.delete(body);
+        requestAnimationFrame(() => { const channel = new MessageChannel(); channel.port1.onmessage = () => window.rendered.push(performance.now() - at); channel.port2.postMessage(0); });
+      }
+    }).observe(document.body, { childList: true, subtree: true });
+  });
+}"""
+
+_WATCH_KEYS = """() => {
+  window.keys = [];
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (entry.name === "keydown") window.keys.push(entry.duration);
+  }).observe({ type: "event", durationThreshold: 16 });
+}"""
+
+
+async def test_two_thousand_messages_scroll_without_a_jump(cast: Cast, people: People) -> None:
+    ada, conversation, (bob, *_) = await long_conversation(cast, people)
+    # When Ada scrolls up to the beginning
+    scrolled = await ada.page.evaluate(_SCROLL_UP)
+    # Then all messages are there, in order, and nothing has jumped on the way
+    assert scrolled["rows"] == COUNT
+    assert scrolled["jumps"] == []
+    page = await bob.call("list_messages", conversation_id=conversation, after_seq=0, limit=100)
+    first = [int(body.split()[1]) for body in (await ada.bodies())[:100]]
+    assert first == [int(message["body"].split()[1]) for message in page["messages"]]
+    report("frame while scrolling through 2,000 messages", scrolled["frames"])
+
+    # and a new message is drawn at once, at the end as well as anywhere
+    await ada.page.get_by_role("button", name="Jump to the newest messages").click()
+    for number in range(20):
+        await people.say(bob, conversation, f"probe {number}")
+        await ada.sees(f"probe {number}")
+    times = await eventually(lambda: _numbers(ada.page, "rendered", 20), sentence="all of the probes were drawn")
+    report("push to painted, with 2,000 messages loaded", times)
+
+    # and typing stays smooth while 50 messages a second arrive
+    await ada.page.evaluate(_WATCH_KEYS)
+    talking = asyncio.create_task(chatter(people, bob, conversation, seconds=4))
+    text = "the quick brown fox jumps over the lazy dog"
+    await ada.composer.press_sequentially(text, delay=60)
+    await expect(ada.composer).to_have_value(text)
+    sent = await talking
+    report(
+        f"keys slower than 16 ms of {len(text)}, with {sent} messages arriving in 4 s", await _numbers(ada.page, "keys")
+    )
+    await ada.sees(f"chatter {sent}")
+
+
+async def test_the_first_unread_message_is_found_however_far_up(cast: Cast, people: People) -> None:
+    (ada,) = await cast.arrive("Ada")
+    bob = await people.connect(people.name("bob"), 1)
+    conversation = await people.start(bob, ada.user_id)
+    for count in range(1, 181):
+        await people.say(bob, conversation, str(count))
+    await expect(ada.badge("bob")).to_have_attribute("data-unread", "180", timeout=GLANCE)
+    await ada.open("bob")
+    await ada.page.get_by_role("button", name="First unread message").click()
+    await expect(ada.page.get_by_role("separator", name="New messages")).to_be_in_viewport(timeout=GLANCE)
+    await expect(ada.messages.first).to_be_in_viewport()
+    assert (await ada.bodies())[0] == "1"
+
+
+async def long_conversation(cast: Cast, people: People) -> tuple[Person, str, list[Client]]:
+    """A window on a group in which several people have said 2,000 things."""
+    ada = await cast.person("Ada", 0)
+    await ada.page.add_init_script(f"({_WATCH_RENDERING})()")
+    await ada.sign_in()
+    senders = await people.arrive(*(f"sender{index}" for index in range(SENDERS)))
+    conversation = await people.start(senders[0], *senders[1:], ada.user_id, title="A long story")
+
+    async def tell(sender: Client, first: int) -> None:
+        for number in range(first, COUNT + 1, SENDERS):
+            code = "\n\n```js\nconst n = 1;\n```" if number % 50 == 0 else ""
+            while True:
+                ack = await sender.ack(
+                    "send_message",
+                    {
+                        "conversation_id": conversation,
+                        "client_message_id": f"n{number}",
+                        "body": f"number {number} *of many*{code}",
+                    },
+                )
+                if ack["ok"]:
+                    break
+                await asyncio.sleep(ack["error"]["retry_after_ms"] / 1000)
+
+    await asyncio.gather(*(tell(sender, index + 1) for index, sender in enumerate(senders)))
+    await ada.open("A long story")
+    return ada, conversation, senders
+
+
+async def chatter(people: People, by: Client, conversation: str, seconds: float) -> int:
+    """Send messages, as near to 50 a second as the rate limit lets; return how many were sent."""
+    sent = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sent += 1
+        await asyncio.gather(people.say(by, conversation, f"chatter {sent}"), asyncio.sleep(0.022))
+    return sent
+
+
+async def _numbers(page: Page, name: str, count: int = 0) -> list[float]:
+    found: Any = await page.evaluate(f"window.{name}")
+    return list(found) if len(found) >= count else []
+
+
+def report(what: str, times: list[float]) -> None:
+    """Print a distribution; machines differ, so nothing is asserted about it."""
+    times = sorted(times) or [0.0]
+    middle, late = times[len(times) // 2], times[int(len(times) * 0.95)]
+    print(f"\n{what}: {len(times)} measured, median {middle:.1f} ms, p95 {late:.1f} ms, longest {times[-1]:.1f} ms")
