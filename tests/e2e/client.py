@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +122,7 @@ class Client:
             try:
                 assert len(acked) == 1, f"ack of {event} has {len(acked)} arguments"
                 shapes.check_ack(event, acked[0])
+                self._check_counts(acked[0].get("data"))
             except AssertionError as error:
                 answer.set_exception(error)
                 return
@@ -175,32 +175,45 @@ class Client:
         self, name: str, conversation_id: str | None = None, within: float = PATIENCE, **fields: Json
     ) -> Json:
         """Wait until a push has come since the mark, about this conversation and with these fields if given."""
+        return await self.nth(name, conversation_id, 1, within, **fields)
+
+    async def nth(
+        self, name: str, conversation_id: str | None, number: int, within: float = PATIENCE, **fields: Json
+    ) -> Json:
+        """Wait until that many different such pushes have come since the mark; return the last one's payload."""
 
         def found() -> list[Json]:
             return [
                 push.payload
-                for push in self._fresh()
-                if push.name == name
-                and conversation_id in (None, about(push))
-                and all(push.payload[field] == value for field, value in fields.items())
-            ]
+                for push in self.since_mark(conversation_id)
+                if push.name == name and all(push.payload[field] == value for field, value in fields.items())
+            ][number - 1 :]
 
         payloads = await eventually(
             found,
             within=within,
-            sentence=lambda: f"{self.user_id} gets {name}; since the mark came {[push.name for push in self._fresh()]}",
+            sentence=lambda: f"{self.user_id} gets {name}; since the mark came {[p.name for p in self.since_mark()]}",
         )
         return payloads[0]
-
-    def _fresh(self) -> Iterator[Push]:
-        return iter(self.pushes[self._mark :])
 
     async def _on_disconnect(self, reason: str) -> None:
         self.closed = reason
 
+    def _check_counts(self, payload: Json) -> None:
+        """Hold every conversation that comes to the one formula: unread is what is behind the user's own watermark."""
+        shown = [payload["conversation"]] if payload and "conversation" in payload else []
+        for conversation in shown + (payload.get("conversations", []) if payload else []):
+            last_seq = conversation["last_seq"]
+            read = {person["user"]["id"]: person["last_read_seq"] for person in conversation["participants"]}
+            assert max(read.values()) <= last_seq, f"somebody read more than there is: {conversation}"
+            assert conversation["unread_count"] == last_seq - read[self.user_id], f"a wrong count: {conversation}"
+            last = conversation["last_message"]
+            assert (last["seq"] if last else 0) == last_seq, f"the last message is not the last: {conversation}"
+
     def _take(self, name: str, *arguments: Json) -> None:
         try:
             shapes.check_push(name, arguments)
+            self._check_counts(arguments[0])
         except AssertionError as error:
             self.violations.append(str(error))
         self.pushes.append(Push(name, arguments[0] if arguments else None))
