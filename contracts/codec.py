@@ -5,6 +5,7 @@ confirming the last bundle, or the facts of one batch. Unknown fields are refuse
 nobody declared is a mistake that should be seen.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -104,6 +105,10 @@ def _reason(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 class SocketJSON:
     """orjson in the shape that python-socketio asks a JSON module for."""
 
@@ -114,5 +119,12 @@ class SocketJSON:
 
     @staticmethod
     def loads(text: str | bytes, **_: Any) -> Any:
-        """Read JSON. Raises ValueError."""
-        return orjson.loads(text)
+        """Read JSON. Raises ValueError, or RecursionError.
+
+        What orjson refuses gets a second look: half a surrogate pair, as JavaScript cuts it, deserves an answer
+        that names the field, which the check of the payload gives.
+        """
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            return json.loads(text, parse_constant=_refuse_constant)

@@ -12,6 +12,7 @@ from contracts.values import (
     DEFAULT_LIMIT,
     MAX_BODY_CHARACTERS,
     MAX_PARTICIPANTS,
+    PRINTABLE,
     ClientMessageId,
     ConversationId,
     Limit,
@@ -72,7 +73,7 @@ class ListMessagesPayload(Value):
 class FindUsersPayload(Value):
     """People whose name or id has a word that starts as each word of the query does."""
 
-    query: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)] = ""
+    query: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100, pattern=PRINTABLE)] = ""
     online_only: bool = False
     limit: Limit = DEFAULT_LIMIT
 

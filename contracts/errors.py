@@ -107,10 +107,15 @@ def not_found() -> Refused:
     return Refused(Code.NOT_FOUND, "There is no such conversation.")
 
 
+def _text(value: object) -> str:
+    """Text of a bounded length that can be encoded, whatever a client called its fields."""
+    return str(value)[:200].encode(errors="replace").decode()
+
+
 def invalid_payload(errors: list[Any]) -> Refused:
     """Turn pydantic's list of errors into the refusal that names each field and why."""
     details = [
-        {"field": ".".join(str(part) for part in error["loc"]) or "payload", "reason": str(error["msg"])}
+        {"field": _text(".".join(str(part) for part in error["loc"])) or "payload", "reason": _text(error["msg"])}
         for error in errors[:20]
     ]
     fields = ", ".join(detail["field"] for detail in details)

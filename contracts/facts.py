@@ -9,7 +9,7 @@ class MessageStored(Value):
     """A message is committed to a majority and the conversation's header shows it.
 
     `sender_was_behind` tells that sending moved the sender's own watermark over messages of others, so that
-    the sender's unread count changed too.
+    the sender's unread count changed too; it is also true where that can no longer be told.
     """
 
     name: Literal["message.stored"] = "message.stored"

@@ -22,9 +22,11 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+#: Nothing but printable characters: no control character, and in ids that are parts of other ids no line break.
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 #: A user id is the token's `sub`: up to 128 characters, none of them a control character.
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
 ClientMessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seq = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
 Watermark = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]

@@ -31,7 +31,6 @@ TYPING_TIMEOUT = 2.0
 MAX_TIMER = 86_400.0
 
 _NOTHING = encode_ok(Nothing())
-_TOO_LARGE = Refused(Code.TOO_LARGE, "The event is larger than this server takes.")
 
 
 class Gateway:
@@ -145,7 +144,11 @@ class Gateway:
         socket = self._sockets.by_sid.get(sid)
         if socket is not None:
             socket.in_flight += 1
-            self._answer(socket, ack_id, "unknown", time.monotonic(), encode_refusal(_TOO_LARGE))
+            try:
+                self._check_limits(socket)
+                raise Refused(Code.TOO_LARGE, "The event is larger than this server takes.")
+            except Refused as refused:
+                self._answer(socket, ack_id, "unknown", time.monotonic(), encode_refusal(refused))
 
     def _check_limits(self, socket: Socket) -> None:
         wait = self._sockets.users[socket.user_id].bucket.take()

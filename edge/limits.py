@@ -4,19 +4,19 @@ import time
 
 
 class TokenBucket:
-    """`rate` events a second, `burst` at once. Rate 0 means without limit."""
+    """`rate` events a second, `burst` at once. Either being 0 means without limit."""
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate = rate
-        self._burst = max(burst, 1)
-        self._tokens = float(self._burst)
+        self._burst = burst
+        self._tokens = float(burst)
         self._at = time.monotonic()
 
     def take(self) -> float:
         """Take one token; returns 0, or the seconds to wait until there is one."""
-        if self._rate <= 0:
+        if not self._rate or not self._burst:
             return 0.0
         now = time.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)

@@ -40,6 +40,7 @@ class Session:
 
     version: int
     open: bool = False
+    opening: bool = False
     closing: asyncio.TimerHandle | None = None
 
 
@@ -69,9 +70,10 @@ class Sessions:
             session.closing = None
         if session is None:
             session = self._sessions[socket.user_id] = Session(self._next_version())
-            self._spawn(self._open(socket.user_id, session))
-        elif session.open:
+        if session.open:
             self._tell_ready(socket)
+        elif not session.opening:
+            self._spawn(self._open(socket.user_id, session))
 
     def disconnected(self, user: LocalUser) -> None:
         """A user's socket closed; when it was the last, they are gone after the grace."""
@@ -118,17 +120,19 @@ class Sessions:
     # --- Registration -------------------------------------------------------------------------------------
 
     async def _open(self, user_id: str, session: Session) -> None:
-        """Register a user until that is confirmed, they are gone, or someone registers them anew."""
+        """Register a user until that is confirmed, they have no socket left, or they are registered anew."""
         version, attempt = session.version, 0
-        while self._sessions.get(user_id) is session and session.version == version:
-            sockets = self._sockets.of(user_id)
-            if sockets and await self._ask_open(user_id, sockets[0], version) and session.version == version:
+        session.opening = True
+        while session.version == version and (sockets := self._sockets.of(user_id)):
+            if await self._ask_open(user_id, sockets[0], version) and session.version == version:
                 session.open = True
                 for socket in self._sockets.of(user_id):
                     self._tell_ready(socket)
-                return
+                break
             attempt += 1
             await asyncio.sleep(backoff(attempt))
+        if session.version == version:
+            session.opening = False
 
     async def _ask_open(self, user_id: str, socket: Socket, version: int) -> bool:
         command = SessionOpen(
@@ -153,7 +157,8 @@ class Sessions:
         """Nothing reaches this edge any more: nobody is open until registered again."""
         self.leased = False
         for session in self._sessions.values():
-            session.open = False
+            session.open = session.opening = False
+            session.version = self._next_version()
 
     def register_all(self, reason: str) -> None:
         """Register every user under a new epoch, tell all sockets, and drop what an older epoch left behind."""
@@ -164,14 +169,14 @@ class Sessions:
     async def _register_all(self, reason: str) -> None:
         self._epoch = epoch = max(_now_ms(), self._epoch + 1)
         self.lost()
-        users = list(self._sessions.items())
+        # Who has no socket left needs no session; should they come back within the grace, they get one then.
+        users = [(user_id, session) for user_id, session in self._sessions.items() if self._sockets.of(user_id)]
         if users:
             metrics.RESYNCS.labels(reason).inc()
             log.warning("Registering %d users again: %s.", len(users), reason)
         for start in range(0, len(users), CHUNK):
             opens = []
             for user_id, session in users[start : start + CHUNK]:
-                session.version = self._next_version()
                 opens.append(self._open(user_id, session))
             await asyncio.gather(*opens)
         if epoch != self._epoch:

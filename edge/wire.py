@@ -107,10 +107,13 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
     # --- Out ----------------------------------------------------------------------------------------------
 
     def put(self, text: str) -> bool:
-        """Queue finished Engine.IO text; False when the socket's buffer is full and it was not queued."""
+        """Queue finished Engine.IO text; False when the socket's buffer is full and it was not queued.
+
+        A socket that reads gets any text, however long: only what waits behind another counts.
+        """
         if self.closing or self.closed:
             return True
-        if self.waiting_bytes + len(text) > self.server.socket_buffer_bytes:
+        if self.waiting_bytes and self.waiting_bytes + len(text) > self.server.socket_buffer_bytes:
             return False
         self.waiting_bytes += len(text)
         self.queue.put_nowait(text)
@@ -296,7 +299,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self._handlers_of_edge.disconnect(sid, reason)
 
     async def _handle_eio_message(self, eio_sid: str, data: str) -> None:
-        if len(data) > self._max_event_bytes:
+        # Bytes are counted only where it matters: no character has more than four.
+        if len(data) * 4 > self._max_event_bytes and len(data.encode(errors="replace")) > self._max_event_bytes:
             self._refuse_large(eio_sid, data)
             return
         await super()._handle_eio_message(eio_sid, data)

@@ -31,8 +31,8 @@ from workers.unread import Unread
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a batch waits for more, where nobody waits for its answer: an unread count may come this much later
-#: than its message, and counting several messages together costs what counting one does.
+#: Seconds that a batch waits for more. An unread count may come this much later than its message (and so may the
+#: ack of `message_seen`): counting several messages together costs what counting one does.
 PATIENCE = {UNREAD: 0.015}
 
 #: What each worker consumes, and with which handler. Presence also looks after leases (see `run`).

@@ -62,7 +62,7 @@ class Persistence:
                 continue
             payload = command.payload
             allowed.append((command, message_id(payload.conversation_id, command.user_id, payload.client_message_id)))
-        stored = await self._store(allowed, headers)
+        stored, repeated = await self._store(allowed, headers)
         await self._conversations.advance(stored.values(), headers)
         await self._announce_first([message for message in stored.values() if message.seq == 1], outbox)
         read: dict[tuple[str, str], int] = {}
@@ -71,12 +71,17 @@ class Persistence:
             key = (header.id, command.user_id)
             before = max(read.get(key, 0), header.read(command.user_id).seq)
             read[key] = max(before, message.seq)
-            _announce(command, message, header, outbox, sender_was_behind=before < message.seq - 1)
+            # A header that shows the message already no longer tells what its sender had read before.
+            behind = before < message.seq - 1 or id in repeated
+            _announce(command, message, header, outbox, sender_was_behind=behind)
 
     async def _store(
         self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header]
-    ) -> dict[str, StoredMessage]:
-        """Store each message once, with the next seq of its conversation; returns all by id."""
+    ) -> tuple[dict[str, StoredMessage], set[str]]:
+        """Store each message once, with the next seq of its conversation.
+
+        Returns all by id, and the ids of those that were there before.
+        """
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what BSON keeps of it
         pending: dict[str, StoredMessage] = {}
@@ -88,9 +93,10 @@ class Persistence:
                 )
         last = {message.conversation_id: headers[message.conversation_id].last_seq for message in pending.values()}
         stored: dict[str, StoredMessage] = {}
+        repeated: set[str] = set()
         for attempt in range(MAX_ROUNDS):
             if not pending:
-                return stored
+                return stored, repeated
             if attempt:
                 metrics.SEQ_RETRIES.inc()
                 # The first retry has fresh numbers and is at once; after that, workers get out of step.
@@ -107,6 +113,7 @@ class Persistence:
                     self._messages.highest_seqs({m.conversation_id: last[m.conversation_id] for m in pending.values()}),
                 )
                 stored.update(known)
+                repeated.update(known)
                 pending = {id: message for id, message in pending.items() if id not in known}
         raise StoreUnavailable(f"{len(pending)} messages lost the race for a seq {MAX_ROUNDS} times.")
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from contracts.frames import Delivery, Frame
+from contracts.frames import Delivery, Frame, Reply
 from workers.outbox import Outbox
 from workers.stores.sessions import Sessions
 
@@ -15,6 +15,10 @@ class RoutedFrame:
     edge_id: str
     epoch: int | None
     frame: Frame
+
+
+#: Characters of payloads in one frame: RabbitMQ 4 takes messages of up to 16 MiB, and no edge should wait long.
+FRAME_SIZE = 1 << 20
 
 
 class Router:
@@ -45,19 +49,17 @@ class Router:
         for delivery in outbox.deliveries:
             for edge_id, to in _by_edge(delivery.to, edges_of).items():
                 deliveries[edge_id].append(delivery if len(to) == len(delivery.to) else _narrowed(delivery, to))
-        return [
-            RoutedFrame(
-                edge_id,
-                epochs.get(edge_id),
-                Frame.model_construct(
+        routed = []
+        for edge_id in {**outbox.replies, **deliveries}:
+            for part in _parts([*outbox.replies.get(edge_id, []), *deliveries.get(edge_id, [])]):
+                frame = Frame.model_construct(
                     source=self._source,
                     number=self._next_number(edge_id),
-                    replies=outbox.replies.get(edge_id, []),
-                    deliveries=deliveries.get(edge_id, []),
-                ),
-            )
-            for edge_id in {**outbox.replies, **deliveries}
-        ]
+                    replies=[one for one in part if isinstance(one, Reply)],
+                    deliveries=[one for one in part if isinstance(one, Delivery)],
+                )
+                routed.append(RoutedFrame(edge_id, epochs.get(edge_id), frame))
+        return routed
 
     def _next_number(self, edge_id: str) -> int:
         number = self._numbers.pop(edge_id, 0) + 1
@@ -65,6 +67,20 @@ class Router:
         if len(self._numbers) > self.MAX_EDGES:
             del self._numbers[next(iter(self._numbers))]
         return number
+
+
+def _parts(contents: list[Reply | Delivery]) -> list[list[Reply | Delivery]]:
+    """Cut what one edge gets into frames; nearly always that is one."""
+    parts: list[list[Reply | Delivery]] = [[]]
+    size = 0
+    for one in contents:
+        length = len(one.ack) if isinstance(one, Reply) else len(one.payload)
+        if size + length > FRAME_SIZE and parts[-1]:
+            parts.append([])
+            size = 0
+        parts[-1].append(one)
+        size += length
+    return parts
 
 
 def _by_edge(users: list[str], edges_of: dict[str, list[str]]) -> dict[str, list[str]]:

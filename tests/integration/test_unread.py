@@ -43,6 +43,16 @@ async def test_sending_reads_what_was_unread_and_says_so(store: Store) -> None:
     assert sorted(delivery.to[0] for delivery in pushes(outbox, "unread_updated")) == ["ada", "bob"]
 
 
+async def test_what_sending_reads_is_counted_even_if_the_worker_died_before_it_said_so(store: Store) -> None:
+    chat = await conversation(store, "ada", "bob")
+    await Unread(store)((await Persistence(store)([send("ada", chat, "m1")])).facts)
+    command = send("bob", chat, "m2")
+    await Persistence(store)([command])  # the worker dies here, and its facts with it
+    await Unread(store)((await Persistence(store)([command])).facts)
+    assert await unread_of(store, "bob") == 0
+    assert (await recount_all(store)).inboxes_differed == 0
+
+
 async def test_a_watermark_never_moves_back_and_never_passes_the_newest_message(store: Store) -> None:
     chat = await conversation(store, "ada", "bob")
     await Unread(store)((await Persistence(store)([send("ada", chat, f"m{n}") for n in range(5)])).facts)

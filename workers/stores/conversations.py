@@ -17,6 +17,9 @@ from infra.store import Document, Store, find_all, guarded, union, upsert_all
 from workers.stores.messages import StoredMessage, last_message_view
 from workers.stores.users import last_seen, user_view
 
+#: Participants on one page of conversations, about 1 MB of text; a page of large groups ends early.
+PAGE_PARTICIPANTS = 5_000
+
 
 @dataclass(frozen=True)
 class Read:
@@ -198,10 +201,19 @@ class Conversations:
             results = await union(self._conversations, [_page(query) for query in queries])
         pages = []
         for query, documents in zip(queries, results, strict=True):
-            limit = query.payload.limit
-            page = [Header(document["_id"], document) for document in documents[:limit]]
-            pages.append((page, _cursor(page[-1]) if len(documents) > limit else None))
+            page = _not_too_many([Header(document["_id"], document) for document in documents[: query.payload.limit]])
+            pages.append((page, _cursor(page[-1]) if len(documents) > len(page) else None))
         return pages
+
+
+def _not_too_many(headers: list[Header]) -> list[Header]:
+    """End a page early when it would show too many people; there is always at least one conversation on it."""
+    people = 0
+    for index, header in enumerate(headers):
+        people += len(header.user_ids)
+        if people > PAGE_PARTICIPANTS and index:
+            return headers[:index]
+    return headers
 
 
 def _page(query: ListConversations) -> list[dict[str, Any]]:
@@ -227,7 +239,7 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         moment, conversation_id = text.split(" ", 1)
-        return datetime.fromisoformat(moment), conversation_id
-    except (ValueError, binascii.Error):
+        return datetime.fromisoformat(moment).astimezone(UTC), conversation_id
+    except (ValueError, OverflowError, binascii.Error):
         details = [{"field": "cursor", "reason": "is no cursor of ours"}]
         raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: cursor.", details=details) from None

@@ -25,6 +25,7 @@ from contracts.commands import (
     CLIENT_EVENTS,
     EdgeAlive,
     EdgeLost,
+    FindUsersPayload,
     ListConversations,
     ListConversationsPayload,
     MessageSeen,
@@ -223,10 +224,18 @@ def test_what_goes_over_a_socket_comes_back_as_it_was(value: object) -> None:
     assert SocketJSON.loads(SocketJSON.dumps(value)) == value
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", '"\\ud800"', "{'a': 1}"])
+@pytest.mark.parametrize("text", ["", "{", "NaN", "[Infinity]", "{'a': 1}"])
 def test_what_is_no_json_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match=":"):
+    with pytest.raises(ValueError, match=r"."):
         SocketJSON.loads(text)
+
+
+@pytest.mark.parametrize("payload", ['{"query":"\\ud800"}', '{"\\ud800":1}', '{"query":"\\u0000"}'])
+def test_half_a_character_and_control_characters_are_refused_by_name(payload: str) -> None:
+    with pytest.raises(Refused) as raised:
+        decode_payload(FindUsersPayload, SocketJSON.loads(payload))
+    assert raised.value.code is Code.INVALID_PAYLOAD
+    assert encode_refusal(raised.value)
 
 
 def test_an_error_refuses_what_it_does_not_declare() -> None:

@@ -31,6 +31,7 @@ def test_a_rest_refills_the_burst_and_no_more(clock: list[float]) -> None:
     assert bucket.take() > 0
 
 
-def test_rate_0_means_without_limit(clock: list[float]) -> None:
-    bucket = TokenBucket(rate=0, burst=0)
+@pytest.mark.parametrize(("rate", "burst"), [(0, 100), (50, 0), (0, 0)])
+def test_0_means_without_limit(clock: list[float], rate: float, burst: int) -> None:
+    bucket = TokenBucket(rate, burst)
     assert not any(bucket.take() for _ in range(1_000))

@@ -1,0 +1,160 @@
+"""The broker adapter on a real RabbitMQ: what is confirmed, what is refused, and what a lost connection means."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable
+from contracts.topology import COMMANDS, FRAMES, Queue, edge_queue
+from infra import broker
+from infra.broker import Channel, Delivery, Link, Publisher
+from infra.declare import declare_topology
+from infra.local import Services
+from infra.settings import WorkerSettings
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def settings(vhost: str) -> WorkerSettings:
+    return WorkerSettings(amqp_url=SecretStr(vhost))
+
+
+@pytest.fixture
+async def publisher(settings: WorkerSettings) -> AsyncIterator[Publisher]:
+    publisher = Publisher(settings, "test", declare_topology)
+    running = asyncio.create_task(publisher.link.run())
+    await asyncio.wait_for(publisher.link.up.wait(), 10)
+    yield publisher
+    running.cancel()
+    await asyncio.wait([running], timeout=10)
+
+
+async def close_connections(services: Services, vhost: str, name: str) -> None:
+    """Close, as an operator would, the connections of a virtual host whose name holds this."""
+    async with httpx.AsyncClient(base_url=services.management_url, timeout=10) as client:
+
+        async def listed() -> list[str]:
+            connections = (await client.get("/api/connections")).json()
+            ours = [c for c in connections if quote(c["vhost"], safe="") in vhost]
+            return [c["name"] for c in ours if name in c.get("client_properties", {}).get("connection_name", "")]
+
+        for connection in await eventually(listed, sentence="the connection is in the management API"):
+            (await client.delete(f"/api/connections/{quote(connection, safe='')}")).raise_for_status()
+
+
+async def test_a_message_without_a_queue_is_unroutable_and_said_to_be(publisher: Publisher) -> None:
+    with pytest.raises(Unroutable):
+        await publisher.publish(FRAMES, "nobody", b"{}", persistent=False)
+    await publisher.publish(COMMANDS, "send_message", b"{}")
+
+
+async def test_a_full_queue_refuses_and_nothing_was_accepted(publisher: Publisher, settings: WorkerSettings) -> None:
+    tiny = Queue(
+        "tiny", ((COMMANDS, "tiny"),), {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+    )
+    await broker.once(settings, lambda channel: channel.declare_queue(tiny))
+
+    async def until_refused() -> None:
+        for _ in range(50):
+            await publisher.publish(COMMANDS, "tiny", b"x")
+
+    with pytest.raises(BrokerUnavailable, match="full"):
+        await until_refused()
+
+
+async def test_without_a_connection_publishing_fails_at_once(settings: WorkerSettings) -> None:
+    publisher = Publisher(settings, "never started")
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        await publisher.publish(COMMANDS, "send_message", b"{}")
+    assert time.monotonic() - started < 1
+
+
+async def test_more_messages_in_flight_than_allowed_are_refused(settings: WorkerSettings) -> None:
+    few = settings.model_copy(update={"publish_in_flight": 5})
+    publisher = Publisher(few, "few", declare_topology)
+    running = asyncio.create_task(publisher.link.run())
+    await asyncio.wait_for(publisher.link.up.wait(), 10)
+    sends = [publisher.publish(COMMANDS, "send_message", b"{}") for _ in range(20)]
+    results = await asyncio.gather(*sends, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, BrokerUnavailable)]
+    assert len(refused) == 15
+    assert results.count(None) == 5
+    await publisher.publish(COMMANDS, "send_message", b"{}")
+    running.cancel()
+    await asyncio.wait([running], timeout=10)
+
+
+async def test_a_closed_connection_is_rebuilt_with_its_set_up(
+    publisher: Publisher, services: Services, vhost: str
+) -> None:
+    await close_connections(services, vhost, "publish:test")
+    await eventually(lambda: not publisher.link.up.is_set(), sentence="the loss is noticed")
+    await asyncio.wait_for(publisher.link.up.wait(), 20)
+    await publisher.publish(COMMANDS, "send_message", b"{}")
+
+
+async def test_a_publish_whose_connection_breaks_is_of_unknown_outcome(
+    publisher: Publisher, services: Services, vhost: str
+) -> None:
+    outcomes: list[object] = []
+
+    async def keep_publishing() -> None:
+        while publisher.link.up.is_set():
+            try:
+                await publisher.publish(COMMANDS, "send_message", b"{}")
+            except (BrokerUnavailable, PublishUnknown) as error:
+                outcomes.append(error)
+                return
+
+    working = asyncio.create_task(keep_publishing())
+    await close_connections(services, vhost, "publish:test")
+    await asyncio.wait_for(working, 20)
+    assert len(outcomes) <= 1, "one publish was under way"
+
+
+async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
+    settings: WorkerSettings, publisher: Publisher, services: Services, vhost: str
+) -> None:
+    got: list[Delivery] = []
+    epochs: list[int] = []
+    down: list[bool] = []
+
+    async def set_up(channel: Channel) -> None:
+        epochs.append(len(epochs) + 1)
+        queue = edge_queue("edge-9", epochs[-1])
+        await channel.declare_queue(queue)
+        await channel.consume(queue.name, got.append, prefetch=None)
+
+    link = Link(settings, "consume:edge-9", set_up)
+    link.on_down = lambda: down.append(True)
+    running = asyncio.create_task(link.run())
+    await asyncio.wait_for(link.up.wait(), 10)
+    await close_connections(services, vhost, "consume:edge-9")
+    await eventually(lambda: down, sentence="the loss is reported")
+    await eventually(lambda: link.up.is_set() and len(epochs) == 2, within=20, sentence="there is a second queue")
+    await publisher.publish(FRAMES, "edge-9", b"hello", persistent=False)
+    await eventually(lambda: [delivery.body for delivery in got] == [b"hello"], sentence="the frame arrives")
+    running.cancel()
+    await asyncio.wait([running], timeout=10)
+
+
+async def test_an_unreachable_broker_is_a_sentence(settings: WorkerSettings) -> None:
+    wrong = settings.model_copy(update={"amqp_url": SecretStr("amqp://guest:secret-word@127.0.0.1:1/")})
+    with pytest.raises(BrokerUnavailable) as raised:
+        await broker.once(wrong, declare_topology)
+    assert "127.0.0.1:1" in str(raised.value)
+    assert "secret-word" not in str(raised.value)
+
+
+def test_back_off_grows_to_a_limit_and_never_repeats_itself() -> None:
+    pauses = [[broker.backoff(attempt) for _ in range(50)] for attempt in range(1, 12)]
+    assert max(pauses[0]) <= 1
+    assert max(max(one) for one in pauses) <= broker.MAX_BACKOFF
+    assert max(pauses[-1]) > 2 * max(pauses[0])
+    assert len({round(pause, 6) for pause in pauses[-1]}) > 40, "no jitter"
