@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from typing import Any
 
-from tests.e2e.client import Client, Json
+from tests.e2e.client import Client, Json, seen_codes
 from tests.support.stack import Process, Stack
 
 
@@ -88,6 +88,10 @@ class People:
         for client in clients:
             for name in ("new_message", "unread_updated", "typing"):
                 await client.push(name, conversation_id)
+
+    def saw(self, code: str) -> None:
+        """Note that another kind of client was answered with this code."""
+        seen_codes.add(code)
 
     async def leave(self) -> None:
         """Close every socket."""
