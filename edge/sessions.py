@@ -57,6 +57,7 @@ class Sessions:
         self._epoch = _now_ms()
         self._tasks: set[asyncio.Task[None]] = set()
         self._registering: asyncio.Task[None] | None = None
+        self._registered = False
         self._resyncing = False
         self.leased = False
 
@@ -181,8 +182,10 @@ class Sessions:
             await asyncio.gather(*opens)
         if epoch != self._epoch:
             return
-        # Whoever left while we could not say so is still registered under an older epoch.
-        self._relay.tell(EdgeLost(edge_id=self._edge_id, request=0, at=_now_ms(), epoch=epoch - 1))
+        if self._registered:
+            # Whoever left while we could not say so is still registered under an older epoch.
+            self._relay.tell(EdgeLost(edge_id=self._edge_id, request=0, at=_now_ms(), epoch=epoch - 1))
+        self._registered = True
         self.renew()
 
     # --- Lease --------------------------------------------------------------------------------------------
