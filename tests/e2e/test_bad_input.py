@@ -340,18 +340,22 @@ async def test_acks_and_pushes_that_are_never_collected_cost_one_socket(people: 
         {"WARREN_SOCKET_BUFFER_BYTES": "65536", "WARREN_RATE_LIMIT": "0", "WARREN_DRAIN_SECONDS": "0"}
     )
     ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), edge)
-    conversation_id = await people.chat(ada, bob)
-    body = json.dumps(["find_users", {"query": "x" * 50_000}])
+    mallory = await people.connect(people.name("mallory"), edge)
+    conversation_id, long = await people.chat(ada, bob), await people.chat(ada, mallory)
+    for _ in range(14):
+        await people.say(ada, long, "x" * 4_000)
+    page = json.dumps(["list_messages", {"conversation_id": long}])
     try:
-        async with raw_socket(edge, stack.token(people.name("mallory"))) as raw:
-            # When somebody asks without end, with answers as long as may be, and reads none
+        async with raw_socket(edge, stack.token(mallory.user_id)) as raw:
+            # When somebody asks without end for answers of 60 KB, and reads none
             raw.connection.transport.pause_reading()
 
             async def flood() -> None:
                 number = 0
                 while True:
-                    await raw.connection.send(f"42{number}{body}")
+                    await raw.connection.send(f"42{number}{page}")
                     number += 1
+                    await asyncio.sleep(0.001)
 
             flooding = asyncio.create_task(flood())
 

@@ -206,7 +206,7 @@ async def test_an_expired_token_is_refused_as_such(people: People, stack: Stack)
 
 async def test_a_socket_is_disconnected_when_its_token_expires(people: People) -> None:
     # Given two sockets whose tokens end in a moment, and one of them gets a new token
-    stays, goes = [await people.connect(people.name(label), ttl=3) for label in ("stays", "goes")]
+    stays, goes = [await people.connect(people.name(label), ttl=5) for label in ("stays", "goes")]
     later = int(time.time()) + 600
     refreshed = await stays.call("refresh_token", token=people.stack.token(stays.user_id, exp=later))
 

@@ -154,7 +154,7 @@ async def test_a_client_whose_token_expires_is_told_not_to_come_back_with_it(
 ) -> None:
     user_id = people.name("ada")
     ada = await javascript.socket(user_id).connect(
-        people.stack.edges[0].url, {"token": people.stack.token(user_id, ttl=2)}
+        people.stack.edges[0].url, {"token": people.stack.token(user_id, ttl=5)}
     )
     await ada.push("session_ready")
     lost = await ada.until("disconnect")
