@@ -5,17 +5,24 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
-JS_INSTALLED := $(if $(wildcard $(JS)/package-lock.json),$(JS)/node_modules/.installed)
+JS_INSTALLED := $(JS)/node_modules/.installed
+# The web client; Node comes with the Python packages.
+WEB := web
+WEB_INSTALLED := $(WEB)/node_modules/.installed
+PAGE := $(WEB)/dist/.built
+WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/dev/null) \
+	$(wildcard $(WEB)/*.json $(WEB)/*.ts $(WEB)/*.html) docs/schema/protocol.json
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services services-stop test load lint types format docs lock clean
+.PHONY: help setup run services services-stop web web-check chromium test load lint types format docs lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) $(JS_INSTALLED) ## Install what is missing: Python packages, the JavaScript test client
+setup: $(INSTALLED) $(JS_INSTALLED) $(PAGE) chromium ## Install what is missing: packages, the page, a browser for tests
 
-run: $(INSTALLED) ## Run all of Warren in the foreground: services, two edges, four workers
+run: $(INSTALLED) $(PAGE) ## Run all of Warren in the foreground: services, two edges, four workers
 	@$(PYTHON) -m infra.local.run $(ARGS)
 
 services: $(INSTALLED) ## Start RabbitMQ and MongoDB in the background and print their URLs
@@ -24,7 +31,18 @@ services: $(INSTALLED) ## Start RabbitMQ and MongoDB in the background and print
 services-stop: $(INSTALLED) ## Stop them
 	@$(PYTHON) -m infra.local stop
 
-test: setup lint types ## Check style and types, then run the tests (they start the services they need)
+web: $(PAGE) ## Build the web client
+
+web-check: $(WEB_INSTALLED) ## Check the web client: types, style, generated protocol, unit tests
+	@cd $(WEB) && npm run --silent check && npm test --silent
+
+chromium: # What the browser tests drive; Debian's package, as Playwright's own download has no place here.
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo 'Installing Chromium.' && { apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1 \
+		|| { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; }; } \
+		|| { echo 'The browser tests need Chromium (Debian: apt-get install chromium).'; exit 1; }
+
+test: setup lint types web-check ## Check style and types, then run the tests (they start the services they need)
 	@$(PYTHON) -m pytest $(ARGS)
 
 load: $(INSTALLED) ## Measure throughput and latency
@@ -62,6 +80,12 @@ $(INSTALLED): requirements.lock
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
-$(JS)/node_modules/.installed: $(JS)/package-lock.json
-	@cd $(JS) && npm ci --silent --no-audit --no-fund
+%/node_modules/.installed: %/package-lock.json $(INSTALLED)
+	@echo 'Installing JavaScript packages into $*.'
+	@cd $* && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+$(PAGE): $(WEB_INSTALLED) $(WEB_SOURCES)
+	@echo 'Building the page.'
+	@cd $(WEB) && npm run --silent build
 	@touch $@
