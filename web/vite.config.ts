@@ -7,7 +7,7 @@ import { defineConfig } from "vitest/config";
 const CONTENT_SECURITY_POLICY = [
   "default-src 'self'",
   "script-src 'self'",
-  "style-src 'self' 'unsafe-inline'",
+  "style-src 'self'",
   "img-src 'self' data: https:",
   "font-src 'self' data:",
   "connect-src 'self' http: https: ws: wss:",

@@ -34,11 +34,16 @@ ARGUMENTS = [
 ]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium, headless."""
+@pytest.fixture(scope="session")
+def built_page() -> None:
+    """What these tests can't do without; edges serve the page only if it is there when they start."""
     if not Path(CHROMIUM).exists() or not PAGE.exists():
         pytest.fail("The browser tests need Chromium and the built page: run `make setup`.")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(built_page: None) -> AsyncIterator[Browser]:
+    """Debian's Chromium, headless."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser

@@ -1,7 +1,6 @@
 """People at a browser window: what they do there, and what they see."""
 
 import asyncio
-import json
 import re
 import secrets
 from pathlib import Path
@@ -160,10 +159,11 @@ class Person:
         """What axe finds wrong with the page as it is."""
         await self.page.evaluate(axe)
         results: Any = await self.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-        return [
-            f"{violation['id']}: {violation['help']} {json.dumps([node['html'][:200] for node in violation['nodes']][:3])}"
-            for violation in results["violations"]
-        ]
+        found = []
+        for violation in results["violations"]:
+            where = [node["html"][:200] for node in violation["nodes"]][:3]
+            found.append(f"{violation['id']}: {violation['help']} {where}")
+        return found
 
 
 class Cast:

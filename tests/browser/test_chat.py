@@ -7,8 +7,30 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.person import GLANCE, Cast
+from tests.e2e.client import Client
 from tests.e2e.people import People
 from tests.support.waiting import eventually
+
+CODE = """Here is the shortest thing that shows it:
+
+```python
+async def deliver(frame: Frame, sockets: Sockets) -> int:
+    \"\"\"Put a frame on every socket of its users.\"\"\"
+    count = 0
+    for delivery in frame.deliveries:
+        for sid in sockets.of(delivery.to):
+            if sid != delivery.except_sid:
+                await emit(sid, delivery.event)  # overlaps
+                count += 1
+    return count
+```"""
+
+REPLY = """So two frames for one socket overlap when `emit` suspends. What about
+
+1. one lane per socket
+2. one lane per edge
+
+> Prefer what can be explained at 3 a.m."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -67,7 +89,7 @@ async def test_unread_numbers_are_right_before_and_after_a_reload(cast: Cast, pe
     # and once they are read, they are gone, also after another
     await ada.open("bob")
     await expect(ada.page.get_by_role("separator", name="New messages")).to_be_visible()
-    await bob.push("message_seen", lambda seen: seen["last_read_seq"] == 2)
+    await told_read(bob, conversation, 2)
     await ada.page.reload()
     await ada.sees("one", "two")
     await expect(ada.badge("bob")).to_have_count(0)
@@ -87,7 +109,7 @@ async def test_the_conversation_being_read_never_shows_a_number(cast: Cast, peop
         if count % 10 == 0:
             await ada.say(f"yes {count}")
     await ada.sees("80", "yes 80")
-    await bob.push("message_seen", lambda seen: seen["last_read_seq"] >= 88)
+    await told_read(bob, conversation, 88)
     # Then no frame showed a number on it
     badges, frames = await ada.badges_seen()
     assert badges == []
@@ -100,7 +122,7 @@ async def test_messages_that_arrive_unseen_count_until_the_person_looks(cast: Ca
     conversation = await people.start(bob, ada.user_id)
     await people.say(bob, conversation, "first")
     await ada.open("bob")
-    await bob.push("message_seen", lambda seen: seen["last_read_seq"] == 1)
+    await told_read(bob, conversation, 1)
     # Given that Ada looks elsewhere, when a message comes
     await ada.look_away()
     await people.say(bob, conversation, "second")
@@ -109,7 +131,7 @@ async def test_messages_that_arrive_unseen_count_until_the_person_looks(cast: Ca
     await expect(ada.page.get_by_role("separator", name="New messages")).to_be_visible()
     # until she looks
     await ada.look_back()
-    await bob.push("message_seen", lambda seen: seen["last_read_seq"] == 2)
+    await told_read(bob, conversation, 2)
     await expect(ada.badge("bob")).to_have_count(0)
 
 
@@ -188,18 +210,9 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
     await people.say(grace, chat, "Morning! Did the nightly build go through?")
     await ada.open("Grace Hopper")
     await ada.say("It did, on the third try. The **flaky** one was `test_failover_keeps_order`.")
-    await ada.say(
-        "Here is the shortest thing that shows it:\n\n```python\nasync def deliver(frame: Frame, sockets: Sockets) -> int:\n"
-        '    """Put a frame on every socket of its users."""\n    count = 0\n    for delivery in frame.deliveries:\n'
-        "        for sid in sockets.of(delivery.to):\n            if sid != delivery.except_sid:\n"
-        "                await emit(sid, delivery.event)  # overlaps\n                count += 1\n    return count\n```"
-    )
+    await ada.say(CODE)
     await eventually(lambda: ada.page.locator(".hljs-keyword").count(), sentence="the code is coloured")
-    await people.say(
-        grace,
-        chat,
-        "So two frames for one socket overlap when `emit` suspends. What about\n\n1. one lane per socket\n2. one lane per edge\n\n> Prefer what can be explained at 3 a.m.",
-    )
+    await people.say(grace, chat, REPLY)
     await ada.say("One lane per edge, then.")
     await grace.call("message_seen", conversation_id=chat, seq=5)
     await expect(ada.messages.last.get_by_label("Seen")).to_be_visible(timeout=GLANCE)
@@ -219,3 +232,13 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
     await ada.page.get_by_role("button", name="Back to the conversations").click()
     await expect(ada.row("Release")).to_be_visible()
     await ada.picture(screenshots / "narrow-list.png")
+
+
+async def told_read(client: Client, conversation: str, seq: int) -> None:
+    """Wait until someone's reading up to a message, or further, was told to this client."""
+
+    def told() -> bool:
+        seen = [push.payload for push in client.pushes if push.name == "message_seen"]
+        return any(each["conversation_id"] == conversation and each["last_read_seq"] >= seq for each in seen)
+
+    await eventually(told, sentence=f"{client.user_id} is told of reading up to {seq}")

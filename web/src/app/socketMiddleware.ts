@@ -27,7 +27,7 @@ import {
   seenByOther,
   unreadUpdated,
 } from "@/features/conversations/conversationsSlice";
-import { startFailed, startRequested } from "@/features/conversations/screenSlice";
+import { attentionChanged, startFailed, startRequested } from "@/features/conversations/screenSlice";
 import { draftChanged } from "@/features/messages/draftsSlice";
 import { messageComposed, messageReceived } from "@/features/messages/messageEvents";
 import { outboxRestored } from "@/features/messages/outboxSlice";
@@ -87,7 +87,7 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
         typing.reset();
         duties.reset();
         connection.close();
-      } else if (networkReturned.match(action)) connection.hurry();
+      } else if (networkReturned.match(action) || (attentionChanged.match(action) && action.payload)) connection.hurry();
       else if (networkLost.match(action)) connection.distrust();
       else if (sessionReady.match(action)) duties.reset();
       else if (startRequested.match(action)) void start(action.payload);
@@ -265,7 +265,7 @@ function createConnection({ dispatch, getState }: StoreAccess, { edges, token: p
     timer = setTimeout(open, wait);
   }
 
-  /** The network is back: don't sit out a long wait. */
+  /** The network is back, or the person: don't sit out a long wait. */
   function hurry(): void {
     if (getState().connection.status !== "waiting") return;
     failures = 0;

@@ -1,4 +1,4 @@
-import { createEntityAdapter, createSelector, createSlice, type PayloadAction } from "@reduxjs/toolkit";
+import { createEntityAdapter, createSelector, createSlice, prepareAutoBatched, type PayloadAction } from "@reduxjs/toolkit";
 import type { RootState } from "@/app/rootReducer";
 import type { Conversation, ConversationPage, Message, SeenByOther, UnreadCount } from "@/protocol";
 import { userIdentified } from "../auth/authSlice";
@@ -111,16 +111,22 @@ export const conversationsSlice = createSlice({
     moreConversationsRequested(state) {
       state.moreWanted = state.nextCursor !== null;
     },
-    unreadUpdated(state, { payload }: PayloadAction<UnreadCount>) {
-      if (holdUnread(state, payload.conversation_id, payload)) state.totalUnread = payload.total_unread;
+    unreadUpdated: {
+      prepare: prepareAutoBatched<UnreadCount>(),
+      reducer(state, { payload }: PayloadAction<UnreadCount>) {
+        if (holdUnread(state, payload.conversation_id, payload)) state.totalUnread = payload.total_unread;
+      },
     },
-    seenByOther(state, { payload }: PayloadAction<SeenByOther>) {
-      const participant = state.entities[payload.conversation_id]?.participants.find(
-        ({ user }) => user.id === payload.user_id,
-      );
-      if (!participant || participant.last_read_seq >= payload.last_read_seq) return;
-      participant.last_read_seq = payload.last_read_seq;
-      participant.last_read_at = payload.last_read_at;
+    seenByOther: {
+      prepare: prepareAutoBatched<SeenByOther>(),
+      reducer(state, { payload }: PayloadAction<SeenByOther>) {
+        const participant = state.entities[payload.conversation_id]?.participants.find(
+          ({ user }) => user.id === payload.user_id,
+        );
+        if (!participant || participant.last_read_seq >= payload.last_read_seq) return;
+        participant.last_read_seq = payload.last_read_seq;
+        participant.last_read_at = payload.last_read_at;
+      },
     },
   },
   extraReducers: (builder) => {

@@ -1,4 +1,4 @@
-import { createAction, nanoid } from "@reduxjs/toolkit";
+import { createAction, nanoid, prepareAutoBatched } from "@reduxjs/toolkit";
 import type { Error as Refusal, Message } from "@/protocol";
 
 /** A message of one's own that the server has not accepted yet. */
@@ -26,4 +26,4 @@ export const messageComposed = createAction("messages/composed", (conversationId
 export const messageAccepted = createAction<Message>("messages/accepted");
 
 /** A push: someone's message, or one's own from another device or an earlier connection. */
-export const messageReceived = createAction<Message>("messages/received");
+export const messageReceived = createAction("messages/received", prepareAutoBatched<Message>());

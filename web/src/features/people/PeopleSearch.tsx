@@ -85,7 +85,13 @@ export function PeopleResults() {
     setChosen((ids) => (ids.includes(id) ? ids.filter((other) => other !== id) : [...ids, id]));
 
   return (
-    <section className="people" aria-label="People">
+    <section
+      className="people"
+      aria-label="People"
+      onKeyDown={(event) => {
+        if (event.key === "Escape") dispatch(searchClosed());
+      }}
+    >
       {chosen.length > 0 && <GroupForm chosen={chosen} onRemove={toggle} onStart={(title) => start(chosen, title)} />}
       {startError !== null && (
         <p className="people__error" role="alert">

@@ -1,6 +1,7 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
 import type { RootState } from "@/app/rootReducer";
 import type { Conversation, Presence } from "@/protocol";
+import { connectionLost, networkLost } from "../connection/connectionSlice";
 import { conversationsListed, conversationStarted, conversationUpdated } from "../conversations/conversationsSlice";
 import { usersFound } from "../people/peopleSlice";
 
@@ -29,6 +30,9 @@ export const presenceSlice = createSlice({
   },
   extraReducers: (builder) => {
     builder
+      // Without a connection nobody knows any more; the next snapshot tells.
+      .addCase(connectionLost, (state, { payload }) => (payload.code === "unreachable" ? {} : state))
+      .addCase(networkLost, () => ({}))
       .addCase(conversationUpdated, (state, { payload }) => holdParticipants(state, payload))
       .addCase(conversationStarted, (state, { payload }) => holdParticipants(state, payload.conversation))
       .addCase(conversationsListed, (state, { payload }) => {
