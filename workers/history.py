@@ -57,14 +57,17 @@ class History:
             return
         pages = await self._conversations.pages(valid)
         users = await self._users.find({user for page, _ in pages for header in page for user in header.user_ids})
-        totals = await self._inboxes.totals({command.user_id for command in valid})
-        for command, (page, next_cursor) in zip(valid, pages, strict=True):
+        # What the page shows is counted as it shows it: an inbox may still wait for the fact of the newest message.
+        elsewhere = await self._inboxes.elsewhere(
+            [(command.user_id, [header.id for header in page]) for command, (page, _) in zip(valid, pages, strict=True)]
+        )
+        for command, (page, next_cursor), unread in zip(valid, pages, elsewhere, strict=True):
             outbox.reply(
                 command,
                 ConversationPage.model_construct(
                     conversations=[header.view(command.user_id, users) for header in page],
                     next_cursor=next_cursor,
-                    total_unread=totals[command.user_id],
+                    total_unread=unread + sum(header.unread(command.user_id) for header in page),
                 ),
             )
 

@@ -157,7 +157,6 @@ async def test_conversations_are_listed_newest_activity_first(people: People) ->
     ada, bob, cy, di = await people.arrive("ada", "bob", "cy", "di")
     with_bob, with_cy, with_di = [await people.chat(other, ada) for other in (bob, cy, di)]
     message = await people.say(bob, with_bob, "again")
-    await people.settle(ada)
 
     # When they are listed
     listed = await ada.call("list_conversations")
@@ -195,6 +194,22 @@ async def test_pages_of_conversations_follow_each_other_without_gap_or_overlap(p
     assert [conversation_id for page in pages for conversation_id in page] == expected
     # And a page that just holds everything has no next one
     assert (await ada.call("list_conversations", limit=7))["next_cursor"] is None
+
+
+async def test_a_list_never_contradicts_itself_while_messages_come(people: People) -> None:
+    # Given two conversations, of which one gets message after message
+    ada, bob, cy = await people.arrive("ada", "bob", "cy")
+    quiet, lively = await people.chat(bob, ada), await people.chat(cy, ada)
+    for _ in range(20):
+        await people.say(cy, lively)
+
+        # When the list is taken right after a message was stored, before anybody could have counted it
+        listed = await ada.call("list_conversations")
+
+        # Then the total is the sum of what the list shows
+        shown = {conversation["id"]: conversation["unread_count"] for conversation in listed["conversations"]}
+        assert {quiet, lively} <= shown.keys()
+        assert listed["total_unread"] == sum(shown.values())
 
 
 async def test_a_user_without_conversations_has_an_empty_list(people: People) -> None:

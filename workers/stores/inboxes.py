@@ -4,13 +4,14 @@ An entry's `state` is that of `contracts.counting`: the newest has the highest v
 that entries may be written in any order and any number of times.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pymongo import UpdateOne
 
 from contracts.counting import inbox_state
-from infra.store import Store, aggregate, guarded, upsert_all
+from infra.store import Document, Store, aggregate, guarded, union, upsert_all
 from workers.stores.conversations import Header
 
 
@@ -61,3 +62,14 @@ class Inboxes:
         async with guarded():
             found = await aggregate(self._inboxes, pipeline)
         return dict.fromkeys(user_ids, 0) | {row["_id"]: row["n"] for row in found}
+
+    async def elsewhere(self, queries: Sequence[tuple[str, Collection[str]]]) -> list[int]:
+        """For each (user, conversations): the user's unread messages in all other conversations."""
+        pipelines: list[list[dict[str, Any]]] = []
+        for user_id, conversation_ids in queries:
+            known = [{"u": user_id, "c": conversation_id} for conversation_id in conversation_ids]
+            match: Document = {"user_id": user_id, "state.n": {"$gt": 0}, "_id": {"$nin": known}}
+            pipelines.append([{"$match": match}, {"$group": {"_id": None, "n": {"$sum": "$state.n"}}}])
+        async with guarded():
+            found = await union(self._inboxes, pipelines)
+        return [sum(int(row["n"]) for row in rows) for rows in found]
