@@ -101,6 +101,11 @@ describe("what is open", () => {
   });
 });
 
+it("knows that whoever writes has read what is above", () => {
+  const state = after(conversationUpdated(aConversation("c1")), messageReceived(aMessage("c1", 3, "you")));
+  expect(state.conversations.entities["c1"]?.participants[1]?.last_read_seq).toBe(3);
+});
+
 describe("the list", () => {
   it("has the newest activity first, also when it comes with a message", () => {
     const state = after(

@@ -53,6 +53,13 @@ function holdUnread(state: State, id: string, unread: Unread): boolean {
   return true;
 }
 
+function markRead(conversation: Conversation, userId: string, seq: number, at: string | null): void {
+  const participant = conversation.participants.find(({ user }) => user.id === userId);
+  if (!participant || participant.last_read_seq >= seq) return;
+  participant.last_read_seq = seq;
+  participant.last_read_at = at;
+}
+
 function noteMessage(state: State, message: Message): void {
   const conversation = state.entities[message.conversation_id];
   if (!conversation) {
@@ -60,6 +67,8 @@ function noteMessage(state: State, message: Message): void {
     state.snapshotsDue += 1;
     return;
   }
+  // Whoever writes has read what is above: the server moves their mark up to their own message.
+  markRead(conversation, message.sender_id, message.seq, message.sent_at);
   if (message.seq <= conversation.last_seq) return;
   adapter.updateOne(state, {
     id: conversation.id,
@@ -120,12 +129,8 @@ export const conversationsSlice = createSlice({
     seenByOther: {
       prepare: prepareAutoBatched<SeenByOther>(),
       reducer(state, { payload }: PayloadAction<SeenByOther>) {
-        const participant = state.entities[payload.conversation_id]?.participants.find(
-          ({ user }) => user.id === payload.user_id,
-        );
-        if (!participant || participant.last_read_seq >= payload.last_read_seq) return;
-        participant.last_read_seq = payload.last_read_seq;
-        participant.last_read_at = payload.last_read_at;
+        const conversation = state.entities[payload.conversation_id];
+        if (conversation) markRead(conversation, payload.user_id, payload.last_read_seq, payload.last_read_at);
       },
     },
   },
