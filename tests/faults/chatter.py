@@ -1,0 +1,343 @@
+"""A person who chats through every fault, with the official Python client: retries, reconnects, takes snapshots.
+
+This is what docs/protocol.md asks of a client, no more: the same `client_message_id` in every try, a back-off with
+jitter, another edge when one does not answer, a snapshot on every `session_ready`, and `list_messages` on a gap.
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import socketio
+
+from tests.faults.histories import Ack, Counts, Screen, Sending
+
+Json = Any
+
+#: Seconds without an ack after which a connection counts as dead; an edge itself answers `timeout` after 10.
+SILENCE = 12.0
+#: Seconds that a connection attempt may take.
+CONNECT_LIMIT = 10.0
+#: Seconds that closing a connection may take before it is left to itself.
+CLOSE_LIMIT = 15.0
+#: First and longest pause before a retry, seconds; half of each is random.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+
+#: What a call is answered with when its connection ended, and when nothing was answered at all.
+DISCONNECT: Json = {"ok": False, "error": {"code": "disconnect", "retryable": True, "retry_after_ms": 0}}
+SILENT: Json = {"ok": False, "error": {"code": "silence", "retryable": True, "retry_after_ms": 0}}
+
+
+class RefusedForGood(Exception):
+    """Raised when an event is answered with an error that says a retry won't help."""
+
+
+class Connection:
+    """One Socket.IO connection, from its accepting to its end; nothing is heard from it after that."""
+
+    def __init__(self, number: int, http: aiohttp.ClientSession) -> None:
+        self.number = number
+        self.ended = asyncio.Event()
+        self.on_push: Callable[[str, Json], None] = lambda name, payload: None
+        self._waiting: set[asyncio.Future[Json]] = set()
+        self._sio = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=http)
+        self._sio.on("*", self._take)
+        self._sio.on("disconnect", self._on_disconnect)
+
+    async def open(self, url: str, token: str) -> None:
+        """Connect. Raises socketio.exceptions.ConnectionError or TimeoutError."""
+        async with asyncio.timeout(CONNECT_LIMIT):
+            await self._sio.connect(url, auth={"token": token}, transports=["websocket"], wait_timeout=CONNECT_LIMIT)
+
+    async def call(self, event: str, payload: Json, seconds: float = SILENCE) -> Json:
+        """Send an event and return its whole ack, or DISCONNECT, or SILENT."""
+        if self.ended.is_set():
+            return DISCONNECT
+        answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        self._waiting.add(answer)
+        try:
+            await self._sio.emit(
+                event, payload, callback=lambda *ack: None if answer.done() else answer.set_result(ack[0])
+            )
+            async with asyncio.timeout(seconds):
+                return await answer
+        except TimeoutError:
+            return SILENT
+        except socketio.exceptions.BadNamespaceError:
+            self.end()
+            return DISCONNECT
+        finally:
+            self._waiting.discard(answer)
+
+    def end(self) -> None:
+        """Hear nothing more; whoever waits for an ack gets DISCONNECT."""
+        self.ended.set()
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_result(DISCONNECT)
+
+    async def close(self) -> None:
+        """End, and close the connection as far as the other side lets us."""
+        self.end()
+        with suppress(Exception):
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self._sio.disconnect()
+
+    async def _on_disconnect(self, *_: object) -> None:
+        self.end()
+
+    def _take(self, name: str, *arguments: Json) -> None:
+        if not self.ended.is_set():
+            self.on_push(name, arguments[0] if arguments else None)
+
+
+class Chatter:
+    """One user with one connection at a time, made anew for ever."""
+
+    def __init__(
+        self, user_id: str, edges: Callable[[], list[str]], token: str, http: aiohttp.ClientSession, first_edge: int = 0
+    ) -> None:
+        self.user_id = user_id
+        self.screen = Screen(user_id)
+        self.snapshots = 0
+        self.reconnects = -1
+        #: Users that were pushed as gone offline, as often as that was said.
+        self.told_offline: list[str] = []
+        self.marks: list[tuple[str, str, int]] = []
+        #: What was refused for good; no fault excuses that.
+        self.refusals: list[str] = []
+        self.on_message: Callable[[str, Json], None] = lambda conversation_id, message: None
+        self.ready = asyncio.Event()
+        self._edges = edges
+        self._token = token
+        self._http = http
+        self._next_edge = first_edge
+        self._connection: Connection | None = None
+        self._connected = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._places = itertools.count(1)
+        self._snapshot: asyncio.Task[None] | None = None
+        self._filling: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._living: asyncio.Task[None] | None = None
+
+    # --- Connection ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect, and connect again whenever the connection ends."""
+        self._living = asyncio.create_task(self._live())
+
+    async def stop(self) -> None:
+        """Close and stay closed."""
+        if self._living is not None:
+            self._living.cancel()
+        for task in [self._snapshot, *self._tasks]:
+            if task is not None:
+                task.cancel()
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _live(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            connection = Connection(next(self._numbers), self._http)
+            connection.on_push = self._take
+            urls = self._edges()
+            url = urls[self._next_edge % len(urls)]
+            try:
+                await connection.open(url, self._token)
+            except (socketio.exceptions.ConnectionError, TimeoutError, aiohttp.ClientError, OSError):
+                self.spawn(connection.close())
+                self._next_edge += 1
+                await asyncio.sleep(random.uniform(pause / 2, pause))
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            pause = FIRST_PAUSE
+            self._connection = connection
+            self.reconnects += 1
+            self._connected.set()
+            await connection.ended.wait()
+            self._connected.clear()
+            self.ready.clear()
+            self.spawn(connection.close())
+            self._next_edge += 1
+            await asyncio.sleep(random.uniform(0, FIRST_PAUSE))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to send on."""
+        return self._connected.is_set()
+
+    async def call(self, event: str, payload: Json) -> Json:
+        """Send an event on whatever connection there is, as often as it takes; return the data of the ok ack.
+
+        Raises RefusedForGood when a retry would not change the answer.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            ack = await self._try(event, payload)
+            if ack["ok"]:
+                return ack["data"]
+            if not ack["error"]["retryable"]:
+                self.refusals.append(f"{event} of {self.user_id} was refused: {ack['error']}")
+                raise RefusedForGood(self.refusals[-1])
+            pause = await _pause(pause, ack)
+
+    async def _try(self, event: str, payload: Json) -> Json:
+        await self._connected.wait()
+        connection = self._connection
+        assert connection is not None
+        ack = await connection.call(event, payload)
+        if ack is SILENT:
+            connection.end()
+        return ack
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside; what is refused for good is noted, and nothing else may go wrong."""
+        task = asyncio.create_task(_unless_refused(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- Writing and reading ------------------------------------------------------------------------------
+
+    async def send(self, sending: Sending, body: str) -> None:
+        """Send a message until it is acked, and note everything that was answered."""
+        payload = {
+            "conversation_id": sending.conversation_id,
+            "client_message_id": sending.client_message_id,
+            "body": body,
+        }
+        pause = FIRST_PAUSE
+        while True:
+            await self._connected.wait()
+            assert self._connection is not None
+            sending.tries += 1
+            if sending.tries == 1:
+                # From here to the wire nothing waits: places are the order in which the socket carries messages.
+                sending.connection, sending.place = self._connection.number, next(self._places)
+            ack = await self._try("send_message", payload)
+            if ack["ok"]:
+                self._acked(sending, ack["data"]["message"])
+                return
+            sending.failures.append(ack["error"]["code"])
+            if not ack["error"]["retryable"]:
+                sending.refusal = ack["error"]["code"]
+                return
+            pause = await _pause(pause, ack)
+
+    def _acked(self, sending: Sending, message: Json) -> None:
+        sending.acks.append(Ack(message["id"], message["seq"], message["sent_at"]))
+        sending.acked_at = sending.acked_at or time.monotonic()
+        self._shown(message)
+
+    async def repeat(self, sending: Sending, body: str) -> None:
+        """Send a message that was acked once more, as a client that crashed may; its ack must say the same."""
+        payload = {
+            "conversation_id": sending.conversation_id,
+            "client_message_id": sending.client_message_id,
+            "body": body,
+        }
+        self._acked(sending, (await self.call("send_message", payload))["message"])
+
+    async def see(self, conversation_id: str) -> None:
+        """Say that everything shown so far was on screen."""
+        seq = self.screen.views[conversation_id].contiguous
+        data = await self.call("message_seen", {"conversation_id": conversation_id, "seq": seq})
+        self.marks.append((conversation_id, self.user_id, data["last_read_seq"]))
+        view = self.screen.views[conversation_id]
+        view.take_count(data)
+        view.take_read(self.user_id, data["last_read_seq"])
+
+    async def counts(self) -> Counts:
+        """Ask the server for all conversations once more; the screen stays as it is."""
+        conversations, total = await self._conversations()
+        return Counts(self.user_id, {each["id"]: each["unread_count"] for each in conversations}, total)
+
+    # --- What comes in ------------------------------------------------------------------------------------
+
+    def _take(self, name: str, payload: Json) -> None:
+        views = self.screen.views
+        match name:
+            case "session_ready":
+                self._begin_snapshot()
+            case "new_message":
+                self._shown(payload["message"])
+                self.on_message(payload["message"]["conversation_id"], payload["message"])
+            case "conversation_updated":
+                conversation = payload["conversation"]
+                views[conversation["id"]].take_conversation(conversation, self.user_id)
+            case "unread_updated":
+                views[payload["conversation_id"]].take_count(payload)
+                views[payload["conversation_id"]].take_read(self.user_id, payload["last_read_seq"])
+            case "message_seen":
+                views[payload["conversation_id"]].take_read(payload["user_id"], payload["last_read_seq"])
+            case "presence_updated" if not payload["online"]:
+                self.told_offline.append(payload["user_id"])
+
+    def _shown(self, message: Json) -> None:
+        view = self.screen.views[message["conversation_id"]]
+        view.take_message(message)
+        if view.last_seq > len(view.messages) and message["conversation_id"] not in self._filling:
+            self._filling.add(message["conversation_id"])
+            self.spawn(self._fill(message["conversation_id"]))
+
+    async def _fill(self, conversation_id: str) -> None:
+        """Ask for what is missing; pushes overtake each other, so it may only be late."""
+        view = self.screen.views[conversation_id]
+        await asyncio.sleep(0.25)
+        try:
+            while view.last_seq > len(view.messages):
+                await self._load(conversation_id)
+        finally:
+            self._filling.discard(conversation_id)
+
+    async def _load(self, conversation_id: str) -> None:
+        view = self.screen.views[conversation_id]
+        more = True
+        while more:
+            payload = {"conversation_id": conversation_id, "after_seq": view.contiguous, "limit": 100}
+            page = await self.call("list_messages", payload)
+            for message in page["messages"]:
+                view.take_message(message)
+            more = page["has_more"]
+
+    def _begin_snapshot(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.cancel()
+        self._snapshot = asyncio.create_task(_unless_refused(self._take_snapshot()))
+
+    async def _take_snapshot(self) -> None:
+        conversations, _ = await self._conversations()
+        for conversation in conversations:
+            self.screen.views[conversation["id"]].take_conversation(conversation, self.user_id)
+        for conversation in conversations:
+            await self._load(conversation["id"])
+        self.snapshots += 1
+        self.ready.set()
+
+    async def _conversations(self) -> tuple[list[Json], int]:
+        found: list[Json] = []
+        payload: dict[str, Json] = {"limit": 100}
+        while True:
+            data = await self.call("list_conversations", payload)
+            found += data["conversations"]
+            if data["next_cursor"] is None:
+                return found, data["total_unread"]
+            payload["cursor"] = data["next_cursor"]
+
+
+async def _unless_refused(work: Coroutine[Any, Any, None]) -> None:
+    with suppress(RefusedForGood):
+        await work
+
+
+async def _pause(pause: float, ack: Json) -> float:
+    """Wait before a retry, at least as long as the server asked for; returns the next pause."""
+    least = min(ack["error"].get("retry_after_ms", 0) / 1000, 1.0)
+    await asyncio.sleep(max(least, random.uniform(pause / 2, pause)))
+    return min(2 * pause, LONGEST_PAUSE)

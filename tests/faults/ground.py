@@ -1,0 +1,133 @@
+"""What a run stands on: RabbitMQ and MongoDB of its own, which it may break as it likes.
+
+Nothing here is shared with `make services`. Everything lies in one directory of .stack/faults and goes at the end.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.local import Mongod, RabbitNode, Services, create_vhost, delete_vhost
+from infra.local.epmd import PortMapper
+from infra.local.mongod import initiate, set_url
+from infra.local.process import Daemon, free_ports
+from infra.local.services import STACK
+from tests.faults.proxy import Proxy, proxy
+from tests.support.services import PrivateRun
+
+FAULTS = STACK / "faults"
+#: Members of a cluster and of a replica set: the least of which one can be lost.
+MEMBERS = 3
+
+
+@dataclass
+class Ground:
+    """One broker and one store, each of one node or of three."""
+
+    nodes: list[RabbitNode]
+    members: list[Mongod]
+    #: In front of a cluster, as the TCP balancer that a deployment has there; clients know its address only.
+    balancer: Proxy | None = None
+
+    @property
+    def node(self) -> RabbitNode:
+        """The broker's node, or its first."""
+        return self.nodes[0]
+
+    @property
+    def services(self) -> Services:
+        """Where clients and operators find them."""
+        return Services(self.node.amqp_url, self.node.management_url, set_url(self.members), started_by_us=True)
+
+
+@asynccontextmanager
+async def directory() -> AsyncIterator[Path]:
+    """A directory that only this process uses; what a process left that was killed is ended and removed first."""
+    FAULTS.mkdir(parents=True, exist_ok=True)
+    for left in FAULTS.iterdir():
+        if not psutil.pid_exists(int(left.name)):
+            await asyncio.to_thread(_clear, left)
+    own = FAULTS / str(os.getpid())
+    own.mkdir(exist_ok=True)
+    try:
+        yield own
+    finally:
+        await asyncio.to_thread(_clear, own)
+
+
+@asynccontextmanager
+async def single(where: Path) -> AsyncIterator[Ground]:
+    """One node and one mongod, a replica set of itself."""
+    node, member = RabbitNode(where / "rabbitmq"), Mongod(where / "mongod")
+    async with _started([node.start, member.start], [node.kill, member.kill]):
+        yield Ground([node], [member])
+
+
+@asynccontextmanager
+async def cluster(where: Path) -> AsyncIterator[Ground]:
+    """Three nodes behind a TCP balancer, and one mongod."""
+    mapper = PortMapper(where / "epmd", free_ports(0)[0])
+    first = RabbitNode(where / "rabbit1", mapper=mapper)
+    nodes = [first, *(RabbitNode(where / f"rabbit{number}", cluster_with=first) for number in range(2, MEMBERS + 1))]
+    member = Mongod(where / "mongod")
+    # One after the other: a node joins what is there when it starts.
+    starts: list[Callable[[], object]] = [lambda: [node.start() for node in nodes], member.start]
+    async with (
+        _started(starts, [*(node.kill for node in nodes), member.kill, mapper.stop]),
+        proxy(*(("127.0.0.1", node.ports.amqp) for node in nodes)) as balancer,
+    ):
+        yield Ground(nodes, [member], balancer)
+
+
+@asynccontextmanager
+async def replica_set(where: Path) -> AsyncIterator[Ground]:
+    """One node, and three members of one replica set."""
+    node = RabbitNode(where / "rabbitmq")
+    members = [Mongod(where / f"mongod{number}") for number in range(1, MEMBERS + 1)]
+
+    def start_members() -> None:
+        for member in members:
+            member.start(alone=False)
+        initiate(members)
+
+    async with _started([node.start, start_members], [node.kill, *(member.kill for member in members)]):
+        yield Ground([node], members)
+
+
+@asynccontextmanager
+async def fresh_run(ground: Ground) -> AsyncIterator[PrivateRun]:
+    """A virtual host and a database that were never used; the virtual host goes afterwards."""
+    services = ground.services
+    name = f"faults_{secrets.token_hex(4)}"
+    amqp_url = await asyncio.to_thread(create_vhost, services, name)
+    if ground.balancer is not None:
+        amqp_url = ground.balancer.in_front_of(amqp_url)
+    try:
+        yield PrivateRun(services, name, amqp_url, services.mongo_url, name)
+    finally:
+        await asyncio.to_thread(delete_vhost, services, name)
+
+
+@asynccontextmanager
+async def _started(starts: list[Callable[[], object]], ends: list[Callable[[], object]]) -> AsyncIterator[None]:
+    try:
+        await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
+        yield
+    finally:
+        for end in ends:
+            await asyncio.to_thread(end)
+
+
+def _clear(where: Path) -> None:
+    """End what still runs there, by its pid file, and remove the directory."""
+    for pid_file in where.rglob("*.pid"):
+        with suppress(ValueError, KeyError, TypeError):  # RabbitMQ keeps a pid file of its own
+            Daemon(pid_file.stem, pid_file).kill()
+    shutil.rmtree(where, ignore_errors=True)

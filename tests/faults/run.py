@@ -1,0 +1,159 @@
+"""One run: a crowd talks, something breaks, everything is mended, and the histories are compared."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+import aiohttp
+import pymongo
+
+from contracts.topology import DEAD_QUEUES
+from tests.faults.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
+from tests.faults.crowd import Crowd
+from tests.faults.faults import Fault, Scene
+from tests.faults.ground import Ground, fresh_run
+from tests.faults.histories import Header, Histories, Store, Stored
+from tests.faults.recovery import normal_latency, whole_since
+from tests.support.services import PrivateRun
+from tests.support.stack import Stack, WorkerKind
+
+#: Seconds of calm before the fault, and of wholeness after it that end a run.
+CALM, STEADY = 5.0, 5.0
+#: Seconds after the fault's end by which service must be whole again.
+WHOLE_LIMIT = 90.0
+#: Seconds until every screen and every count must show what is stored, once all is acked.
+QUIET_LIMIT = 20.0
+#: Workers of a run: two store, so that they compete for every seq.
+WORKERS: dict[WorkerKind, int] = {"persistence": 2, "unread": 1, "presence": 1, "history": 1}
+
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run showed."""
+
+    fault: Fault
+    verdict: Verdict
+    #: Seconds from the fault's end until service was whole; None if it never was.
+    whole_after: float | None
+    #: Seconds that the load lasted.
+    seconds: float
+    remarks: list[str]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost or wrong, and service came back."""
+        return not self.verdict.complaints and self.whole_after is not None
+
+
+async def run_fault(fault: Fault, ground: Ground, *, seconds: float, seed: int, say: Say = lambda _: None) -> Outcome:
+    """Let a fault happen to a fresh Warren under load for at least `seconds`, and judge what was left."""
+    rng = random.Random(f"{seed} {fault.name}")
+    say("starting")
+    async with (
+        fresh_run(ground) as run,
+        Stack(run, edges=fault.edges, workers=WORKERS, name=f"fault-{fault.name}") as stack,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        crowd = Crowd(stack, http, rng)
+        scene = Scene(stack, run, ground, crowd, rng)
+        try:
+            await crowd.gather()
+            return await _through(fault, scene, seconds, say)
+        finally:
+            await crowd.leave()
+
+
+async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outcome:
+    crowd = scene.crowd
+    began = time.monotonic()
+    crowd.start()
+    say("calm")
+    await asyncio.sleep(CALM)
+    normal = normal_latency(crowd.sendings)
+    say("broken")
+    await fault.inject(scene)
+    ended = time.monotonic()
+    say("recovering")
+    whole_at: float | None = None
+    while (now := time.monotonic()) < max(ended + WHOLE_LIMIT, began + seconds):
+        whole_at = whole_since(crowd.sendings, crowd.probes, ended=ended, now=now, normal=normal)
+        if whole_at is not None and now - whole_at > STEADY and now - began > seconds:
+            break
+        await asyncio.sleep(0.25)
+    loaded = time.monotonic() - began
+    say("settling")
+    await crowd.settle()
+    verdict = await _judge(scene)
+    for sentence in scene.complaints:
+        verdict.complaints.append((WRONG_UNREAD, sentence))
+    reconnects = sum(person.reconnects for person in crowd.people)
+    scene.remarks.insert(0, f"{reconnects} reconnects, normal up to {normal:.1f} s")
+    whole_after = None if whole_at is None else whole_at - ended
+    return Outcome(fault, verdict, whole_after, loaded, scene.remarks)
+
+
+async def _judge(scene: Scene) -> Verdict:
+    """Compare until nothing is only late: pushes, inboxes and headers have a moment to arrive."""
+    deadline = time.monotonic() + QUIET_LIMIT
+    while True:
+        verdict = check(await _histories(scene))
+        late = any(kind in (LOST, WRONG_UNREAD, REFUSED) for kind, _ in verdict.complaints)
+        if not late or time.monotonic() > deadline:
+            return verdict
+        await asyncio.sleep(0.5)
+
+
+async def _histories(scene: Scene) -> Histories:
+    crowd = scene.crowd
+    counts = await crowd.counts()
+    store = await asyncio.to_thread(read_store, scene.run, crowd.conversations)
+    return Histories(
+        sendings=crowd.sendings,
+        screens=[person.screen for person in crowd.people],
+        store=store,
+        counts=counts,
+        marks=[mark for person in crowd.people for mark in person.marks],
+        refusals=[sentence for person in crowd.people for sentence in person.refusals],
+        dead_letters=await _dead_letters(scene.run),
+    )
+
+
+def read_store(run: PrivateRun, conversations: list[str]) -> Store:
+    """Everything about these conversations, from the collections that docs/design.md names."""
+    with pymongo.MongoClient[dict[str, Any]](run.mongo_url) as client:
+        database = client[run.database].with_options(read_concern=pymongo.read_concern.ReadConcern("majority"))
+        ours = {"$in": conversations}
+        messages = [
+            Stored(each["_id"], each["conversation_id"], each["seq"], each["sender_id"], each["client_message_id"])
+            for each in database["messages"].find({"conversation_id": ours}, {"body": 0})
+        ]
+        headers = {
+            each["_id"]: Header(
+                each["_id"],
+                each["last"]["seq"] if each["last"] else 0,
+                each["last"]["id"] if each["last"] else "",
+                {person["user_id"]: person["read"]["seq"] for person in each["participants"]},
+            )
+            for each in database["conversations"].find({"_id": ours})
+        }
+        inboxes = {
+            (each["_id"]["u"], each["_id"]["c"]): each["state"]["n"]
+            for each in database["inboxes"].find({"_id.c": ours})
+        }
+    return Store(messages, headers, inboxes)
+
+
+async def _dead_letters(run: PrivateRun) -> int:
+    """Messages in all dead-letter queues."""
+    connection = await aio_pika.connect(run.amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        queues = [await channel.declare_queue(queue.name, passive=True) for queue in DEAD_QUEUES]
+        return sum(queue.declaration_result.message_count or 0 for queue in queues)
