@@ -101,6 +101,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
     def __init__(self, server: "EngineServer", sid: str) -> None:
         super().__init__(server, sid)
         self.waiting_bytes = 0
+        self.cut_off = False
         self.abort: Callable[[], None] = lambda: None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -111,7 +112,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
 
         A socket that reads gets any text, however long: only what waits behind another counts.
         """
-        if self.closing or self.closed:
+        if self.cut_off or self.closing or self.closed:
             return True
         if self.waiting_bytes and self.waiting_bytes + len(text) > self.server.socket_buffer_bytes:
             return False
@@ -137,6 +138,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
 
     def evict(self, reason: str) -> None:
         """Cut a socket off without waiting for it; a client library reconnects by itself after this."""
+        self.cut_off = True
         while not self.queue.empty():
             self.queue.get_nowait()
         self.queue.put_nowait(None)
