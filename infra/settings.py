@@ -137,7 +137,7 @@ class WorkerSettings(Settings):
 
     worker_port: int = Field(0, description="Port of /healthz, /readyz and /metrics; 0 = none.", ge=0, le=65_535)
     worker_host: str = Field("127.0.0.1", description="Address of that port.")
-    batch_size: int = Field(200, description="Commands or facts in one batch at most.", gt=0)
+    batch_size: int = Field(500, description="Commands or facts in one batch at most.", gt=0)
     lease_seconds: float = Field(
         20, description="Seconds after an edge's last sign of life until its users are gone.", gt=0
     )

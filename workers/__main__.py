@@ -31,10 +31,6 @@ from workers.unread import Unread
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a batch waits for more. An unread count may come this much later than its message (and so may the
-#: ack of `message_seen`): counting several messages together costs what counting one does.
-PATIENCE = {UNREAD: 0.015}
-
 #: What each worker consumes, and with which handler. Presence also looks after leases (see `run`).
 WORKERS: dict[str, list[tuple[Queue, Callable[[Store], Handler]]]] = {
     "persistence": [(PERSISTENCE, Persistence)],
@@ -73,21 +69,14 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             # A source per runner: each numbers its own frames, so that an edge can tell when one is missing.
             router = Router(Sessions(store), source=f"{name} {queue.name} {os.urandom(4).hex()}")
             handler = make(store)
-            runner = Runner(
-                queue,
-                handler,
-                publisher=publisher,
-                router=router,
-                settings=settings,
-                patience=PATIENCE.get(queue, 0),
-            )
+            runner = Runner(queue, handler, publisher=publisher, router=router, settings=settings)
             runners.append(runner)
             if isinstance(handler, Presence):
                 tasks.append(
                     asyncio.create_task(
                         sweep(
                             handler,
-                            runner.send,
+                            runner.send_frames,
                             lease_seconds=settings.lease_seconds,
                             consuming=runner.link.up.is_set,
                         )

@@ -2,7 +2,7 @@
 
 What happens to a batch, by how its handler ends:
 
-    returns             facts and frames are published with confirms, then every message is acked
+    returns             frames, then facts are published with confirms, then every message is acked
     StoreUnavailable    nothing is taken or acked; the batch is held and tried again, with back-off and jitter
     anything else       its items are handled one by one; one that keeps failing goes to the dead letters alone
 
@@ -26,6 +26,7 @@ from contracts.errors import (
     StoreUnavailable,
     Unroutable,
 )
+from contracts.facts import AnyFact
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES, Queue
 from contracts.values import moment_of, rfc3339
 from infra import metrics
@@ -40,6 +41,12 @@ log = logging.getLogger(__name__)
 #: Decides and stores a batch, and returns what to send. Every write it made is durable when it returns.
 Handler = Callable[[Sequence[Item]], Awaitable[Outbox]]
 
+#: Messages that the broker sends ahead; each may hold many commands or facts. All of them are redelivered, and
+#: counted as delivered, when the process dies.
+PREFETCH = 200
+#: Seconds that facts wait for those of the next batches. An unread count may come this much later than its message:
+#: one durable message, and one count, for many facts is what keeps them cheap.
+FACTS_WAIT = 0.03
 #: How often an item that fails alone is tried before it is put aside.
 MAX_ATTEMPTS = 3
 #: Seconds before the same edge is reported as lost again.
@@ -60,28 +67,22 @@ class Batch:
 
 
 class Runner:
-    """Consumes one queue for one handler; a batch waits `patience` seconds for more to join its first message."""
+    """Consumes one queue for one handler."""
 
     def __init__(
-        self,
-        queue: Queue,
-        handler: Handler,
-        *,
-        publisher: Publisher,
-        router: Router,
-        settings: WorkerSettings,
-        patience: float = 0,
+        self, queue: Queue, handler: Handler, *, publisher: Publisher, router: Router, settings: WorkerSettings
     ) -> None:
         self._queue = queue
         self._handler = handler
         self._publisher = publisher
         self._router = router
         self._batch_size = settings.batch_size
-        self._patience = patience
         self._received: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._tag: str | None = None
         self._channel: Channel | None = None
         self._finishing: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._unsettled: list[tuple[Batch, list[AnyFact]]] = []
         self._reported: dict[tuple[str, int], float] = {}
         self.link = Link(settings, f"consume:{queue.name}", self._consume)
         #: Why the last batch is being held, or None.
@@ -92,7 +93,7 @@ class Runner:
     async def _consume(self, channel: Channel) -> None:
         await declare_topology(channel)
         self._channel = channel
-        self._tag = await channel.consume(self._queue.name, self._received.put_nowait, prefetch=self._batch_size)
+        self._tag = await channel.consume(self._queue.name, self._received.put_nowait, prefetch=PREFETCH)
 
     async def run(self) -> None:
         """Handle batches until `stop` was called and the batch in hand is done."""
@@ -100,9 +101,10 @@ class Runner:
             if batch.items:
                 await self._process(batch)
             else:
-                await self._settle(batch)
-        if self._finishing is not None:
-            await self._finishing
+                await self._settle([batch])
+        for last in (self._finishing, self._settling):
+            if last is not None:
+                await last
 
     async def stop(self) -> None:
         """Take no more; `run` ends after the batch in hand. What was only received is delivered to others."""
@@ -118,21 +120,22 @@ class Runner:
         first = await self._received.get()
         if first is None:
             return None
-        if self._patience:
-            await asyncio.sleep(self._patience)
         batch = Batch([], [])
-        delivery: Delivery | None = first
-        while True:
+        await self._add(batch, first)
+        while len(batch.items) < self._batch_size and not self._received.empty():
+            delivery = self._received.get_nowait()
             if delivery is None:
+                # We were told to stop: after this batch.
                 self._received.put_nowait(None)
                 break
-            if not delivery.lost:
-                batch.deliveries.append(delivery)
-                batch.items.extend(await self._decode(delivery))
-            if len(batch.items) >= self._batch_size or self._received.empty():
-                break
-            delivery = self._received.get_nowait()
+            await self._add(batch, delivery)
         return batch
+
+    async def _add(self, batch: Batch, delivery: Delivery) -> None:
+        # What came over a channel that is gone comes again.
+        if not delivery.lost:
+            batch.deliveries.append(delivery)
+            batch.items.extend(await self._decode(delivery))
 
     async def _decode(self, delivery: Delivery) -> list[Item]:
         try:
@@ -207,28 +210,45 @@ class Runner:
     # --- Sending ------------------------------------------------------------------------------------------
 
     async def _finish(self, batch: Batch, outbox: Outbox) -> None:
+        """Send what people wait for; facts and acks follow, those of several batches together."""
         started = time.perf_counter()
-        if await self.send(outbox, given_up=lambda: batch.lost):
-            await self._settle(batch)
+        if await self.send_frames(outbox, given_up=lambda: batch.lost):
+            self._unsettled.append((batch, outbox.facts))
+            if self._settling is None or self._settling.done():
+                self._settling = asyncio.create_task(self._settle_all())
         metrics.BATCH_SECONDS.labels(self._queue.name, "send").observe(time.perf_counter() - started)
 
-    async def _settle(self, batch: Batch) -> None:
-        for delivery in batch.deliveries:
-            await delivery.ack()
+    async def _settle_all(self) -> None:
+        """Publish facts, then ack what they came from; nobody waits for either."""
+        while self._unsettled:
+            if any(facts for _, facts in self._unsettled):
+                await asyncio.sleep(FACTS_WAIT)
+            unsettled, self._unsettled = self._unsettled, []
+            batches = [batch for batch, _ in unsettled]
+            facts = [fact for _, of_batch in unsettled for fact in of_batch]
+            if await self._publish_facts(facts, given_up=_lost(batches)):
+                await self._settle(batches)
 
-    async def send(self, outbox: Outbox, *, given_up: Callable[[], bool] = lambda: False) -> bool:
-        """Publish facts and frames and wait for every confirm; trouble is waited out, unless `given_up`."""
-        sends: list[Awaitable[bool]] = []
-        if outbox.facts:
-            by_name: dict[str, list[Item]] = {}
-            for fact in outbox.facts:
-                by_name.setdefault(fact.name, []).append(fact)
-            for name, facts in by_name.items():
-                sends.append(self._persist_publish(FACTS, name, encode_bundle(facts), given_up))
-        if outbox.replies or outbox.deliveries:
-            routed = await self._routed(outbox, given_up)
-            sends.extend(self._send_frame(frame, given_up) for frame in routed)
-        return all(await asyncio.gather(*sends))
+    async def _publish_facts(self, facts: Sequence[AnyFact], given_up: Callable[[], bool]) -> bool:
+        by_name: dict[str, list[Item]] = {}
+        for fact in facts:
+            by_name.setdefault(fact.name, []).append(fact)
+        publishes = [
+            self._persist_publish(FACTS, name, encode_bundle(same), given_up) for name, same in by_name.items()
+        ]
+        return all(await asyncio.gather(*publishes))
+
+    async def _settle(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            for delivery in batch.deliveries:
+                await delivery.ack()
+
+    async def send_frames(self, outbox: Outbox, *, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Publish frames and wait for every confirm; trouble is waited out, unless `given_up`."""
+        if not outbox.replies and not outbox.deliveries:
+            return True
+        routed = await self._routed(outbox, given_up)
+        return all(await asyncio.gather(*(self._send_frame(frame, given_up) for frame in routed)))
 
     async def _routed(self, outbox: Outbox, given_up: Callable[[], bool]) -> list[RoutedFrame]:
         attempt = 0
@@ -302,6 +322,10 @@ class Runner:
                 attempt += 1
                 log.warning("A dead letter of %s is not confirmed (%s); trying again.", self._queue.name, error)
             await asyncio.sleep(backoff(attempt))
+
+
+def _lost(batches: Sequence[Batch]) -> Callable[[], bool]:
+    return lambda: all(batch.lost for batch in batches)
 
 
 def _label(item: Item) -> str:

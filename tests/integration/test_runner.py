@@ -198,7 +198,7 @@ async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench:
         outbox = Outbox()
         for _ in range(3):
             outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
-            assert await runner.send(outbox)
+            assert await runner.send_frames(outbox)
     lost = [item for report in reports for item in decode_bundle(report.body)]
     assert [(type(item), getattr(item, "edge_id", ""), getattr(item, "epoch", 0)) for item in lost] == [
         (EdgeLost, "edge-gone", 7)
@@ -212,7 +212,7 @@ async def test_frames_for_an_edge_are_numbered_without_a_gap(bench: Bench) -> No
         for _ in range(5):
             outbox = Outbox()
             outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
-            await runner.send(outbox)
+            await runner.send_frames(outbox)
         await eventually(lambda: len(edge) == 5, within=5, sentence="5 frames reach the edge")
     frames = [decode_frame(delivery.body) for delivery in edge]
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]

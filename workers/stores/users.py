@@ -1,6 +1,7 @@
 """Users: the profile from their token, whether they are online, and the search for a fellow coder."""
 
 import re
+import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,8 @@ from contracts.values import rfc3339
 from infra.store import BLOCKED, ONE_TRIP, Document, Store, find_all, guarded, union, upsert_all
 
 _WORDS = re.compile(r"[^\s,;]+")
+#: Seconds that the answer to who is blocked is kept.
+BLOCKED_FOR = 5.0
 #: Words of a name or a query that count in the search.
 MAX_TERMS = 10
 
@@ -22,6 +25,9 @@ class Users:
 
     def __init__(self, store: Store) -> None:
         self._users = store.users
+        self._asked: set[str] = set()
+        self._blocked: set[str] = set()
+        self._blocked_at = 0.0
 
     async def find(self, ids: Collection[str]) -> dict[str, Document]:
         """The documents of those that the system has seen, by id."""
@@ -31,11 +37,20 @@ class Users:
             return {user["_id"]: user for user in await find_all(self._users, {"_id": {"$in": list(ids)}})}
 
     async def blocked(self, ids: Collection[str]) -> set[str]:
-        """Those who may not write."""
-        async with guarded():
-            query = {"blocked": True, "_id": {"$in": list(ids)}}
-            found = await self._users.find(query, {"_id": 1}, batch_size=ONE_TRIP).hint(BLOCKED).to_list(None)
-        return {user["_id"] for user in found}
+        """Those who may not write; what was true a few seconds ago still counts."""
+        now = time.monotonic()
+        if now - self._blocked_at > BLOCKED_FOR:
+            self._asked.clear()
+            self._blocked.clear()
+            self._blocked_at = now
+        new = [user_id for user_id in ids if user_id not in self._asked]
+        if new:
+            query = {"blocked": True, "_id": {"$in": new}}
+            async with guarded():
+                found = await self._users.find(query, {"_id": 1}, batch_size=ONE_TRIP).hint(BLOCKED).to_list(None)
+            self._blocked.update(user["_id"] for user in found)
+            self._asked.update(new)
+        return self._blocked.intersection(ids)
 
     async def search(self, queries: list[tuple[str, str, bool, int]]) -> list[list[Document]]:
         """For each (asking user, query, online only, limit): who matches, online first, then by name."""
