@@ -205,13 +205,23 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
     await expect(ada.page.get_by_role("heading", name="No conversations yet")).to_be_visible(timeout=GLANCE)
     await ada.picture(screenshots / "empty.png")
 
-    grace, linus, margaret = [
+    names = ("Grace Hopper", "Linus Torvalds", "Margaret Hamilton", "Barbara Liskov", "Alan Turing", "Zoë Adeyemi")
+    grace, linus, margaret, barbara, alan, zoe = [
         await people.connect(people.name(name.split()[0].lower()), index % 2, name=name)
-        for index, name in enumerate(("Grace Hopper", "Linus Torvalds", "Margaret Hamilton"))
+        for index, name in enumerate(names)
     ]
     group = await people.start(margaret, ada.user_id, grace, linus, title="Release 1.0")
-    await people.say(margaret, group, "The checklist is up, please tick your part off.")
-    await people.say(linus, await people.start(linus, ada.user_id), "Talk is cheap. Show me the `diff`.")
+    for by, conversation, body in (
+        (alan, await people.start(alan, ada.user_id), "It halts. I am nearly certain."),
+        (margaret, group, "The checklist is up, please tick your part off."),
+        (zoe, await people.start(zoe, ada.user_id), "The new avatars are in, have a look"),
+        (zoe, await people.start(zoe, ada.user_id), "and tell me if yours is too green"),
+        (barbara, await people.start(barbara, ada.user_id), "Anything that holds for a `Queue` has to hold for yours."),
+        (linus, await people.start(linus, ada.user_id), "Talk is cheap. Show me the `diff`."),
+    ):
+        await people.say(by, conversation, body)
+    for client in (alan, barbara):
+        await client.close()
     chat = await people.start(grace, ada.user_id)
     await people.say(grace, chat, "Morning! Did the nightly build go through?")
     await ada.open("Grace Hopper")
@@ -220,6 +230,7 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
     await eventually(lambda: ada.page.locator(".hljs-keyword").count(), sentence="the code is coloured")
     await people.say(grace, chat, REPLY)
     await ada.say("One lane per edge, then.")
+    await expect(ada.messages.last.get_by_label("Sent")).to_be_visible(timeout=GLANCE)
     await grace.call("message_seen", conversation_id=chat, seq=5)
     await expect(ada.messages.last.get_by_label("Seen")).to_be_visible(timeout=GLANCE)
     await grace.call("typing", conversation_id=chat, typing=True)

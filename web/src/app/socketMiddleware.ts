@@ -124,7 +124,9 @@ const whileOnline = (duty: Duty): Duty => ({ ...duty, due: (state) => (selectOnl
 function createConnection({ dispatch, getState }: StoreAccess, { edges, token: provide }: SocketDependencies, timing: Timing) {
   let socket: WarrenSocket | null = null;
   let nextEdge = 0;
+  /** Tries that failed since a connection last held. */
   let failures = 0;
+  let readySince: number | null = null;
   let freshToken = false;
   let freshTried = false;
   /** Tells a try that is still waiting for its token that another one has taken over. */
@@ -144,6 +146,7 @@ function createConnection({ dispatch, getState }: StoreAccess, { edges, token: p
     socket?.removeAllListeners();
     socket?.disconnect();
     socket = null;
+    readySince = null;
   }
 
   async function connect(): Promise<void> {
@@ -157,7 +160,7 @@ function createConnection({ dispatch, getState }: StoreAccess, { edges, token: p
     } catch (error) {
       if (current !== attempt) return;
       if (error instanceof TokenRefused) refuse("no_token", error.message);
-      else lose("no_token", "No server answered the sign-in.");
+      else lose("no_token", "Signing in did not work.");
       return;
     }
     if (current !== attempt) return;
@@ -194,7 +197,7 @@ function createConnection({ dispatch, getState }: StoreAccess, { edges, token: p
 
     opened.on("session_ready", (session) => {
       clearTimeout(timer);
-      failures = 0;
+      readySince = Date.now();
       freshTried = false;
       dispatch(sessionReady(session));
     });
@@ -252,9 +255,10 @@ function createConnection({ dispatch, getState }: StoreAccess, { edges, token: p
 
   /** Try again: soon and elsewhere at first, ever later when that fails too. */
   function lose(code: string, message: string): void {
+    const { retryBase, retryCap, failover, steady } = timing;
+    if (readySince !== null && Date.now() - readySince >= steady) failures = 0;
     close();
     nextEdge += 1;
-    const { retryBase, retryCap, failover } = timing;
     const others = edges().length > 1;
     const wait =
       failures === 0 && others
@@ -282,9 +286,11 @@ function createConnection({ dispatch, getState }: StoreAccess, { edges, token: p
     const expires = claimsOf(token)?.exp;
     if (expires === undefined) return;
     const left = expires * 1000 - Date.now();
+    // By this device's clock it is over already: the clock is wrong, and the server decides.
+    if (left <= 0) return;
     const lead = Math.min(60_000, left / 5);
     // Timers take 31 bits of milliseconds; a token that lasts for longer is looked at again then.
-    refresher = setTimeout(() => void refresh(), Math.min(Math.max(0, left - lead), 2 ** 31 - 1));
+    refresher = setTimeout(() => void refresh(), Math.min(left - lead, 2 ** 31 - 1));
   }
 
   async function refresh(): Promise<void> {

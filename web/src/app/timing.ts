@@ -6,6 +6,8 @@ export interface Timing {
   retryCap: number;
   /** Longest wait before moving to another edge after losing one: spreads those who lost it together. */
   failover: number;
+  /** A connection that held for this long was a good one: the next loss starts with short waits again. */
+  steady: number;
   /** How long a missing message may still come by itself before it is fetched. */
   gapPatience: number;
   /** How long the total of unread messages may disagree with its parts before it is asked for. */
@@ -23,6 +25,7 @@ export const TIMING: Timing = {
   retryBase: 500,
   retryCap: 15_000,
   failover: 600,
+  steady: 3_000,
   gapPatience: 150,
   totalPatience: 1_000,
   searchPause: 150,

@@ -1,5 +1,6 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
 import type { User } from "@/protocol";
+import { sessionReady } from "../connection/connectionSlice";
 
 /** Who the development sign-in says one is; a hosted page gets its identity with its token. */
 export interface Identity {
@@ -36,6 +37,11 @@ export const authSlice = createSlice({
     userIdentified(state, { payload }: PayloadAction<User>) {
       state.user = payload;
     },
+  },
+  extraReducers: (builder) => {
+    builder.addCase(sessionReady, (state, { payload }) => {
+      state.user = payload.user;
+    });
   },
   selectors: {
     selectAuth: (state) => state,

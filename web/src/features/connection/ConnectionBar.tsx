@@ -2,6 +2,7 @@ import { useAppDispatch, useAppSelector } from "@/app/hooks";
 import { Icon } from "@/ui/Icon";
 import { useNow } from "@/ui/useNow";
 import { selectAuth, signedOut } from "../auth/authSlice";
+import { rememberIdentity } from "../auth/identity";
 import { retryRequested, selectConnection, type ConnectionState } from "./connectionSlice";
 
 /** Says what is the matter with the connection, and what happens next. Silent while all is well. */
@@ -10,6 +11,10 @@ export function ConnectionBar() {
   const { mode } = useAppSelector(selectAuth);
   const dispatch = useAppDispatch();
   const { status } = connection;
+  const leave = () => {
+    rememberIdentity(null);
+    dispatch(signedOut());
+  };
   if (status === "ready" || status === "idle") return <div className="connection" role="status" />;
 
   return (
@@ -23,7 +28,7 @@ export function ConnectionBar() {
           </button>
         )}
         {status === "refused" && mode === "development" && (
-          <button type="button" className="link" onClick={() => dispatch(signedOut())}>
+          <button type="button" className="link" onClick={leave}>
             Pick another name
           </button>
         )}

@@ -38,7 +38,7 @@ export const MessageRow = memo(function MessageRow(props: Props) {
     >
       {!mine && named && <span className="message__avatar">{first && <Avatar user={sender} size="small" />}</span>}
       <div className="message__column">
-        {first && named && !mine && <span className={`message__sender hue-text`}>{sender.name}</span>}
+        {first && named && !mine && <span className="message__sender">{sender.name}</span>}
         <div className="message__bubble">
           <Markdown source={body} />
           <span className="message__meta">
