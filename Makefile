@@ -48,6 +48,9 @@ test: setup lint types web-check ## Check style and types, then run the tests (t
 load: $(INSTALLED) ## Measure throughput and latency
 	@$(PYTHON) -m tests.load $(ARGS)
 
+faults: $(INSTALLED) ## Break every part under load and check what clients, store and counts say afterwards
+	@$(PYTHON) -m tests.faults $(ARGS)
+
 lint: $(INSTALLED) ## Check style
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/ruff check --quiet

@@ -14,7 +14,9 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 #: Complaints that are shown of one run.
 SHOWN = 12
 
-HEADINGS = ("fault", "sent", "acked", "retried", "stored", *KINDS, "whole again after")
+HEADINGS = ("fault", "sent", "acked", "retried", "stored", *KINDS, "longest wait", "whole after")
+#: Columns that the table has whatever the terminal.
+WIDTH = 140
 
 
 def show(console: Console, outcomes: Sequence[Outcome]) -> None:
@@ -24,9 +26,9 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
         table.add_column(heading, justify="left" if heading == "fault" else "right")
     for outcome in outcomes:
         first, *cells = _cells(outcome)
-        counted = [f"[bold red]{cell}" if cell != "0" else "[green]0" for cell in cells[4:-1]]
-        table.add_row(first, *cells[:4], *counted, cells[-1])
-    console.print(table)
+        counted = [f"[bold red]{cell}" if cell != "0" else "[green]0" for cell in cells[4:-2]]
+        table.add_row(first, *cells[:4], *counted, *cells[-2:])
+    console.print(table, width=max(WIDTH, console.width))
     for outcome in outcomes:
         console.print(f"{outcome.fault.name}: {'; '.join(outcome.remarks)}.", style="dim", highlight=False)
         for kind, sentence in outcome.verdict.complaints[:SHOWN]:
@@ -54,4 +56,10 @@ def _cells(outcome: Outcome) -> list[str]:
     numbers = (verdict.sent, verdict.acked, verdict.retried, verdict.stored)
     whole = "never" if outcome.whole_after is None else f"{outcome.whole_after:.1f} s"
     counted = [f"{verdict.count(kind):,}" for kind in KINDS]
-    return [outcome.fault.name, *(f"{number:,}" for number in numbers), *counted, whole]
+    return [
+        outcome.fault.name,
+        *(f"{number:,}" for number in numbers),
+        *counted,
+        f"{outcome.longest_wait:.1f} s",
+        whole,
+    ]

@@ -40,6 +40,8 @@ class Outcome:
 
     fault: Fault
     verdict: Verdict
+    #: Seconds that the unluckiest message waited for its ack, all tries together.
+    longest_wait: float
     #: Seconds from the fault's end until service was whole; None if it never was.
     whole_after: float | None
     #: Seconds that the load lasted.
@@ -96,7 +98,8 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     reconnects = sum(person.reconnects for person in crowd.people)
     scene.remarks.insert(0, f"{reconnects} reconnects, normal up to {normal:.1f} s")
     whole_after = None if whole_at is None else whole_at - ended
-    return Outcome(fault, verdict, whole_after, loaded, scene.remarks)
+    longest_wait = max((each.acked_at - each.wanted_at for each in crowd.sendings if each.acked_at), default=0.0)
+    return Outcome(fault, verdict, longest_wait, whole_after, loaded, scene.remarks)
 
 
 async def _judge(scene: Scene) -> Verdict:
