@@ -47,7 +47,14 @@ async def test_a_blocked_user_reads_but_does_not_write(people: People, run: Priv
     conversation_id = await people.chat(ada, bob)
     await operator(run, "block", ada.user_id)
 
-    # When they write or start a conversation
+    # When it is in force, within seconds, and they write or start a conversation
+    async def in_force() -> bool:
+        message = {"conversation_id": conversation_id, "client_message_id": people.client_message_id(), "body": "?"}
+        return not (await ada.ack("send_message", message))["ok"]
+
+    await eventually(in_force, within=20, sentence="a blocked user is refused")
+    await people.settle(bob)
+    bob.mark()
     sent = await ada.error("send_message", conversation_id=conversation_id, client_message_id="m", body="hello")
     started = await ada.error("start_conversation", participant_ids=[cy.user_id])
 
@@ -68,8 +75,13 @@ async def test_a_blocked_user_reads_but_does_not_write(people: People, run: Priv
 
     # When they are allowed again, then what was refused can be sent with the same id
     await operator(run, "unblock", ada.user_id)
-    acked = await ada.call("send_message", conversation_id=conversation_id, client_message_id="m", body="hello")
-    assert acked["message"]["seq"] == 3
+    refused = {"conversation_id": conversation_id, "client_message_id": "m", "body": "hello"}
+
+    async def allowed() -> bool:
+        return bool((await ada.ack("send_message", refused))["ok"])
+
+    await eventually(allowed, within=20, sentence="an allowed user's message is taken")
+    await bob.push("new_message", conversation_id)
 
 
 # --- unavailable and timeout ------------------------------------------------------------------------------
