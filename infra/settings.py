@@ -23,7 +23,9 @@ class SettingsError(WarrenError):
 class Settings(BaseSettings):
     """What every process of Warren needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="WARREN_", env_ignore_empty=True, frozen=True, extra="ignore", secrets_dir=None)
+    model_config = SettingsConfigDict(
+        env_prefix="WARREN_", env_ignore_empty=True, frozen=True, extra="ignore", secrets_dir=None
+    )
 
     amqp_url: SecretStr = Field(
         SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
