@@ -113,7 +113,8 @@ export function obligations({ dispatch, getState }: StoreAccess, request: Reques
         await pause(timing.totalPatience);
         if (!selectTotalIsStale(getState())) return;
         dispatch(totalCounted((await request("list_conversations", { limit: 1 })).total_unread));
-        await pause(timing.totalPatience);
+        // Numbers still on their way may explain it; ask again, but ever less often.
+        if (selectTotalIsStale(getState())) throw offline();
       },
     },
     {

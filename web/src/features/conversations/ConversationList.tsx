@@ -31,6 +31,11 @@ export function ConversationList() {
           <ConversationRow key={id} id={id} />
         ))}
       </ul>
+      {hasMore && (
+        <p className="list__more">
+          <span className="spinner" role="status" aria-label="Loading more conversations" />
+        </p>
+      )}
     </nav>
   );
 }

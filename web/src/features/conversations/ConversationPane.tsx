@@ -68,7 +68,9 @@ function Presence({ userId }: { userId: string }) {
   const presence = useAppSelector((state) => selectPresence(state, userId));
   const now = useNow(30_000);
   if (presence?.online) return <span className="online">Online</span>;
-  return <>{presence?.last_seen_at ? `Last seen ${ago(presence.last_seen_at, now)}` : "Offline"}</>;
+  // Without a connection nobody knows, and the line stays empty.
+  if (!presence) return "\u00a0";
+  return presence.last_seen_at ? `Last seen ${ago(presence.last_seen_at, now)}` : "Offline";
 }
 
 function People({ conversation: { participants } }: { conversation: Conversation }) {
@@ -81,6 +83,8 @@ function People({ conversation: { participants } }: { conversation: Conversation
     </span>
   );
 }
+
+const MODIFIER = /Mac|iPhone|iPad/.test(navigator.userAgent) ? "⌘" : "Ctrl";
 
 function NothingOpen() {
   return (
@@ -95,7 +99,7 @@ function NothingOpen() {
         </span>
         <h2>Pick up where you left off</h2>
         <p>
-          Choose a conversation, or press <kbd>Ctrl</kbd> <kbd>K</kbd> to find someone.
+          Choose a conversation, or press <kbd>{MODIFIER}</kbd> <kbd>K</kbd> to find someone.
         </p>
       </div>
     </section>

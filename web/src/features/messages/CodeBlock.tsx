@@ -18,18 +18,21 @@ export const CodeBlock = memo(function CodeBlock({ code, language }: { code: str
     };
   }, [code, language]);
 
-  const copy = () => {
-    void navigator.clipboard.writeText(code).then(() => {
-      setCopied(true);
-      setTimeout(() => setCopied(false), 1500);
-    });
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(code);
+    } catch {
+      return; // Not allowed here, or not a secure page: the code can still be selected.
+    }
+    setCopied(true);
+    setTimeout(() => setCopied(false), 1500);
   };
 
   return (
     <figure className="code" aria-label={language ? `Code, ${language}` : "Code"}>
       <figcaption className="code__bar">
         <span>{language || "text"}</span>
-        <button type="button" className="code__copy" onClick={copy}>
+        <button type="button" className="code__copy" onClick={() => void copy()}>
           {copied ? "Copied" : "Copy"}
         </button>
       </figcaption>
