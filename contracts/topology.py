@@ -14,6 +14,9 @@ DEAD = "warren.dead"
 
 #: Redeliveries after which the broker itself gives a message up: its consumers die on it.
 DELIVERY_LIMIT = 10
+#: The same for dead letters, out of reach: a look at them counts as a delivery, and RabbitMQ from 4.0 on drops
+#: a message after 20 of them where no limit is set.
+DEAD_DELIVERY_LIMIT = 1_000_000_000
 #: Messages and bytes that a work queue holds before it refuses more; the publisher is told.
 WORK_QUEUE_MAX_LENGTH = 1_000_000
 WORK_QUEUE_MAX_BYTES = 1 << 30
@@ -66,7 +69,8 @@ def _work_queue(name: str, *bindings: tuple[str, str]) -> Queue:
 
 
 def _dead_queue(name: str) -> Queue:
-    return Queue(dead_letter_queue(name), ((DEAD, name),), {"x-queue-type": "quorum"})
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}
+    return Queue(dead_letter_queue(name), ((DEAD, name),), arguments)
 
 
 def edge_queue(edge_id: str, epoch: int) -> Queue:

@@ -4,17 +4,21 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 
 import jwt
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from contracts.errors import WarrenError
 from contracts.topology import EXCHANGES, QUEUES
-from infra import broker, management
+from infra import broker, dead, management
 from infra.declare import declare_topology
 from infra.recount import recount_all
 from infra.settings import EdgeSettings, Settings, load
@@ -23,13 +27,17 @@ from infra.store import Store, guarded
 app = typer.Typer(no_args_is_help=True, help="Operate Warren.")
 topology = typer.Typer(no_args_is_help=True, help="Exchanges, queues and bindings.")
 app.add_typer(topology, name="topology")
+letters = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
+app.add_typer(letters, name="dead")
 console = Console()
 
+T = TypeVar("T")
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run one command; what goes wrong in a known way is one sentence."""
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except WarrenError as error:
         sys.exit(str(error))
 
@@ -133,6 +141,161 @@ async def _set_blocked(user: str, blocked: bool) -> None:
     if not result.matched_count:
         sys.exit(f"Nobody called {user} has ever been here.")
     console.print(f"{user} may {'not ' if blocked else ''}write.")
+
+
+# --- Dead letters -----------------------------------------------------------------------------------------
+
+#: Kinds of reason that `dead list` shows of one queue, and characters of each.
+SHOWN_REASONS, REASON_CHARACTERS = 5, 100
+
+
+def _since(text: str) -> datetime:
+    try:
+        return dead.moment(text, datetime.now(UTC))
+    except ValueError:
+        raise typer.BadParameter("use 90s, 30m, 2h, 3d, or a time such as 2026-01-31T12:00") from None
+
+
+Reason = Annotated[str, typer.Option(help="Only those whose reason contains this.")]
+Name = Annotated[str, typer.Option(help="Only commands or facts of this name.")]
+User = Annotated[str, typer.Option(help="Only those of this user.")]
+Since = Annotated[
+    datetime | None, typer.Option(parser=_since, metavar="AGO|TIME", help="Only those that failed since.")
+]
+Limit = Annotated[int | None, typer.Option(help="Only so many, the oldest first.", min=1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@letters.command("list")
+def dead_list() -> None:
+    """Show how many letters each queue has, since when, and why. Nothing is taken away."""
+
+    async def show() -> None:
+        table = Table("queue", "letters", "oldest", "reasons")
+        for found in await dead.survey_all(load(Settings)):
+            table.add_row(found.queue, str(found.present), _time(found.oldest), escape(_reasons(found)))
+        console.print(table)
+
+    _run(show())
+
+
+@letters.command("show")
+def dead_show(
+    queue: str,
+    reason: Reason = "",
+    name: Name = "",
+    user: User = "",
+    since: Since = None,
+    limit: Annotated[int, typer.Option(help="Only so many, the oldest first.", min=1)] = 10,
+    full: Annotated[bool, typer.Option("--full", help="Show messages whole.")] = False,
+) -> None:
+    """Show letters: why, how often tried, since when, and what is in them. Nothing is taken away."""
+
+    async def show() -> None:
+        found = await dead.read(load(Settings), queue, dead.Wanted(reason, name, user, since, limit))
+        for letter in found:
+            names, tried = ", ".join(sorted(letter.names)) or "undecodable", letter.attempts or "?"
+            sys.stdout.write(f"{names}, failed {_time(letter.since)}, {tried} attempts: {letter.reason}\n")
+            sys.stdout.write(dead.shown(letter, full=full) + "\n\n")
+        if not found:
+            sys.stdout.write("There are none.\n")
+
+    _run(show())
+
+
+@letters.command("replay")
+def dead_replay(
+    queue: str,
+    reason: Reason = "",
+    name: Name = "",
+    user: User = "",
+    since: Since = None,
+    limit: Limit = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Undecodable ones too, into their old queue.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Send letters back to where they came from; each is removed once its copy is confirmed. Repeating it is safe."""
+    wanted = dead.Wanted(reason, name, user, since, limit)
+
+    async def work(settings: Settings, wanted: dead.Wanted, progress: dead.Progress) -> dead.Removal:
+        return await dead.replay(settings, queue, wanted, raw=raw, progress=progress)
+
+    _remove(queue, wanted, work, ("Replay", "Replayed"), dry_run=dry_run, yes=yes)
+
+
+@letters.command("purge")
+def dead_purge(
+    queue: str,
+    reason: Reason = "",
+    name: Name = "",
+    user: User = "",
+    since: Since = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Throw letters away for good."""
+    wanted = dead.Wanted(reason, name, user, since, limit)
+
+    async def work(settings: Settings, wanted: dead.Wanted, progress: dead.Progress) -> dead.Removal:
+        return await dead.purge(settings, queue, wanted, progress)
+
+    _remove(queue, wanted, work, ("Purge", "Purged"), dry_run=dry_run, yes=yes)
+
+
+def _remove(
+    queue: str,
+    wanted: dead.Wanted,
+    work: Callable[[Settings, dead.Wanted, dead.Progress], Coroutine[Any, Any, dead.Removal]],
+    verbs: tuple[str, str],
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Count, ask, and do it to as many as were counted, with a bar."""
+
+    async def count() -> dead.Survey:
+        return await dead.survey(load(Settings), queue, wanted)
+
+    async def do(found: dead.Survey) -> dead.Removal:
+        # As many as were counted: what has come since was not agreed on.
+        meant = replace(wanted, limit=found.matched)
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(verbs[0], total=found.matched)
+            return await work(load(Settings), meant, lambda number: bar.advance(task, number))
+
+    found = _run(count())
+    if not found.matched:
+        console.print("There are none.")
+        return
+    what = f"{found.matched} of {found.present} dead letters of {found.queue}"
+    if dry_run:
+        console.print(f"Would {verbs[0].lower()} {what}:\n{_reasons(found)}", markup=False)
+        return
+    if not yes:
+        typer.confirm(f"{_reasons(found)}\n{verbs[0]} {what}?", abort=True)
+    result = _run(do(found))
+    console.print(f"{verbs[1]} {result.removed} of {what}.")
+    if result.refused:
+        console.print(f"{result.refused} cannot be decoded and stay: look at them, then use --raw or purge.")
+    if result.trouble:
+        sys.exit(f"It ended early, and the others stay: {result.trouble}")
+
+
+def _reasons(found: dead.Survey) -> str:
+    lines = [f"{number} × {reason[:REASON_CHARACTERS]}" for reason, number in found.reasons.most_common(SHOWN_REASONS)]
+    rest = len(found.reasons) - len(lines)
+    lines += [f"and {rest} other reasons"] if rest else []
+    lines += (
+        [f"{found.unseen} could not be looked at: somebody else does, or there are too many"] if found.unseen else []
+    )
+    return "\n".join(lines)
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if moment else "?"
 
 
 if __name__ == "__main__":

@@ -67,6 +67,11 @@ class Channel:
         for exchange, key in queue.bindings:
             await self._channel.queue_bind(queue.name, exchange, key, timeout=CONNECT_TIMEOUT)
 
+    async def count(self, queue: str) -> int:
+        """Messages that are ready in a queue. Raises an AMQP error (404) where there is no such queue."""
+        found = await self._channel.queue_declare(queue, passive=True, timeout=CONNECT_TIMEOUT)
+        return found.message_count or 0
+
     async def consume(self, queue: str, receive: "Callable[[Delivery], None]", *, prefetch: int | None) -> str:
         """Start to consume; `receive` must only put the delivery somewhere. No prefetch means no acks either."""
         if prefetch is not None:
@@ -82,6 +87,21 @@ class Channel:
     async def cancel(self, consumer_tag: str) -> None:
         """Stop to consume; what was delivered stays ours until acked or the connection closes."""
         await self._channel.basic_cancel(consumer_tag, timeout=CONNECT_TIMEOUT)
+
+    async def another(self) -> "Channel":
+        """Open one more channel on the same connection."""
+        channel = await self._channel.connection.channel(publisher_confirms=False)
+        assert isinstance(channel, aiormq.Channel)
+        return Channel(channel)
+
+    async def close(self) -> None:
+        """Close it; what was delivered on it and not acked goes back to its queue, in its old order."""
+        await self._channel.close()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is closed, by whichever side."""
+        return bool(self._channel.is_closed)
 
 
 class Delivery:
@@ -280,7 +300,7 @@ async def once(settings: Settings, work: Setup) -> None:
     link = Link(settings, "once", work)
     try:
         await link._connect()
-    except Exception as error:
+    except (aiormq.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError, TimeoutError) as error:
         raise BrokerUnavailable(f"RabbitMQ at {_safe(link._url)}: {_reason(error)}") from error
     finally:
         await link._close()

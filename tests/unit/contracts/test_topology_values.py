@@ -32,8 +32,8 @@ def test_a_work_queue_has_a_place_for_its_dead_letters(queue: Queue) -> None:
     (dead,) = (dead for dead in DEAD_QUEUES if dead.name == dead_letter_queue(queue.name))
     assert dead.bindings == ((topology.DEAD, queue.name),)
     assert dead.durable
-    # No limit, no expiry, and no further place to fall to.
-    assert dead.arguments == {"x-queue-type": "quorum"}
+    # No length, no expiry, no further place to fall to; and no end of looks at it, as from RabbitMQ 4.0 on by default.
+    assert dead.arguments == {"x-queue-type": "quorum", "x-delivery-limit": topology.DEAD_DELIVERY_LIMIT}
 
 
 def test_typing_is_short_and_drops_the_oldest() -> None:
