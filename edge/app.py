@@ -1,7 +1,6 @@
 """The edge's composition root: what is made from what, and the order of starting and stopping."""
 
 import asyncio
-import gc
 import logging
 import random
 import time
@@ -22,7 +21,7 @@ from edge.relay import Relay
 from edge.sessions import Sessions
 from edge.sockets import Socket, Sockets
 from edge.wire import FRAME_SLACK, Environ, SocketServer
-from infra import metrics
+from infra import memory, metrics
 from infra.broker import Channel, Link, Publisher
 from infra.declare import declare_edge_queue
 from infra.health import Server
@@ -139,9 +138,7 @@ class Edge:
                 self._tokens.run(),
             )
         ]
-        # Objects that live as long as the process need not be looked at again by the collector.
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         stop = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)

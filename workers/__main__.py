@@ -1,7 +1,6 @@
 """`python -m workers KIND`: one worker process. Starts, runs until SIGTERM, stops in order."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -16,7 +15,7 @@ import uvloop
 
 from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
-from infra import logs
+from infra import logs, memory
 from infra.broker import Publisher, backoff
 from infra.health import HealthServer
 from infra.settings import SettingsError, WorkerSettings, load
@@ -84,9 +83,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
                 )
         links = [asyncio.create_task(link.run()) for link in (publisher.link, *(r.link for r in runners))]
         loops = [asyncio.create_task(runner.run()) for runner in runners]
-        # Objects that live as long as the process need not be looked at again by the collector.
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         await asyncio.wait([asyncio.create_task(stopping.wait()), *loops], return_when=asyncio.FIRST_COMPLETED)
         log.info("Stopping.")
         # 1. Take no more. 2. Finish, publish and ack the batch in hand. 3. Close, whatever is left over.
