@@ -13,7 +13,9 @@ const BANNER = `/* Written by \`npm run protocol\` from docs/schema/protocol.jso
 function plain(node, inDefinitions = false) {
   if (Array.isArray(node)) return node.map((item) => plain(item));
   if (node === null || typeof node !== "object") return node;
-  const kept = Object.entries(node).filter(([key]) => !["minItems", "maxItems"].includes(key) && (inDefinitions || key !== "title"));
+  const kept = Object.entries(node).filter(
+    ([key]) => !["minItems", "maxItems"].includes(key) && (inDefinitions || key !== "title"),
+  );
   return Object.fromEntries(kept.map(([key, value]) => [key, plain(value, key === "$defs" || key === "properties")]));
 }
 

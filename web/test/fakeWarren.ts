@@ -50,24 +50,48 @@ export class World {
     const users = [...new Set([by, ...others])];
     const kind = others.length === 1 ? "direct" : "group";
     const existing = [...this.conversations.values()].find(
-      (held) => kind === "direct" && held.kind === "direct" && held.users.length === users.length && users.every((id) => held.users.includes(id)),
+      (held) =>
+        kind === "direct" &&
+        held.kind === "direct" &&
+        held.users.length === users.length &&
+        users.every((id) => held.users.includes(id)),
     );
     if (existing) return existing;
     const id = `c${this.conversations.size + 1}`;
-    const held: Held = { id, kind, title, created_by: by, created_at: this.now(), users, reads: new Map(), messages: [] };
+    const held: Held = {
+      id,
+      kind,
+      title,
+      created_by: by,
+      created_at: this.now(),
+      users,
+      reads: new Map(),
+      messages: [],
+    };
     this.conversations.set(id, held);
     return held;
   }
 
   /** Store a message, once for each client_message_id. */
-  store(held: Held, sender_id: string, body: string, client_message_id = `w${held.messages.length + 1}`): { message: Message; fresh: boolean } {
+  store(
+    held: Held,
+    sender_id: string,
+    body: string,
+    client_message_id = `w${held.messages.length + 1}`,
+  ): { message: Message; fresh: boolean } {
     const known = held.messages.find(
       (message) => message.sender_id === sender_id && message.client_message_id === client_message_id,
     );
     if (known) return { message: known, fresh: false };
     const seq = held.messages.length + 1;
     const message: Message = {
-      id: `${held.id}-m${seq}`, conversation_id: held.id, seq, sender_id, client_message_id, body: body.trim(), sent_at: this.now(),
+      id: `${held.id}-m${seq}`,
+      conversation_id: held.id,
+      seq,
+      sender_id,
+      client_message_id,
+      body: body.trim(),
+      sent_at: this.now(),
     };
     held.messages.push(message);
     held.reads.set(sender_id, seq);
@@ -76,8 +100,17 @@ export class World {
 
   unread(held: Held, user: string): UnreadCount {
     const last_read_seq = held.reads.get(user) ?? 0;
-    const total_unread = this.listFor(user).reduce((sum, other) => sum + other.messages.length - (other.reads.get(user) ?? 0), 0);
-    return { conversation_id: held.id, unread_count: held.messages.length - last_read_seq, last_read_seq, last_read_at: null, total_unread };
+    const total_unread = this.listFor(user).reduce(
+      (sum, other) => sum + other.messages.length - (other.reads.get(user) ?? 0),
+      0,
+    );
+    return {
+      conversation_id: held.id,
+      unread_count: held.messages.length - last_read_seq,
+      last_read_seq,
+      last_read_at: null,
+      total_unread,
+    };
   }
 
   listFor(user: string): Held[] {
@@ -89,12 +122,23 @@ export class World {
   view(held: Held, user: string): Conversation {
     const last = held.messages.at(-1);
     return {
-      id: held.id, kind: held.kind, title: held.title, created_by: held.created_by, created_at: held.created_at,
-      updated_at: updatedAt(held), last_seq: held.messages.length, unread_count: this.unread(held, user).unread_count,
-      last_message: last ? { id: last.id, seq: last.seq, sender_id: last.sender_id, preview: last.body, sent_at: last.sent_at } : null,
+      id: held.id,
+      kind: held.kind,
+      title: held.title,
+      created_by: held.created_by,
+      created_at: held.created_at,
+      updated_at: updatedAt(held),
+      last_seq: held.messages.length,
+      unread_count: this.unread(held, user).unread_count,
+      last_message: last
+        ? { id: last.id, seq: last.seq, sender_id: last.sender_id, preview: last.body, sent_at: last.sent_at }
+        : null,
       participants: held.users.map((id) => ({
         user: this.users.get(id) ?? { id, name: id, picture: null },
-        online: this.online(id), last_seen_at: null, last_read_seq: held.reads.get(id) ?? 0, last_read_at: null,
+        online: this.online(id),
+        last_seen_at: null,
+        last_read_seq: held.reads.get(id) ?? 0,
+        last_read_at: null,
       })),
     };
   }
@@ -144,9 +188,17 @@ export class FakeEdge {
         next(Object.assign(new Error(this.refusal.code), { data: this.refusal }));
         return;
       }
-      const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString()) as { sub: string; name: string; exp: number };
+      const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString()) as {
+        sub: string;
+        name: string;
+        exp: number;
+      };
       if (claims.exp * 1000 < Date.now()) {
-        next(Object.assign(new Error("token_expired"), { data: { code: "token_expired", message: "Expired.", retryable: false } }));
+        next(
+          Object.assign(new Error("token_expired"), {
+            data: { code: "token_expired", message: "Expired.", retryable: false },
+          }),
+        );
         return;
       }
       (socket.data as { user: string }).user = claims.sub;
@@ -204,13 +256,17 @@ export class FakeEdge {
   }
 
   payloads<E extends Event>(event: E): Commands[E]["payload"][] {
-    return this.received.filter((entry) => entry.event === event).map((entry) => entry.payload as Commands[E]["payload"]);
+    return this.received
+      .filter((entry) => entry.event === event)
+      .map((entry) => entry.payload as Commands[E]["payload"]);
   }
 
   private ready(socket: Socket): void {
     const { user } = socket.data as { user: string };
     socket.emit("session_ready", {
-      user: this.world.join(user), edge_id: this.url, server_time: this.world.now(),
+      user: this.world.join(user),
+      edge_id: this.url,
+      server_time: this.world.now(),
       limits: { max_body_characters: 4000, max_event_bytes: 65536, events_per_second: 50, burst: 100 },
     } satisfies Pushes["session_ready"]);
   }
@@ -231,7 +287,8 @@ export class FakeEdge {
     this.ready(socket);
     for (const held of this.world.listFor(user))
       for (const other of held.users)
-        if (other !== user) this.world.push(other, "presence_updated", { user_id: user, online: true, last_seen_at: null });
+        if (other !== user)
+          this.world.push(other, "presence_updated", { user_id: user, online: true, last_seen_at: null });
   }
 
   private answer(socket: Socket, user: string, event: Event, payload: unknown): unknown {
@@ -264,7 +321,13 @@ export class FakeEdge {
         const unread = world.unread(target, user);
         world.push(user, "unread_updated", unread);
         for (const other of target.users)
-          if (other !== user) world.push(other, "message_seen", { conversation_id, user_id: user, last_read_seq: unread.last_read_seq, last_read_at: world.now() });
+          if (other !== user)
+            world.push(other, "message_seen", {
+              conversation_id,
+              user_id: user,
+              last_read_seq: unread.last_read_seq,
+              last_read_at: world.now(),
+            });
         return ok(unread);
       }
       case "list_conversations": {
@@ -295,7 +358,9 @@ export class FakeEdge {
       }
       case "get_presence": {
         const { user_ids } = payload as Commands["get_presence"]["payload"];
-        return ok({ presence: user_ids.map((user_id) => ({ user_id, online: world.online(user_id), last_seen_at: null })) });
+        return ok({
+          presence: user_ids.map((user_id) => ({ user_id, online: world.online(user_id), last_seen_at: null })),
+        });
       }
       case "typing": {
         const { conversation_id, typing } = payload as Commands["typing"]["payload"];

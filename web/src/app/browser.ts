@@ -1,4 +1,9 @@
-import { attentionChanged, conversationClosed, conversationOpened, selectOpenId } from "@/features/conversations/screenSlice";
+import {
+  attentionChanged,
+  conversationClosed,
+  conversationOpened,
+  selectOpenId,
+} from "@/features/conversations/screenSlice";
 import { networkLost, networkReturned } from "@/features/connection/connectionSlice";
 import { draftsRestored } from "@/features/messages/draftsSlice";
 import type { AppStore } from "./store";

@@ -44,7 +44,10 @@ describe("duties", () => {
   });
 
   it("are tried again with back-off, and not before the server allows", async () => {
-    const { seen, duties } = oneDuty([new Error("away"), Object.assign(new Error("limited"), { retryable: true, retryAfter: 5000 })]);
+    const { seen, duties } = oneDuty([
+      new Error("away"),
+      Object.assign(new Error("limited"), { retryable: true, retryAfter: 5000 }),
+    ]);
     duties.check();
     await vi.advanceTimersByTimeAsync(200);
     expect(seen.runs).toBe(2);

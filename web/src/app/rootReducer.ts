@@ -28,6 +28,9 @@ export type RootState = ReturnType<typeof combined>;
 /** Signing out leaves nothing of one person's behind for the next. */
 export function rootReducer(state: RootState | undefined, action: Action): RootState {
   if (state && signedOut.match(action))
-    return combined({ auth: state.auth, screen: { ...screenSlice.getInitialState(), attentive: state.screen.attentive } }, action);
+    return combined(
+      { auth: state.auth, screen: { ...screenSlice.getInitialState(), attentive: state.screen.attentive } },
+      action,
+    );
   return combined(state, action);
 }

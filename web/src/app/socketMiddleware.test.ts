@@ -18,7 +18,14 @@ import { makeStore, type AppStore } from "./store";
 
 /** Real sockets, short waits. */
 const TIMING: Partial<Timing> = {
-  ack: 400, retryBase: 20, retryCap: 100, failover: 20, gapPatience: 20, totalPatience: 30, searchPause: 10, typingSilence: 80,
+  ack: 400,
+  retryBase: 20,
+  retryCap: 100,
+  failover: 20,
+  gapPatience: 20,
+  totalPatience: 30,
+  searchPause: 10,
+  typingSilence: 80,
 };
 const ME = "me";
 const YOU = "you";
@@ -59,7 +66,12 @@ interface Options {
 }
 
 function open({ user = ME, edges = [edge.url], token, outbox = outboxInMemory() }: Options = {}): AppStore {
-  const store = makeStore({ edges: () => edges, token: token ?? (() => Promise.resolve(tokenFor(user))), outbox, timing: TIMING });
+  const store = makeStore({
+    edges: () => edges,
+    token: token ?? (() => Promise.resolve(tokenFor(user))),
+    outbox,
+    timing: TIMING,
+  });
   opened.push({ close: () => store.dispatch(signedOut()) });
   store.dispatch(signedIn({ user_id: user, name: user }));
   return store;
@@ -164,6 +176,18 @@ describe("connecting", () => {
     expect(status(store)).toBe("ready");
   });
 
+  it("begins anew when the host application hands over someone else's token", async () => {
+    let user = ME;
+    const store = await reading(1, { token: () => Promise.resolve(tokenFor(user)) });
+    user = "someone-else";
+    store.dispatch(networkLost());
+    await until(() => expect(edge.socketsOf("someone-else")).toHaveLength(1));
+    await until(() => expect(status(store)).toBe("ready"));
+    expect(store.getState().auth.user?.id).toBe("someone-else");
+    expect(selectConversationIds(store.getState())).toEqual([]);
+    expect(seqs(store)).toEqual([]);
+  });
+
   it("forgets everything on signing out", async () => {
     const store = await reading(3);
     store.dispatch(signedOut());
@@ -181,18 +205,20 @@ describe("sending", () => {
     expect(outgoing(store)).toEqual([]);
   });
 
-  it.each(["drop", "store-and-drop", { code: "unavailable", retryable: true }, { code: "timeout", retryable: true }] as const)(
-    "survives an ack of %j with the same id, once in history and in order",
-    async (fault) => {
-      const store = await reading(1);
-      edge.fail("send_message", fault);
-      store.dispatch(messageComposed("c1", "first"));
-      store.dispatch(messageComposed("c1", "second"));
-      await until(() => expect(bodies(store)).toEqual(["1", "first", "second"]));
-      expect(c1().messages.map(({ body }) => body)).toEqual(["1", "first", "second"]);
-      expect(new Set(edge.payloads("send_message").map((payload) => payload.client_message_id)).size).toBe(2);
-    },
-  );
+  it.each([
+    "drop",
+    "store-and-drop",
+    { code: "unavailable", retryable: true },
+    { code: "timeout", retryable: true },
+  ] as const)("survives an ack of %j with the same id, once in history and in order", async (fault) => {
+    const store = await reading(1);
+    edge.fail("send_message", fault);
+    store.dispatch(messageComposed("c1", "first"));
+    store.dispatch(messageComposed("c1", "second"));
+    await until(() => expect(bodies(store)).toEqual(["1", "first", "second"]));
+    expect(c1().messages.map(({ body }) => body)).toEqual(["1", "first", "second"]);
+    expect(new Set(edge.payloads("send_message").map((payload) => payload.client_message_id)).size).toBe(2);
+  });
 
   it("waits for a connection, also over a reload", async () => {
     const outbox = outboxInMemory();
@@ -250,6 +276,15 @@ describe("reading", () => {
     await until(() => expect(seqs(store)).toEqual([1, 2, 3]));
   });
 
+  it("asks for the total again when it contradicts the numbers it belongs to", async () => {
+    const store = await reading(2);
+    // Given a total that was overtaken on its way
+    world.push(ME, "unread_updated", { ...world.unread(c1(), ME), total_unread: 99 });
+    await until(() => expect(selectTotalUnread(store.getState())).toBe(99));
+    // Then the server's own is fetched
+    await until(() => expect(selectTotalUnread(store.getState())).toBe(2));
+  });
+
   it("loads older pages down to the first message", async () => {
     const store = await reading(230);
     expect(seqs(store)).toHaveLength(100);
@@ -283,7 +318,12 @@ describe("with others", () => {
     expect(you.getState().screen.openId).toBeNull();
     you.dispatch(conversationOpened("c1"));
     you.dispatch(messageComposed("c1", "pong"));
-    await until(() => expect([bodies(me), bodies(you)]).toEqual([["ping", "pong"], ["ping", "pong"]]));
+    await until(() =>
+      expect([bodies(me), bodies(you)]).toEqual([
+        ["ping", "pong"],
+        ["ping", "pong"],
+      ]),
+    );
   });
 
   it("tells the initiator why a conversation can't be started", async () => {

@@ -87,7 +87,8 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
         typing.reset();
         duties.reset();
         connection.close();
-      } else if (networkReturned.match(action) || (attentionChanged.match(action) && action.payload)) connection.hurry();
+      } else if (networkReturned.match(action) || (attentionChanged.match(action) && action.payload))
+        connection.hurry();
       else if (networkLost.match(action)) connection.distrust();
       else if (sessionReady.match(action)) duties.reset();
       else if (startRequested.match(action)) void start(action.payload);
@@ -121,7 +122,11 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
 const whileOnline = (duty: Duty): Duty => ({ ...duty, due: (state) => (selectOnline(state) ? duty.due(state) : []) });
 
 /** Keeps one socket to one of the edges, with a valid token, for as long as someone is signed in. */
-function createConnection({ dispatch, getState }: StoreAccess, { edges, token: provide }: SocketDependencies, timing: Timing) {
+function createConnection(
+  { dispatch, getState }: StoreAccess,
+  { edges, token: provide }: SocketDependencies,
+  timing: Timing,
+) {
   let socket: WarrenSocket | null = null;
   let nextEdge = 0;
   /** Tries that failed since a connection last held. */
@@ -368,4 +373,3 @@ function createTyping(request: Request, timing: Timing) {
 
   return { drafted, stopped, reset };
 }
-

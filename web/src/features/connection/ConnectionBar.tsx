@@ -20,7 +20,11 @@ export function ConnectionBar() {
   return (
     <div className="connection" role="status">
       <div className={`connection__bar connection__bar--${status}`}>
-        {status === "refused" ? <Icon name="alert" size={16} /> : <span className="spinner spinner--small" aria-hidden="true" />}
+        {status === "refused" ? (
+          <Icon name="alert" size={16} />
+        ) : (
+          <span className="spinner spinner--small" aria-hidden="true" />
+        )}
         <Words connection={connection} />
         {(status === "waiting" || status === "refused") && (
           <button type="button" className="link" onClick={() => dispatch(retryRequested())}>

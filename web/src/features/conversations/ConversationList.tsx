@@ -3,7 +3,12 @@ import { Icon } from "@/ui/Icon";
 import { moveFocus } from "@/ui/moveFocus";
 import { focusSearch } from "../people/PeopleSearch";
 import { ConversationRow } from "./ConversationRow";
-import { moreConversationsRequested, selectConversationIds, selectListState, snapshotRetried } from "./conversationsSlice";
+import {
+  moreConversationsRequested,
+  selectConversationIds,
+  selectListState,
+  snapshotRetried,
+} from "./conversationsSlice";
 
 /** Further conversations are asked for when the view comes this near to the end, in pixels. */
 const NEAR_END = 400;

@@ -55,7 +55,11 @@ function Header({ conversation }: { conversation: Conversation }) {
   return (
     <header className="pane__header">
       <BackButton />
-      <Avatar user={direct ? other : { id: conversation.id, name: "", picture: null }} group={!direct} online={direct && online} />
+      <Avatar
+        user={direct ? other : { id: conversation.id, name: "", picture: null }}
+        group={!direct}
+        online={direct && online}
+      />
       <div className="pane__title">
         <h2>{nameOf(conversation, me)}</h2>
         <p>{direct ? <Presence userId={other.id} /> : <People conversation={conversation} />}</p>
@@ -92,8 +96,14 @@ function NothingOpen() {
       <div className="empty">
         <span className="empty__mark" aria-hidden="true">
           <svg viewBox="0 0 96 72" width="132" height="99">
-            <path className="bubble bubble--back" d="M36 8h44a10 10 0 0 1 10 10v20a10 10 0 0 1-10 10v10L68 48H36a10 10 0 0 1-10-10V18A10 10 0 0 1 36 8z" />
-            <path className="bubble bubble--front" d="M16 24h40a10 10 0 0 1 10 10v16a10 10 0 0 1-10 10H30L18 69v-9h-2A10 10 0 0 1 6 50V34a10 10 0 0 1 10-10z" />
+            <path
+              className="bubble bubble--back"
+              d="M36 8h44a10 10 0 0 1 10 10v20a10 10 0 0 1-10 10v10L68 48H36a10 10 0 0 1-10-10V18A10 10 0 0 1 36 8z"
+            />
+            <path
+              className="bubble bubble--front"
+              d="M16 24h40a10 10 0 0 1 10 10v16a10 10 0 0 1-10 10H30L18 69v-9h-2A10 10 0 0 1 6 50V34a10 10 0 0 1 10-10z"
+            />
             <path className="bubble__lines" d="M19 37h32M19 47h20" />
           </svg>
         </span>

@@ -37,11 +37,7 @@ export const ConversationRow = memo(function ConversationRow({ id }: { id: strin
         data-conversation={id}
         onClick={() => dispatch(conversationOpened(id))}
       >
-        <Avatar
-          user={direct ? other : { id, name: "", picture: null }}
-          group={!direct}
-          online={direct && online}
-        />
+        <Avatar user={direct ? other : { id, name: "", picture: null }} group={!direct} online={direct && online} />
         <span className="row__text">
           <span className="row__line">
             <span className="row__name">{nameOf(conversation, me)}</span>

@@ -55,7 +55,13 @@ function Me() {
   return (
     <>
       {mode === "development" && (
-        <button type="button" className="icon-button" aria-label={`Sign out ${user.name}`} title="Sign out" onClick={leave}>
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={`Sign out ${user.name}`}
+          title="Sign out"
+          onClick={leave}
+        >
           <Icon name="leave" size={18} />
         </button>
       )}

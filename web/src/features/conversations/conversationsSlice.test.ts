@@ -48,12 +48,19 @@ describe("unread numbers", () => {
 
   it("of an older snapshot don't replace those of a newer push", () => {
     const stale = aConversation("c1", { last_seq: 3, unread_count: 3 });
-    const state = after(unread(3, 0), conversationsListed({ conversations: [stale], next_cursor: null, total_unread: 0 }));
+    const state = after(
+      unread(3, 0),
+      conversationsListed({ conversations: [stale], next_cursor: null, total_unread: 0 }),
+    );
     expect(selectUnread(state, "c1")).toBe(0);
   });
 
   it("never show on the conversation that the person has before their eyes", () => {
-    const open = after(conversationUpdated(aConversation("c1")), conversationOpened({ id: "c1", dividerAfter: null }), unread(0, 1));
+    const open = after(
+      conversationUpdated(aConversation("c1")),
+      conversationOpened({ id: "c1", dividerAfter: null }),
+      unread(0, 1),
+    );
     expect(selectBadge(open, "c1")).toBe(0);
     expect(selectBadge(rootReducer(open, attentionChanged(false)), "c1")).toBe(1);
   });
@@ -67,10 +74,7 @@ describe("unread numbers", () => {
 });
 
 describe("what is open", () => {
-  const open = after(
-    conversationUpdated(aConversation("c1")),
-    conversationOpened({ id: "c1", dividerAfter: null }),
-  );
+  const open = after(conversationUpdated(aConversation("c1")), conversationOpened({ id: "c1", dividerAfter: null }));
 
   it.each([
     conversationUpdated(aConversation("c2")),
@@ -113,7 +117,10 @@ describe("the list", () => {
       conversationUpdated(aConversation("c2", { updated_at: "2026-01-01T11:00:00.000Z" })),
     );
     expect(selectConversationIds(state)).toEqual(["c2", "c1"]);
-    const moved = rootReducer(state, messageReceived(aMessage("c1", 1, "you", { sent_at: "2026-01-01T12:00:00.000Z" })));
+    const moved = rootReducer(
+      state,
+      messageReceived(aMessage("c1", 1, "you", { sent_at: "2026-01-01T12:00:00.000Z" })),
+    );
     expect(selectConversationIds(moved)).toEqual(["c1", "c2"]);
   });
 

@@ -1,4 +1,10 @@
-import { createEntityAdapter, createSelector, createSlice, prepareAutoBatched, type PayloadAction } from "@reduxjs/toolkit";
+import {
+  createEntityAdapter,
+  createSelector,
+  createSlice,
+  prepareAutoBatched,
+  type PayloadAction,
+} from "@reduxjs/toolkit";
 import type { RootState } from "@/app/rootReducer";
 import type { Conversation, ConversationPage, Message, SeenByOther, UnreadCount } from "@/protocol";
 import { userIdentified } from "../auth/authSlice";
@@ -42,8 +48,7 @@ type State = typeof initialState;
 function updateOrAddConversation(state: State, incoming: Conversation): void {
   adapter.setOne(state, mergeConversation(state.entities[incoming.id], incoming));
   const own = incoming.participants.find(({ user }) => user.id === state.me);
-  if (own)
-    holdUnread(state, incoming.id, { unread_count: incoming.unread_count, last_read_seq: own.last_read_seq });
+  if (own) holdUnread(state, incoming.id, { unread_count: incoming.unread_count, last_read_seq: own.last_read_seq });
 }
 
 /** Keep the server's number unless it is older than the one already held; tells whether it was kept. */

@@ -23,7 +23,10 @@ export function mergeConversation(held: Conversation | undefined, incoming: Conv
     last_seq: newest.last_seq,
     last_message: newest.last_message,
     participants: incoming.participants.map((participant) =>
-      mergeParticipant(held.participants.find(({ user }) => user.id === participant.user.id), participant),
+      mergeParticipant(
+        held.participants.find(({ user }) => user.id === participant.user.id),
+        participant,
+      ),
     ),
   };
 }

@@ -48,10 +48,7 @@ export const screenSlice = createSlice({
     conversationClosed(state) {
       open(state, null, null);
     },
-    startRequested(
-      state,
-      { payload }: PayloadAction<{ request: string; participantIds: string[]; title?: string }>,
-    ) {
+    startRequested(state, { payload }: PayloadAction<{ request: string; participantIds: string[]; title?: string }>) {
       state.starting = { request: payload.request, participantIds: payload.participantIds };
       state.startError = null;
     },

@@ -18,7 +18,9 @@ describe("hostile Markdown", () => {
     "text <b onclick='alert(1)'>bold</b>",
     "- <object data='x'>\n- <form action='x'><input>",
   ])("brings in no element of its own: %s", (source) => {
-    expect(shown(source).querySelector("script, img, iframe, svg, style, object, form, input, b, [onclick], [onerror]")).toBeNull();
+    expect(
+      shown(source).querySelector("script, img, iframe, svg, style, object, form, input, b, [onclick], [onerror]"),
+    ).toBeNull();
   });
 
   it("shows tags as the text they are", () => {

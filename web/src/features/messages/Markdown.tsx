@@ -29,7 +29,8 @@ export function safeHref(href: string): string | null {
   }
 }
 
-const blocks = (tokens: Token[]): ReactNode[] => tokens.map((token, index) => <Fragment key={index}>{block(token as MarkedToken)}</Fragment>);
+const blocks = (tokens: Token[]): ReactNode[] =>
+  tokens.map((token, index) => <Fragment key={index}>{block(token as MarkedToken)}</Fragment>);
 const inlines = (tokens: Token[] | undefined): ReactNode[] =>
   (tokens ?? []).map((token, index) => <Fragment key={index}>{inline(token as MarkedToken)}</Fragment>);
 
@@ -96,7 +97,11 @@ function table(token: Tokens.Table): ReactNode {
   );
 }
 
-const checkbox = (checked: boolean) => <span role="img" aria-label={checked ? "Done" : "To do"}>{checked ? "☑" : "☐"} </span>;
+const checkbox = (checked: boolean) => (
+  <span role="img" aria-label={checked ? "Done" : "To do"}>
+    {checked ? "☑" : "☐"}{" "}
+  </span>
+);
 
 function inline(token: MarkedToken): ReactNode {
   switch (token.type) {

@@ -72,11 +72,7 @@ export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, na
     );
   });
 
-  return (
-    <div className="block">
-      {[...rows, ...waiting]}
-    </div>
-  );
+  return <div className="block">{[...rows, ...waiting]}</div>;
 });
 
 function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string | null; first: boolean }) {
@@ -108,7 +104,8 @@ function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string 
   );
 }
 
-const startsDay = (previous: Row | null, row: Row) => previous === null || dayOf(previous.sent_at) !== dayOf(row.sent_at);
+const startsDay = (previous: Row | null, row: Row) =>
+  previous === null || dayOf(previous.sent_at) !== dayOf(row.sent_at);
 
 const startsGroup = (previous: Row | null, row: Row) =>
   previous?.sender_id !== row.sender_id ||

@@ -120,7 +120,11 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
           ) : (
             <>
               <div className="messages__top">
-                {thread.hasOlder ? <span className="spinner" role="status" aria-label="Loading earlier messages" /> : <Origin name={name} />}
+                {thread.hasOlder ? (
+                  <span className="spinner" role="status" aria-label="Loading earlier messages" />
+                ) : (
+                  <Origin name={name} />
+                )}
               </div>
               {blocks.map((block, index) => {
                 const first = block.messages[0]?.seq ?? 0;
@@ -133,7 +137,9 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
                     me={me}
                     named={conversation.kind === "group"}
                     seenUpTo={Math.max(first - 1, Math.min(seenUpTo, last))}
-                    firstUnread={firstUnread !== null && firstUnread >= first && firstUnread <= last ? firstUnread : null}
+                    firstUnread={
+                      firstUnread !== null && firstUnread >= first && firstUnread <= last ? firstUnread : null
+                    }
                   />
                 );
               })}
@@ -148,7 +154,12 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
         </button>
       )}
       {!atEnd && (
-        <button type="button" className="pill pill--end" onClick={toEnd} aria-label={unread > 0 ? `Jump to the newest messages, ${unread} unread` : "Jump to the newest messages"}>
+        <button
+          type="button"
+          className="pill pill--end"
+          onClick={toEnd}
+          aria-label={unread > 0 ? `Jump to the newest messages, ${unread} unread` : "Jump to the newest messages"}
+        >
           {unread > 0 && <span className="badge">{unread}</span>}
           <Icon name="down" size={18} />
         </button>
@@ -170,8 +181,11 @@ function Readers({ conversation, me, lastSeq }: { conversation: Conversation; me
   const others = conversation.participants.filter(({ user }) => user.id !== me);
   const readers = others.filter(({ last_read_seq }) => last_read_seq >= lastSeq).map(({ user }) => user.name);
   if (readers.length === 0) return null;
-  const names = readers.length > 3 ? `${readers.slice(0, 3).join(", ")} and ${readers.length - 3} more` : readers.join(", ");
-  return <p className="readers">Seen by {readers.length === others.length && readers.length > 1 ? "everyone" : names}</p>;
+  const names =
+    readers.length > 3 ? `${readers.slice(0, 3).join(", ")} and ${readers.length - 3} more` : readers.join(", ");
+  return (
+    <p className="readers">Seen by {readers.length === others.length && readers.length > 1 ? "everyone" : names}</p>
+  );
 }
 
 /** Tells screen readers each message that arrives; the list itself stays silent, or loading would read it all out. */
@@ -197,9 +211,7 @@ function Beginning({ conversation, me }: { conversation: Conversation; me: strin
     <div className="empty">
       <Avatar user={direct ? other : { id: conversation.id, name: "", picture: null }} group={!direct} size="large" />
       <h3>{direct ? `Say hello to ${other.name}` : `Start ${nameOf(conversation, me)}`}</h3>
-      <p>
-        {direct ? `${other.name} sees` : "The others see"} this conversation once you send the first message.
-      </p>
+      <p>{direct ? `${other.name} sees` : "The others see"} this conversation once you send the first message.</p>
     </div>
   );
 }
@@ -207,7 +219,9 @@ function Beginning({ conversation, me }: { conversation: Conversation; me: strin
 function Failed({ message, onRetry }: { message: string; onRetry: () => void }) {
   return (
     <div className="empty" role="alert">
-      <span className="empty__icon"><Icon name="alert" size={28} /></span>
+      <span className="empty__icon">
+        <Icon name="alert" size={28} />
+      </span>
       <h3>These messages can’t be shown</h3>
       <p>{message}</p>
       <button type="button" className="button" onClick={onRetry}>

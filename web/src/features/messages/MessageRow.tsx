@@ -29,7 +29,12 @@ interface Props {
 
 export const MessageRow = memo(function MessageRow(props: Props) {
   const { body, time, sender, mine, first, named, mark, refusal, onEdit, onDiscard } = props;
-  const classes = ["message", mine ? "message--mine" : "message--theirs", first && "message--first", refusal && "message--refused"];
+  const classes = [
+    "message",
+    mine ? "message--mine" : "message--theirs",
+    first && "message--first",
+    refusal && "message--refused",
+  ];
   return (
     <div
       className={classes.filter(Boolean).join(" ")}
@@ -46,7 +51,12 @@ export const MessageRow = memo(function MessageRow(props: Props) {
               {clock(time)}
             </time>
             {mark && !refusal && (
-              <span className={`message__mark message__mark--${mark}`} role="img" aria-label={MARKS[mark].label} title={MARKS[mark].label}>
+              <span
+                className={`message__mark message__mark--${mark}`}
+                role="img"
+                aria-label={MARKS[mark].label}
+                title={MARKS[mark].label}
+              >
                 <Icon name={MARKS[mark].icon} size={16} />
               </span>
             )}

@@ -20,8 +20,25 @@ import yaml from "highlight.js/lib/languages/yaml";
 import { createLowlight } from "lowlight";
 
 const lowlight = createLowlight({
-  bash, c, cpp, csharp, css, diff, dockerfile, go, java, javascript, json, kotlin, python, ruby, rust, sql, typescript,
-  xml, yaml,
+  bash,
+  c,
+  cpp,
+  csharp,
+  css,
+  diff,
+  dockerfile,
+  go,
+  java,
+  javascript,
+  json,
+  kotlin,
+  python,
+  ruby,
+  rust,
+  sql,
+  typescript,
+  xml,
+  yaml,
 });
 
 /** A tree of named spans and text: never markup. */
@@ -29,5 +46,5 @@ export type Highlighted = ReturnType<typeof lowlight.highlight>["children"][numb
 
 export function highlight(code: string, language: string): Highlighted | null {
   const name = language.toLowerCase();
-  return lowlight.registered(name) ? (lowlight.highlight(name, code).children) : null;
+  return lowlight.registered(name) ? lowlight.highlight(name, code).children : null;
 }

@@ -6,7 +6,14 @@ import { conversationUpdated } from "../conversations/conversationsSlice";
 import { screenSlice } from "../conversations/screenSlice";
 import { createCutter } from "./blocks";
 import { messageAccepted, messageComposed, messageReceived } from "./messageEvents";
-import { newerLoaded, newestLoaded, olderLoaded, olderRequested, selectHistoryWish, selectMessages } from "./messagesSlice";
+import {
+  newerLoaded,
+  newestLoaded,
+  olderLoaded,
+  olderRequested,
+  selectHistoryWish,
+  selectMessages,
+} from "./messagesSlice";
 import { messageRefused, selectNextToSend, selectOutgoing } from "./outboxSlice";
 
 type Action = Parameters<typeof rootReducer>[1];
@@ -59,7 +66,12 @@ describe("messages", () => {
   it("before the first held are loaded when the person scrolls up", () => {
     const state = reading(olderRequested("c1"));
     expect(selectHistoryWish(state)).toEqual({ kind: "older", conversation_id: "c1", before_seq: 11 });
-    const loaded = olderLoaded({ conversation_id: "c1", session: 1, messages: messagesFrom("c1", 1, 10), has_more: false });
+    const loaded = olderLoaded({
+      conversation_id: "c1",
+      session: 1,
+      messages: messagesFrom("c1", 1, 10),
+      has_more: false,
+    });
     expect(seqs(rootReducer(state, loaded))).toHaveLength(20);
   });
 });

@@ -118,14 +118,8 @@ export const messagesSlice = createSlice({
   },
 });
 
-export const {
-  newestLoaded,
-  newerLoaded,
-  olderRequested,
-  olderLoaded,
-  threadFailed,
-  threadRetried,
-} = messagesSlice.actions;
+export const { newestLoaded, newerLoaded, olderRequested, olderLoaded, threadFailed, threadRetried } =
+  messagesSlice.actions;
 
 const selectors = adapter.getSelectors();
 const NONE: Message[] = [];
@@ -155,7 +149,6 @@ export function selectHistoryWish(state: RootState): HistoryWish | null {
   }
   if (thread.session < selectSessions(state) || thread.top < lastSeq)
     return { kind: "newer", conversation_id, after_seq: thread.top, gap: thread.session >= selectSessions(state) };
-  if (thread.olderWanted && thread.hasOlder)
-    return { kind: "older", conversation_id, before_seq: firstSeq(thread) };
+  if (thread.olderWanted && thread.hasOlder) return { kind: "older", conversation_id, before_seq: firstSeq(thread) };
   return null;
 }

@@ -93,7 +93,8 @@ function firstInView(box: HTMLElement): Anchor | null {
   for (const block of box.querySelectorAll(".block")) {
     if (block.getBoundingClientRect().bottom <= top) continue;
     for (const element of block.querySelectorAll(".message")) {
-      if (element !== first && element.getBoundingClientRect().bottom > top) return { element, offset: offsetIn(box, element) };
+      if (element !== first && element.getBoundingClientRect().bottom > top)
+        return { element, offset: offsetIn(box, element) };
     }
   }
   return null;

@@ -52,7 +52,12 @@ export function SearchField() {
         onKeyDown={onKeyDown}
       />
       {query !== null && (
-        <button type="button" className="icon-button" aria-label="Close the search" onClick={() => dispatch(searchClosed())}>
+        <button
+          type="button"
+          className="icon-button"
+          aria-label="Close the search"
+          onClick={() => dispatch(searchClosed())}
+        >
           <Icon name="close" size={16} />
         </button>
       )}
@@ -69,11 +74,14 @@ export function PeopleResults() {
   const [chosen, setChosen] = useState<string[]>([]);
 
   // Whatever was focused here is gone when the search closes: what was looked for is a conversation.
-  useEffect(() => () => {
-    requestAnimationFrame(() => {
-      if (document.activeElement === document.body) focusComposer();
-    });
-  }, []);
+  useEffect(
+    () => () => {
+      requestAnimationFrame(() => {
+        if (document.activeElement === document.body) focusComposer();
+      });
+    },
+    [],
+  );
 
   const others = found.filter((id) => id !== me);
   const waiting = answered === null || (answered !== query && others.length === 0);

@@ -69,8 +69,7 @@ export const peopleSlice = createSlice({
         close(state);
       })
       .addCase(conversationsListed, (state, { payload }) => {
-        for (const { participants } of payload.conversations)
-          for (const { user } of participants) know(state, user);
+        for (const { participants } of payload.conversations) for (const { user } of participants) know(state, user);
       });
   },
 });
@@ -78,8 +77,7 @@ export const peopleSlice = createSlice({
 export const { searchChanged, searchClosed, usersFound, searchFailed } = peopleSlice.actions;
 
 export const selectPeople = (state: RootState) => state.people;
-export const selectPerson = (state: RootState, id: string): User =>
-  state.people.known[id] ?? unknownPerson(id);
+export const selectPerson = (state: RootState, id: string): User => state.people.known[id] ?? unknownPerson(id);
 
 const strangers = new Map<string, User>();
 

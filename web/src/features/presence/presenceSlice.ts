@@ -11,8 +11,7 @@ const initialState: State = {};
 
 function hold(state: State, { user_id, online, last_seen_at }: Presence): void {
   const held = state[user_id];
-  if (held?.online !== online || held.last_seen_at !== last_seen_at)
-    state[user_id] = { user_id, online, last_seen_at };
+  if (held?.online !== online || held.last_seen_at !== last_seen_at) state[user_id] = { user_id, online, last_seen_at };
 }
 
 function holdParticipants(state: State, { participants }: Conversation): void {
