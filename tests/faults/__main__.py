@@ -34,6 +34,8 @@ def main(
 ) -> None:
     """Break every part of Warren under load, one after the other, and check what was left."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=report.WIDTH)
     if list_them:
         _list(console)
         return

@@ -15,8 +15,8 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 SHOWN = 12
 
 HEADINGS = ("fault", "sent", "acked", "retried", "stored", *KINDS, "longest wait", "whole after")
-#: Columns that the table has whatever the terminal.
-WIDTH = 140
+#: Characters of a line where there is no terminal to ask.
+WIDTH = 150
 
 
 def show(console: Console, outcomes: Sequence[Outcome]) -> None:
@@ -28,7 +28,7 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
         first, *cells = _cells(outcome)
         counted = [f"[bold red]{cell}" if cell != "0" else "[green]0" for cell in cells[4:-2]]
         table.add_row(first, *cells[:4], *counted, *cells[-2:])
-    console.print(table, width=max(WIDTH, console.width))
+    console.print(table)
     for outcome in outcomes:
         console.print(f"{outcome.fault.name}: {'; '.join(outcome.remarks)}.", style="dim", highlight=False)
         for kind, sentence in outcome.verdict.complaints[:SHOWN]:

@@ -1,0 +1,39 @@
+"""The short version of `make faults`: four faults, each on a fresh Warren, with nothing lost and all counts right."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.faults import ground
+from tests.faults.faults import FAULTS
+from tests.faults.ground import Ground
+from tests.faults.run import run_fault
+from tests.support.stack import ROOT
+
+#: Least seconds of load for each.
+SECONDS = 12.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def common_ground() -> AsyncIterator[Ground]:
+    """A broker and a store that may be broken: no other test uses them."""
+    async with ground.directory() as where, ground.single(where) as common:
+        yield common
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", ["kill-persistence", "kill-edge", "restart-rabbitmq", "kill-mongod"])
+async def test_nothing_is_lost_and_service_comes_back(common_ground: Ground, name: str) -> None:
+    outcome = await run_fault(FAULTS[name], common_ground, seconds=SECONDS, seed=1)
+
+    assert outcome.verdict.complaints == []
+    assert outcome.whole_after is not None, "service was not whole again in time"
+    assert outcome.verdict.sent == outcome.verdict.acked == outcome.verdict.stored > 100
+
+
+def test_every_fault_is_in_the_table_of_what_to_do() -> None:
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    assert [name for name in FAULTS if f"`{name}`" not in runbook] == []
