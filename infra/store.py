@@ -42,6 +42,18 @@ BLOCKED = [("blocked", 1), ("_id", 1)]
 ONE_TRIP = 100_000
 #: What says "not now": the connection, the primary, or the majority is missing.
 _AWAY = (ConnectionFailure, NetworkTimeout, NotPrimaryError, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
+#: What a server says that is starting, stepping down, cut off from the others, or out of disk. The driver tries a read
+#: that gets one of these once more and then passes it on as an error like any other.
+_NOT_NOW = {
+    6,  # HostUnreachable
+    7,  # HostNotFound
+    89,  # NetworkTimeout
+    134,  # ReadConcernMajorityNotAvailableYet: a server that has just come back
+    262,  # ExceededTimeLimit
+    9001,  # SocketException
+    11601,  # Interrupted: an operator killed the operation
+    14031,  # OutOfDiskSpace
+}
 
 
 class Store:
@@ -111,11 +123,17 @@ async def guarded() -> AsyncIterator[None]:
     except BulkWriteError as error:
         if error.details.get("writeConcernErrors"):
             raise StoreUnavailable("A write was not acknowledged by a majority.") from error
+        if error.timeout or any(part["code"] in _NOT_NOW for part in error.details.get("writeErrors", ())):
+            raise StoreUnavailable("A write was not carried out in time.") from error
         raise
     except PyMongoError as error:
-        if error.timeout or (isinstance(error, OperationFailure) and error.has_error_label("RetryableWriteError")):
+        if error.timeout or (isinstance(error, OperationFailure) and _may_work_later(error)):
             raise StoreUnavailable(str(error)) from error
         raise
+
+
+def _may_work_later(error: OperationFailure) -> bool:
+    return error.has_error_label("RetryableWriteError") or error.code in _NOT_NOW
 
 
 async def find_all(

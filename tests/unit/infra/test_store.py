@@ -1,0 +1,43 @@
+"""Which errors of the driver mean "not now", so that a batch is held, and which mean that something is wrong."""
+
+from typing import Any
+
+import pytest
+from pymongo.errors import BulkWriteError, NotPrimaryError, OperationFailure, PyMongoError
+
+from contracts.errors import StoreUnavailable
+from infra.store import guarded
+
+DUPLICATE: dict[str, Any] = {"index": 0, "code": 11000, "errmsg": "duplicate"}
+
+
+def bulk_error(**details: list[dict[str, Any]]) -> BulkWriteError:
+    return BulkWriteError({"writeErrors": [], "writeConcernErrors": [], **details})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotPrimaryError("stepping down"),
+        OperationFailure("no committed snapshot yet", 134),
+        OperationFailure("took too long", 262),
+        OperationFailure("disk full", 14031),
+        bulk_error(writeConcernErrors=[{"code": 64, "errmsg": "waiting for replication timed out"}]),
+        bulk_error(writeErrors=[{"index": 0, "code": 50, "errmsg": "operation exceeded time limit"}]),
+        bulk_error(writeErrors=[{"index": 0, "code": 14031, "errmsg": "disk full"}]),
+    ],
+    ids=str,
+)
+async def test_what_a_server_says_that_cannot_serve_now_holds_the_batch(error: PyMongoError) -> None:
+    with pytest.raises(StoreUnavailable):
+        async with guarded():
+            raise error
+
+
+@pytest.mark.parametrize(
+    "error", [OperationFailure("unknown operator", 2), bulk_error(writeErrors=[DUPLICATE])], ids=str
+)
+async def test_anything_else_is_passed_on(error: PyMongoError) -> None:
+    with pytest.raises(type(error)):
+        async with guarded():
+            raise error
