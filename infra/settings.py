@@ -1,19 +1,26 @@
 """Settings: one frozen object per process, read once from `WARREN_…` variables.
 
-A missing or weak value is refused at start, by name, in a sentence.
+A missing or weak value is refused at start, by name, in a sentence. Secrets may come from files instead: one file
+per variable in the folder `WARREN_SECRETS_DIR`, which is how container platforms mount them.
 """
 
 import os
 import socket
+import ssl
+from pathlib import Path
 from typing import Literal, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.errors import WarrenError
 
 #: RFC 7518, section 3.2: an HMAC key must be at least as long as the hash's output.
 MIN_SECRET_BYTES = 32
+
+#: Options of MongoDB's addresses that would accept anybody's certificate.
+UNCHECKED = ("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
 
 
 class SettingsError(WarrenError):
@@ -27,10 +34,21 @@ class Settings(BaseSettings):
         env_prefix="WARREN_", env_ignore_empty=True, frozen=True, extra="ignore", secrets_dir=None
     )
 
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder with a file per variable, named like it, as mounted secrets are; the environment wins.",
+    )
     amqp_url: SecretStr = Field(
         SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
         description="RabbitMQ: amqp(s)://user:password@host:port/vhost.",
     )
+    amqp_ca_file: FilePath | None = Field(
+        None, description="CA that signed RabbitMQ's certificate (PEM), for amqps; the system's CAs when left out."
+    )
+    amqp_certificate_file: FilePath | None = Field(
+        None, description="Certificate to show to RabbitMQ (PEM), where it asks for one."
+    )
+    amqp_key_file: FilePath | None = Field(None, description="Key of that certificate, unless it is in the same file.")
     management_url: SecretStr | None = Field(
         None,
         description="RabbitMQ's management API with user and password; derived from WARREN_AMQP_URL when left out.",
@@ -39,9 +57,15 @@ class Settings(BaseSettings):
         SecretStr("mongodb://127.0.0.1:27017/?replicaSet=warren"),
         description="MongoDB, a replica set (one member is enough in development).",
     )
+    mongo_ca_file: FilePath | None = Field(
+        None, description="CA that signed MongoDB's certificate (PEM), for tls=true; the system's CAs when left out."
+    )
+    mongo_certificate_key_file: FilePath | None = Field(
+        None, description="Certificate and key to show to MongoDB (PEM), where it asks for one."
+    )
     mongo_database: str = Field("warren", description="Database name.", min_length=1, max_length=63)
     mongo_driver: Literal["motor", "pymongo"] = Field(
-        "motor", description="Which asyncio client of MongoDB to use; both behave alike."
+        "pymongo", description="Which asyncio client of MongoDB to use; both behave alike."
     )
     mongo_timeout_ms: int = Field(5_000, description="Time limit of one store operation, milliseconds.", gt=0)
     mongo_pool_size: int = Field(20, description="Connections to MongoDB per process.", gt=0)
@@ -60,6 +84,57 @@ class Settings(BaseSettings):
     dev: bool = Field(
         False, description="Development: turns on /dev/token, the static page and `python -m infra token`."
     )
+
+    def amqp_tls(self) -> ssl.SSLContext | None:
+        """How to check who answers at the broker's address, or None where it is not asked over TLS."""
+        if urlsplit(self.amqp_url.get_secret_value()).scheme != "amqps":
+            return None
+        context = _trusting("WARREN_AMQP_CA_FILE", self.amqp_ca_file)
+        if self.amqp_certificate_file is not None:
+            _show("WARREN_AMQP_CERTIFICATE_FILE", context, self.amqp_certificate_file, self.amqp_key_file)
+        return context
+
+    @model_validator(mode="after")
+    def amqp_tls_is_what_it_seems(self) -> Self:
+        """Refuse files that would be ignored or hold no certificate: someone believes to be protected by them."""
+        files = [name for name in ("amqp_ca_file", "amqp_certificate_file", "amqp_key_file") if getattr(self, name)]
+        if self.amqp_tls() is None and files:
+            raise ValueError(f"WARREN_{files[0].upper()} needs a WARREN_AMQP_URL that begins with amqps:")
+        if self.amqp_key_file is not None and self.amqp_certificate_file is None:
+            raise ValueError("WARREN_AMQP_KEY_FILE needs WARREN_AMQP_CERTIFICATE_FILE")
+        return self
+
+    @model_validator(mode="after")
+    def mongo_tls_is_what_it_seems(self) -> Self:
+        """The same for MongoDB, whose address could also turn checks off."""
+        address = urlsplit(self.mongo_url.get_secret_value())
+        options = {name.lower(): values[-1].lower() for name, values in parse_qs(address.query).items()}
+        if any(options.get(option) == "true" for option in UNCHECKED):
+            raise ValueError("WARREN_MONGO_URL turns the check of certificates off: set WARREN_MONGO_CA_FILE instead")
+        if self.mongo_ca_file is None and self.mongo_certificate_key_file is None:
+            return self
+        if "true" not in (options.get("tls"), options.get("ssl")) and address.scheme != "mongodb+srv":
+            raise ValueError(
+                "WARREN_MONGO_CA_FILE and WARREN_MONGO_CERTIFICATE_KEY_FILE need tls=true in WARREN_MONGO_URL"
+            )
+        context = _trusting("WARREN_MONGO_CA_FILE", self.mongo_ca_file)
+        if self.mongo_certificate_key_file is not None:
+            _show("WARREN_MONGO_CERTIFICATE_KEY_FILE", context, self.mongo_certificate_key_file, None)
+        return self
+
+
+def _trusting(setting: str, ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise ValueError(f"{setting}: there is no certificate in it") from None
+
+
+def _show(setting: str, context: ssl.SSLContext, certificate_file: Path, key_file: Path | None) -> None:
+    try:
+        context.load_cert_chain(certificate_file, key_file)
+    except ssl.SSLError:
+        raise ValueError(f"{setting}: there is no certificate with its key in it") from None
 
 
 class EdgeSettings(Settings):
@@ -143,6 +218,9 @@ class WorkerSettings(Settings):
     lease_seconds: float = Field(
         20, description="Seconds after an edge's last sign of life until its users are gone.", gt=0
     )
+    declare_topology: bool = Field(
+        True, description="Declare exchanges and queues at start; false: only check that they are there."
+    )
     stop_timeout: float = Field(10, description="Seconds that SIGTERM gives the batch in hand.", gt=0)
 
 
@@ -151,8 +229,11 @@ S = TypeVar("S", bound=Settings)
 
 def load(settings_type: type[S]) -> S:
     """Read the settings of this process. Raises SettingsError naming every variable that is wrong."""
+    folder = os.environ.get("WARREN_SECRETS_DIR") or None
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError("WARREN_SECRETS_DIR: there is no such folder")
     try:
-        return settings_type()
+        return settings_type(_secrets_dir=folder)
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(part) for part in error.errors())) from None
     except Exception as error:
