@@ -67,6 +67,10 @@ class Channel:
         for exchange, key in queue.bindings:
             await self._channel.queue_bind(queue.name, exchange, key, timeout=CONNECT_TIMEOUT)
 
+    async def check_exchange(self, exchange: Exchange) -> None:
+        """Make sure that an exchange is there; needs no permission. Raises an AMQP error (404) otherwise."""
+        await self._channel.exchange_declare(exchange.name, passive=True, timeout=CONNECT_TIMEOUT)
+
     async def count(self, queue: str) -> int:
         """Messages that are ready in a queue. Raises an AMQP error (404) where there is no such queue."""
         found = await self._channel.queue_declare(queue, passive=True, timeout=CONNECT_TIMEOUT)
@@ -147,6 +151,7 @@ class Link:
 
     def __init__(self, settings: Settings, name: str, setup: Setup = _nothing) -> None:
         self._url = _with_heartbeat(settings.amqp_url.get_secret_value(), settings.amqp_heartbeat)
+        self._tls = settings.amqp_tls()
         self._name = name
         self._kind = name.split(":", maxsplit=1)[0]
         self._setup = setup
@@ -195,7 +200,7 @@ class Link:
     async def _connect(self) -> None:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             self._connection = await aio_pika.connect(
-                self._url, client_properties={"connection_name": f"warren {self._name}"}
+                self._url, ssl_context=self._tls, client_properties={"connection_name": f"warren {self._name}"}
             )
             transport = self._connection.transport
             assert transport is not None

@@ -16,6 +16,14 @@ async def declare_topology(channel: Channel) -> None:
         await channel.declare_queue(queue)
 
 
+async def check_topology(channel: Channel) -> None:
+    """Make sure that it is all there, for a user who may not declare it. Raises an AMQP error (404) otherwise."""
+    for exchange in EXCHANGES:
+        await channel.check_exchange(exchange)
+    for queue in QUEUES:
+        await channel.count(queue.name)
+
+
 async def declare_edge_queue(channel: Channel, queue: Queue) -> None:
     """Declare the queue of one edge and one connection."""
     await channel.declare_queue(queue)

@@ -29,7 +29,7 @@ async def queues(settings: Settings) -> list[QueueStatus]:
     vhost = unquote(amqp.path[1:]) or "/"
     url = _management_url(settings)
     try:
-        async with httpx.AsyncClient(timeout=10) as client:
+        async with httpx.AsyncClient(timeout=10, verify=settings.amqp_tls() or True) as client:
             answer = await client.get(f"{url}/api/queues/{quote(vhost, safe='')}")
         answer.raise_for_status()
     except httpx.HTTPError as error:

@@ -60,6 +60,7 @@ class Store:
     """The collections of one database."""
 
     def __init__(self, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
+        files = {"tlsCAFile": settings.mongo_ca_file, "tlsCertificateKeyFile": settings.mongo_certificate_key_file}
         make: Any = AsyncIOMotorClient if settings.mongo_driver == "motor" else AsyncMongoClient
         self.client = make(
             settings.mongo_url.get_secret_value(),
@@ -70,6 +71,7 @@ class Store:
             timeoutMS=settings.mongo_timeout_ms,
             serverSelectionTimeoutMS=settings.mongo_timeout_ms,
             event_listeners=list(listeners),
+            **{option: str(file) for option, file in files.items() if file is not None},
         )
         database = self.client.get_database(
             settings.mongo_database,

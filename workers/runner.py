@@ -31,7 +31,7 @@ from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES, Queue
 from contracts.values import moment_of, rfc3339
 from infra import metrics
 from infra.broker import Channel, Delivery, Link, Publisher, backoff
-from infra.declare import declare_topology
+from infra.declare import check_topology, declare_topology
 from infra.settings import WorkerSettings
 from workers.outbox import Outbox
 from workers.routing import RoutedFrame, Router
@@ -77,6 +77,7 @@ class Runner:
         self._publisher = publisher
         self._router = router
         self._batch_size = settings.batch_size
+        self._may_declare = settings.declare_topology
         self._received: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._tag: str | None = None
         self._channel: Channel | None = None
@@ -91,7 +92,7 @@ class Runner:
     # --- Taking -------------------------------------------------------------------------------------------
 
     async def _consume(self, channel: Channel) -> None:
-        await declare_topology(channel)
+        await (declare_topology if self._may_declare else check_topology)(channel)
         self._channel = channel
         self._tag = await channel.consume(self._queue.name, self._received.put_nowait, prefetch=PREFETCH)
 

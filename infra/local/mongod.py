@@ -40,10 +40,13 @@ class Mongod:
     port, a set of one takes its new address; a larger set needs its ports kept.
     """
 
-    def __init__(self, directory: Path, *, port: int | None = None, replica_set: str = "warren") -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, replica_set: str = "warren", options: Sequence[str] = ()
+    ) -> None:
         self.directory = directory.resolve()
         self.port = port or free_ports(0)[0]
         self.replica_set = replica_set
+        self._options = options
         self._daemon = Daemon("mongod", self.directory / "mongod.pid")
 
     @property
@@ -76,7 +79,7 @@ class Mongod:
                     f"--port={self.port}",
                     f"--replSet={self.replica_set}",
                 ]
-                self._daemon.spawn([str(program), *where, *SETTINGS], log=self.log)
+                self._daemon.spawn([str(program), *where, *SETTINGS, *self._options], log=self.log)
             if not wait_until(self.answers, seconds=seconds, alive=self.is_running):
                 raise LocalServiceError(f"mongod did not start (limit {seconds:.0f} s):\n{tail(self.log)}")
             if alone:

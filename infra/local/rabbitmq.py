@@ -62,8 +62,9 @@ class RabbitNode:
         ports: Ports | None = None,
         mapper: PortMapper | None = None,
         cluster_with: "RabbitNode | None" = None,
+        configuration: str = "",
     ) -> None:
-        """Describe a node; nothing runs before `start`.
+        """Describe a node; nothing runs before `start`. `configuration` is appended to its rabbitmq.conf.
 
         `ports` default to free ones. A node without `mapper` starts and ends its own epmd. `cluster_with` names a node
         with a shared `mapper` that runs when this one first starts: this one then joins it.
@@ -73,6 +74,7 @@ class RabbitNode:
         self.directory = directory.resolve()
         self.ports: Ports = ports or Ports(*free_ports(0, 0, 0, 0))
         self.peer = cluster_with
+        self._configuration = configuration
         shared = cluster_with.mapper if cluster_with else mapper
         self.owns_mapper: bool = shared is None
         self.mapper: PortMapper = shared or PortMapper(self.directory, self.ports.epmd)
@@ -184,7 +186,7 @@ class RabbitNode:
     def _write_files(self) -> None:
         self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         (self.directory / "log").mkdir(exist_ok=True)
-        configuration = CONFIGURATION.format(ports=self.ports)
+        configuration = CONFIGURATION.format(ports=self.ports) + self._configuration
         if self.peer is not None:
             configuration += "cluster_formation.peer_discovery_backend = classic_config\n"
             for number, node in enumerate((self.peer, self), start=1):

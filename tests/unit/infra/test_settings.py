@@ -1,6 +1,7 @@
 """Settings: read once, refused by name."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,91 @@ def test_an_edge_has_a_name_that_never_comes_twice(monkeypatch: pytest.MonkeyPat
     settings = load(EdgeSettings)
     assert settings.name() != settings.name()
     assert EdgeSettings(edge_id="edge-a").name() == "edge-a"
+
+
+# --- Secrets from files -----------------------------------------------------------------------------------
+
+
+def test_secrets_come_from_files_that_are_named_like_the_variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "WARREN_JWT_SECRET").write_text(f"{SECRET}\n")
+    (tmp_path / "warren_amqp_url").write_text("amqp://edge:pass@rabbit:5672/chat")
+    (tmp_path / "WARREN_ALLOWED_ORIGINS").write_text('["https://chat.example"]')
+    monkeypatch.setenv("WARREN_SECRETS_DIR", str(tmp_path))
+    settings = load(EdgeSettings)
+    assert settings.jwt_secret is not None
+    assert settings.jwt_secret.get_secret_value() == SECRET, "the line break at the end does not count"
+    assert settings.amqp_url.get_secret_value().endswith("/chat")
+    assert settings.allowed_origins == ["https://chat.example"]
+    assert SECRET not in repr(settings)
+    assert "edge:pass" not in repr(settings)
+
+
+def test_files_behind_links_are_read_as_kubernetes_mounts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "..2026_01_31").mkdir()
+    (tmp_path / "..2026_01_31" / "WARREN_JWT_SECRET").write_text(SECRET)
+    (tmp_path / "..data").symlink_to("..2026_01_31")
+    (tmp_path / "WARREN_JWT_SECRET").symlink_to("..data/WARREN_JWT_SECRET")
+    monkeypatch.setenv("WARREN_SECRETS_DIR", str(tmp_path))
+    assert load(EdgeSettings).jwt_secret is not None
+
+
+def test_the_environment_wins_over_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "WARREN_MONGO_DATABASE").write_text("filed")
+    monkeypatch.setenv("WARREN_SECRETS_DIR", str(tmp_path))
+    assert load(Settings).mongo_database == "filed"
+    monkeypatch.setenv("WARREN_MONGO_DATABASE", "given")
+    assert load(Settings).mongo_database == "given"
+
+
+def test_a_weak_secret_in_a_file_is_refused_by_name_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "WARREN_JWT_SECRET").write_text("short-secret")
+    monkeypatch.setenv("WARREN_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"WARREN_JWT_SECRET.*32 bytes") as raised:
+        load(EdgeSettings)
+    assert "short-secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("what", ["missing", "a file"])
+def test_a_folder_of_secrets_that_is_none_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("WARREN_SECRETS_DIR", str(tmp_path / what))
+    with pytest.raises(SettingsError, match="WARREN_SECRETS_DIR"):
+        load(Settings)
+
+
+# --- TLS --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "refusal"),
+    [
+        ({"AMQP_CA_FILE": "a"}, "WARREN_AMQP_CA_FILE.*begins with amqps"),
+        ({"AMQP_URL": "amqps://rabbit/", "AMQP_CA_FILE": "a"}, "WARREN_AMQP_CA_FILE: there is no certificate"),
+        ({"AMQP_URL": "amqps://rabbit/", "AMQP_CA_FILE": "missing"}, "WARREN_AMQP_CA_FILE"),
+        ({"AMQP_URL": "amqps://rabbit/", "AMQP_CERTIFICATE_FILE": "a"}, "WARREN_AMQP_CERTIFICATE_FILE: there is no"),
+        ({"AMQP_URL": "amqps://rabbit/", "AMQP_KEY_FILE": "a"}, "WARREN_AMQP_KEY_FILE needs"),
+        ({"MONGO_CA_FILE": "a"}, "WARREN_MONGO_CA_FILE.* need tls=true"),
+        ({"MONGO_URL": "mongodb://m/?tls=true", "MONGO_CA_FILE": "a"}, "WARREN_MONGO_CA_FILE: there is no certificate"),
+        (
+            {"MONGO_URL": "mongodb://m/?ssl=true", "MONGO_CERTIFICATE_KEY_FILE": "a"},
+            "WARREN_MONGO_CERTIFICATE_KEY_FILE: there is no",
+        ),
+        ({"MONGO_URL": "mongodb://m/?tls=true&tlsInsecure=true"}, "WARREN_MONGO_URL turns the check"),
+        ({"MONGO_URL": "mongodb://m/?tls=true&tlsAllowInvalidHostnames=True"}, "WARREN_MONGO_URL turns the check"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_tls_that_would_protect_nobody_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, str], refusal: str
+) -> None:
+    (tmp_path / "a").write_text("nothing of the kind")
+    for name, value in settings.items():
+        monkeypatch.setenv(f"WARREN_{name}", str(tmp_path / value) if name.endswith("_FILE") else value)
+    with pytest.raises(SettingsError, match=refusal):
+        load(Settings)

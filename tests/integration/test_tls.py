@@ -1,0 +1,254 @@
+"""TLS to RabbitMQ and MongoDB, with an authority of the test's own: who is let in, and whom we let in."""
+
+import asyncio
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pydantic import SecretStr
+
+from contracts.errors import BrokerUnavailable, StoreUnavailable
+from infra import broker
+from infra.declare import declare_topology
+from infra.local import Mongod, RabbitNode
+from infra.local.process import free_ports
+from infra.settings import Settings
+from infra.store import Store
+from tests.e2e.people import People
+from tests.support.services import PrivateRun
+from tests.support.stack import Stack
+
+pytestmark = pytest.mark.slow
+
+
+# --- Certificates -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority, and the certificates it signs, as PEM files in one folder."""
+
+    folder: Path
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def file(self) -> Path:
+        """Its own certificate."""
+        return self.folder / "ca.pem"
+
+    def sign(self, name: str) -> Path:
+        """A certificate for 127.0.0.1 and its key, in one file."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        certificate = (
+            described(name, key, self.certificate.subject)
+            .add_extension(address, critical=False)
+            .add_extension(purposes, critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        file = self.folder / f"{name}.pem"
+        file.write_bytes(pem(certificate) + pem(key))
+        return file
+
+
+def authority(folder: Path) -> Authority:
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    nothing_else = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only")
+    usage = dict.fromkeys(("digital_signature", "decipher_only", *nothing_else), False)
+    certificate = (
+        described("authority of a test", key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    found = Authority(folder, key, certificate)
+    found.file.write_bytes(pem(certificate))
+    return found
+
+
+def described(name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name | None = None) -> x509.CertificateBuilder:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(days=1))
+    )
+
+
+def pem(thing: x509.Certificate | ec.EllipticCurvePrivateKey) -> bytes:
+    if isinstance(thing, x509.Certificate):
+        return thing.public_bytes(serialization.Encoding.PEM)
+    return thing.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+# --- Services ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority that signed the services' certificates and ours."""
+    return authority(tmp_path_factory.mktemp("ours") / "ca")
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One that signed nothing here; it calls itself the same."""
+    return authority(tmp_path_factory.mktemp("strange") / "ca")
+
+
+@pytest.fixture(scope="module")
+def rabbitmq(ours: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The amqps URL of a RabbitMQ that asks everybody for a certificate."""
+    (port,) = free_ports(0)
+    certificate = ours.sign("rabbitmq")
+    configuration = f"""\
+listeners.ssl.local = 127.0.0.1:{port}
+ssl_options.cacertfile = {ours.file}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {certificate}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+"""
+    node = RabbitNode(tmp_path_factory.mktemp("rabbitmq"), configuration=configuration)
+    try:
+        node.start()
+        yield f"amqps://guest:guest@127.0.0.1:{port}/"
+    finally:
+        node.stop()
+
+
+@pytest.fixture(scope="module")
+def mongodb(ours: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a mongod that asks everybody who speaks TLS for a certificate."""
+    options = ("--tlsMode=preferTLS", f"--tlsCertificateKeyFile={ours.sign('mongod')}", f"--tlsCAFile={ours.file}")
+    mongod = Mongod(tmp_path_factory.mktemp("mongod"), options=options)
+    try:
+        mongod.start()
+        yield f"{mongod.url}&tls=true"
+    finally:
+        mongod.stop()
+
+
+@pytest.fixture(scope="module")
+def settings(ours: Authority, rabbitmq: str, mongodb: str) -> Settings:
+    """Settings with all that is needed."""
+    certificate = ours.sign("warren")
+    return Settings(
+        amqp_url=SecretStr(rabbitmq),
+        amqp_ca_file=ours.file,
+        amqp_certificate_file=certificate,
+        mongo_url=SecretStr(mongodb),
+        mongo_ca_file=ours.file,
+        mongo_certificate_key_file=certificate,
+        mongo_timeout_ms=3_000,
+    )
+
+
+def changed(settings: Settings, **changes: Any) -> Settings:
+    return Settings(**{**{name: getattr(settings, name) for name in settings.model_fields_set}, **changes})
+
+
+# --- RabbitMQ ---------------------------------------------------------------------------------------------
+
+
+async def test_a_broker_that_our_authority_vouches_for_is_used(settings: Settings) -> None:
+    await broker.once(settings, declare_topology)
+
+
+async def test_a_broker_that_nobody_we_trust_vouches_for_gets_no_password(
+    settings: Settings, strange: Authority
+) -> None:
+    for ca_file in (None, strange.file):
+        with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await broker.once(changed(settings, amqp_ca_file=ca_file), declare_topology)
+
+
+async def test_a_broker_under_another_name_than_its_certificates_gets_no_password(settings: Settings) -> None:
+    elsewhere = settings.amqp_url.get_secret_value().replace("127.0.0.1", "localhost")
+    with pytest.raises(BrokerUnavailable, match="Hostname mismatch"):
+        await broker.once(changed(settings, amqp_url=SecretStr(elsewhere)), declare_topology)
+
+
+async def test_the_address_cannot_turn_the_check_off(settings: Settings, strange: Authority) -> None:
+    lax = settings.amqp_url.get_secret_value() + "?no_verify_ssl=1"
+    with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        await broker.once(changed(settings, amqp_url=SecretStr(lax), amqp_ca_file=strange.file), declare_topology)
+
+
+async def test_without_a_certificate_of_our_own_the_broker_lets_us_not_in(
+    settings: Settings, strange: Authority
+) -> None:
+    for certificate in (None, strange.sign("impostor")):
+        with pytest.raises(BrokerUnavailable):
+            await broker.once(changed(settings, amqp_certificate_file=certificate), declare_topology)
+
+
+# --- MongoDB ----------------------------------------------------------------------------------------------
+
+
+async def answers(settings: Settings) -> None:
+    store = Store(settings)
+    try:
+        await store.ping()
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+async def test_a_store_that_our_authority_vouches_for_is_used(settings: Settings, driver: str) -> None:
+    await answers(changed(settings, mongo_driver=driver))
+
+
+async def test_a_store_that_we_cannot_trust_or_that_cannot_trust_us_is_away(
+    settings: Settings, strange: Authority
+) -> None:
+    elsewhere = settings.mongo_url.get_secret_value().replace("127.0.0.1", "localhost")
+    for changes in (
+        {"mongo_ca_file": None},
+        {"mongo_ca_file": strange.file},
+        {"mongo_url": SecretStr(f"{elsewhere}&directConnection=true")},
+        {"mongo_certificate_key_file": None},
+        {"mongo_certificate_key_file": strange.sign("impostor")},
+    ):
+        with pytest.raises(StoreUnavailable):
+            await answers(changed(settings, mongo_timeout_ms=1_500, **changes))
+
+
+# --- All of Warren ----------------------------------------------------------------------------------------
+
+
+async def test_people_chat_over_tls(settings: Settings, run: PrivateRun) -> None:
+    amqp_url, mongo_url = settings.amqp_url.get_secret_value(), settings.mongo_url.get_secret_value()
+    over_tls = replace(run, amqp_url=amqp_url, mongo_url=mongo_url, name=f"{run.name}_tls")
+    files = {
+        f"WARREN_{name.upper()}": str(getattr(settings, name))
+        for name in ("amqp_ca_file", "amqp_certificate_file", "mongo_ca_file", "mongo_certificate_key_file")
+    }
+    async with Stack(over_tls, edges=1, env=files) as stack:
+        people = People(stack)
+        ada, bob = await asyncio.gather(*(people.connect(people.name(name)) for name in ("ada", "bob")))
+        conversation_id = await people.chat(ada, bob)
+        message = await people.say(ada, conversation_id)
+        assert await bob.push("new_message", conversation_id) == {"message": message}
+        await people.leave()
