@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import jwt
@@ -20,6 +21,7 @@ from contracts.errors import WarrenError
 from contracts.topology import EXCHANGES, QUEUES
 from infra import broker, dead, management
 from infra.declare import declare_topology
+from infra.deploy.definitions import definitions, permissions
 from infra.recount import recount_all
 from infra.settings import EdgeSettings, Settings, load
 from infra.store import Store, guarded
@@ -57,6 +59,23 @@ def topology_show() -> None:
         bindings = "\n".join(f"{exchange} ← {key}" for exchange, key in queue.bindings)
         table.add_row(queue.name, bindings, "\n".join(f"{name} = {value}" for name, value in queue.arguments.items()))
     console.print(table)
+
+
+@topology.command("definitions")
+def topology_definitions(
+    vhost: Annotated[str, typer.Option(help="Virtual host.")] = "/",
+    passwords: Annotated[
+        Path | None,
+        typer.Option(help="Folder with one file per user, named like it, that holds the password.", file_okay=False),
+    ] = None,
+) -> None:
+    """Print RabbitMQ definitions: users for edges, workers and operators with the least rights, and the topology."""
+    files = [passwords / user.user for user in permissions()] if passwords is not None else []
+    try:
+        given = {file.name: file.read_text().strip() for file in files}
+        sys.stdout.write(json.dumps(definitions(vhost, given), indent=2) + "\n")
+    except (OSError, WarrenError) as error:
+        sys.exit(str(error))
 
 
 @app.command()

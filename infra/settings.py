@@ -164,6 +164,9 @@ class EdgeSettings(Settings):
         default_factory=list,
         description='Web origins that may connect, as a JSON list; ["*"] allows all; empty means same origin only.',
     )
+    dev_edges: list[str] = Field(
+        default_factory=list, description="Development: addresses of the edges that the page may use, as a JSON list."
+    )
     rate_limit: float = Field(50, description="Events a second per user; 0 = off.", ge=0)
     rate_burst: int = Field(100, description="Events a user may send at once; 0 = off.", ge=0)
     max_event_bytes: int = Field(65_536, description="Bytes of one client event.", ge=1_024)
