@@ -1,6 +1,7 @@
 """HTTP beside the sockets: health and metrics always; tokens and the page in development only."""
 
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import jwt
@@ -39,6 +40,7 @@ def web_app(settings: EdgeSettings, readiness: Readiness) -> Starlette:
     middleware = []
     if settings.dev:
         found.append(Route("/dev/token", _dev_token(settings), methods=["POST"]))
+        found.append(Route("/dev/config", _dev_config(settings)))
         if PAGE.is_dir():
             found.append(Mount("/", StaticFiles(directory=PAGE, html=True)))
         else:
@@ -54,7 +56,16 @@ async def _no_page(_: Request) -> Response:
     return PlainTextResponse("The web client is not built: run `make web`.\n", 404)
 
 
-def _dev_token(settings: EdgeSettings):  # type: ignore[no-untyped-def] # starlette's endpoint
+def _dev_config(settings: EdgeSettings) -> Callable[[Request], Awaitable[Response]]:
+    """What the page should know: the edges that it may move between."""
+
+    async def endpoint(_: Request) -> Response:
+        return JSONResponse({"edges": settings.dev_edges})
+
+    return endpoint
+
+
+def _dev_token(settings: EdgeSettings) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         if settings.jwt_secret is None:
             return JSONResponse({"error": "Development tokens need WARREN_JWT_SECRET."}, 404)

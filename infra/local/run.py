@@ -1,5 +1,6 @@
 """`make run`: the whole of Warren in one terminal, with services of its own unless they are given."""
 
+import json
 import os
 import secrets
 import shlex
@@ -57,7 +58,13 @@ def main(
     os.chdir(ROOT)  # where `python -m` finds the packages
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
-    edges = [Part(f"edge-{port}", "edge", port, {"WARREN_EDGE_PORT": str(port)}) for port in (edge_port, edge_port + 1)]
+    ports = (edge_port, edge_port + 1)
+    # The page at either edge knows both, so that it can move when one goes.
+    addresses = json.dumps([f"http://{LOOPBACK}:{port}" for port in ports])
+    edges = [
+        Part(f"edge-{port}", "edge", port, {"WARREN_EDGE_PORT": str(port), "WARREN_DEV_EDGES": addresses})
+        for port in ports
+    ]
     workers = [
         Part(kind, f"workers {kind}", port, {"WARREN_WORKER_PORT": str(port)})
         for port, kind in enumerate(WORKERS, start=worker_port)
