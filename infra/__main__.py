@@ -317,5 +317,13 @@ def _time(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if moment else "?"
 
 
+def main() -> None:
+    """Run a command; what goes wrong in a known way is one sentence."""
+    try:
+        app()
+    except WarrenError as error:
+        sys.exit(str(error))
+
+
 if __name__ == "__main__":
-    app()
+    main()
