@@ -65,6 +65,8 @@ class Sessions:
 
     def connected(self, socket: Socket) -> None:
         """A socket was accepted: it is told `session_ready` as soon as its user is open."""
+        if socket.sid not in self._sockets.by_sid:
+            return  # it is gone already
         session = self._sessions.get(socket.user_id)
         if session is not None and session.closing is not None:
             session.closing.cancel()

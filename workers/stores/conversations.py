@@ -17,8 +17,9 @@ from infra.store import Document, Store, find_all, guarded, union, upsert_all
 from workers.stores.messages import StoredMessage, last_message_view
 from workers.stores.users import last_seen, user_view
 
-#: Participants on one page of conversations, about 1 MB of text; a page of large groups ends early.
-PAGE_PARTICIPANTS = 5_000
+#: Participants on one page of conversations, about 400 KB of text; a page of large groups ends early, well below what
+#: may wait for a socket.
+PAGE_PARTICIPANTS = 2_000
 
 
 @dataclass(frozen=True)
