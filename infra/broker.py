@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 10.0
 #: Seconds to wait for a clean close; the broker forgets us either way.
 CLOSE_TIMEOUT = 3.0
-#: Longest pause between two attempts, seconds; the first is under one. A broker that is back waits this long for the last
-#: of us: with 10 s, killing RabbitMQ cost ten seconds more than its own start (`make faults`).
+#: Longest pause between two attempts, seconds; the first is under one. A broker that is back waits this long for the
+#: last of us: with 10 s, killing RabbitMQ cost ten seconds more than its own start (`make faults`).
 MAX_BACKOFF = 3.0
 
 _backoff = wait_random_exponential(multiplier=0.5, max=MAX_BACKOFF)
@@ -158,6 +158,7 @@ class Link:
         self._setup = setup
         self._connection: aio_pika.abc.AbstractConnection | None = None
         self._channel: aiormq.Channel | None = None
+        self._consumer_gone: asyncio.Future[None] | None = None
         self.up = asyncio.Event()
         self.on_down: Callable[[], None] = lambda: None
 
@@ -208,18 +209,27 @@ class Link:
             channel = await transport.connection.channel(publisher_confirms=True, on_return_raises=False)
             assert isinstance(channel, aiormq.Channel)
             self._channel = channel
+        self._consumer_gone = asyncio.get_running_loop().create_future()
+        channel.on_consumer_cancel_callbacks.add(self._on_consumer_cancelled)
         await self._setup(Channel(self._channel))
         self.up.set()
         metrics.BROKER_UP.labels(self._kind).set(1)
         log.info("Broker connection %s is up.", self._name)
 
+    def _on_consumer_cancelled(self, _: Basic.Cancel) -> None:
+        """The connection stands, but nothing will be delivered on it any more."""
+        log.warning("Broker connection %s lost its consumer: the queue or its node is gone.", self._name)
+        if self._consumer_gone is not None and not self._consumer_gone.done():
+            self._consumer_gone.set_result(None)
+
     async def _lost(self) -> None:
-        """Wait until the connection or the channel closes; neither is of use without the other."""
+        """Wait until the connection, the channel or the consumer ends; none is of use without the others."""
         assert self._connection is not None
         assert self._channel is not None
         transport = self._connection.transport
         assert transport is not None
-        closing = [transport.connection.closing, self._channel.closing]
+        assert self._consumer_gone is not None
+        closing = [transport.connection.closing, self._channel.closing, self._consumer_gone]
         await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
         for future in closing:
             future.cancel()
@@ -290,7 +300,7 @@ class Publisher:
             outcome = "confirmed" if isinstance(answer, Basic.Ack) else "unroutable"
         except aiormq.exceptions.DeliveryError as error:
             outcome = "refused"
-            raise BrokerUnavailable("The queue is full.") from error
+            raise BrokerUnavailable("The queue is full, or its node is gone.") from error
         except (TimeoutError, aiormq.AMQPError, ConnectionError, RuntimeError) as error:
             raise PublishUnknown(f"No confirm: {_reason(error)}") from error
         finally:

@@ -31,7 +31,7 @@ from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES, Queue
 from contracts.values import moment_of, rfc3339
 from infra import metrics
 from infra.broker import Channel, Delivery, Link, Publisher, backoff
-from infra.declare import check_topology, declare_topology
+from infra.declare import check_topology, declare_topology, needed_by
 from infra.settings import WorkerSettings
 from workers.outbox import Outbox
 from workers.routing import RoutedFrame, Router
@@ -92,7 +92,7 @@ class Runner:
     # --- Taking -------------------------------------------------------------------------------------------
 
     async def _consume(self, channel: Channel) -> None:
-        await (declare_topology if self._may_declare else check_topology)(channel)
+        await (declare_topology if self._may_declare else check_topology)(channel, needed_by(self._queue))
         self._channel = channel
         self._tag = await channel.consume(self._queue.name, self._received.put_nowait, prefetch=PREFETCH)
 

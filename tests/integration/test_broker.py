@@ -67,6 +67,37 @@ async def test_a_full_queue_refuses_and_nothing_was_accepted(publisher: Publishe
         await until_refused()
 
 
+async def test_a_consumer_that_the_broker_ends_is_made_anew(settings: WorkerSettings, services: Services) -> None:
+    # Given a consumer of a queue that lies on one node
+    frail = Queue("frail", ((COMMANDS, "frail"),))
+    received: asyncio.Queue[Delivery] = asyncio.Queue()
+
+    async def consume(channel: Channel) -> None:
+        await declare_topology(channel)
+        await channel.declare_queue(frail)
+        await channel.consume(frail.name, received.put_nowait, prefetch=None)
+
+    link, publisher = Link(settings, "consume:frail", consume), Publisher(settings, "test")
+    running = [asyncio.create_task(each.run()) for each in (link, publisher.link)]
+    await asyncio.wait_for(asyncio.gather(link.up.wait(), publisher.link.up.wait()), 10)
+    lost = asyncio.Event()
+    link.on_down = lost.set
+
+    # When the queue is gone, while the connection stands
+    vhost = settings.amqp_url.get_secret_value().rsplit("/", 1)[1]
+    async with httpx.AsyncClient(base_url=services.management_url, timeout=10) as client:
+        (await client.delete(f"/api/queues/{vhost}/frail")).raise_for_status()
+
+    # Then the link notices, and consumes again
+    await asyncio.wait_for(lost.wait(), 10)
+    await asyncio.wait_for(link.up.wait(), 10)
+    await publisher.publish(COMMANDS, "frail", b"there you are")
+    assert (await asyncio.wait_for(received.get(), 10)).body == b"there you are"
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running, timeout=10)
+
+
 async def test_without_a_connection_publishing_fails_at_once(settings: WorkerSettings) -> None:
     publisher = Publisher(settings, "never started")
     started = time.monotonic()

@@ -3,7 +3,18 @@
 import pytest
 
 from contracts import topology
-from contracts.topology import DEAD_QUEUES, EXCHANGES, QUEUES, TYPING, WORK_QUEUES, Queue, dead_letter_queue, edge_queue
+from contracts.topology import (
+    DEAD_QUEUES,
+    EXCHANGES,
+    LASTING_QUEUES,
+    QUEUES,
+    TYPING,
+    WORK_QUEUES,
+    Queue,
+    dead_letter_queue,
+    edge_queue,
+)
+from infra.declare import needed_by
 
 
 def by_name(queue: Queue) -> str:
@@ -73,6 +84,13 @@ def test_every_key_leads_to_one_queue() -> None:
 def test_every_name_is_there_once() -> None:
     assert len({queue.name for queue in QUEUES}) == len(QUEUES)
     assert set(QUEUES) == {*WORK_QUEUES, TYPING, *DEAD_QUEUES}
+
+
+def test_a_queue_that_lies_on_one_node_holds_up_nobody_but_its_consumer() -> None:
+    assert [queue for queue in WORK_QUEUES if TYPING in needed_by(queue)] == []
+    assert all({*WORK_QUEUES, *DEAD_QUEUES} <= set(needed_by(queue)) for queue in (*WORK_QUEUES, TYPING))
+    assert TYPING in needed_by(TYPING)
+    assert all(queue.arguments["x-queue-type"] == "quorum" for queue in LASTING_QUEUES)
 
 
 @pytest.mark.parametrize("queue", [*QUEUES, edge_queue("e", 1)], ids=by_name)
