@@ -6,6 +6,7 @@ A fault is over when its function returns: everything it broke runs again, wheth
 import asyncio
 import json
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +48,8 @@ class Scene:
     rng: random.Random
     #: What a fault has to say beside the table.
     remarks: list[str] = field(default_factory=list)
+    #: From when on service should become whole, where that is before all is mended; 0 is when the fault is over.
+    bearable_since: float = 0.0
     #: What it saw that must not be.
     complaints: list[str] = field(default_factory=list)
 
@@ -168,6 +171,7 @@ async def lose_queue_leader(scene: Scene) -> None:
     leader = next(node for node in scene.ground.nodes if node.name == queue["leader"])
     scene.remarks.append(f"the leader was node {scene.ground.nodes.index(leader) + 1} of {len(queue['members'])}")
     await asyncio.to_thread(leader.kill)
+    scene.bearable_since = time.monotonic()
     await asyncio.sleep(FROZEN)
     await asyncio.to_thread(leader.start)
 
@@ -246,6 +250,7 @@ async def lose_primary(scene: Scene) -> None:
     address = await asyncio.to_thread(_primary, scene)
     primary = next(member for member in scene.ground.members if member.port == address)
     await asyncio.to_thread(primary.kill)
+    scene.bearable_since = time.monotonic()
     await asyncio.sleep(FROZEN)
     await asyncio.to_thread(partial(primary.start, alone=False))
 

@@ -81,7 +81,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     normal = normal_latency(crowd.sendings)
     say("broken")
     await fault.inject(scene)
-    ended = time.monotonic()
+    ended = scene.bearable_since or time.monotonic()
     say("recovering")
     whole_at: float | None = None
     while (now := time.monotonic()) < max(ended + WHOLE_LIMIT, began + seconds):
