@@ -3,6 +3,9 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# Apart from the others, so that it changes nothing that is tested.
+AUDIT := $(VENV)/audit/bin/pip-audit
+PIP_AUDIT := pip-audit==2.10.1
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
@@ -15,7 +18,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/d
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services services-stop web web-check chromium test load faults lint types format docs lock clean
+.PHONY: help setup run services services-stop web web-check chromium test load faults audit lint types format docs lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +53,9 @@ load: $(INSTALLED) ## Measure throughput and latency
 
 faults: $(INSTALLED) ## Break every part under load and check what clients, store and counts say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)
+
+audit: $(INSTALLED) $(AUDIT) ## Look for known vulnerabilities and unsafe code (asks services on the net; ARGS=--strict)
+	@$(PYTHON) -m tests.audit $(ARGS)
 
 lint: $(INSTALLED) ## Check style
 	@$(VENV)/bin/ruff format --check --quiet
@@ -91,4 +97,9 @@ $(INSTALLED): requirements.lock
 $(PAGE): $(WEB_INSTALLED) $(WEB_SOURCES)
 	@echo 'Building the page.'
 	@cd $(WEB) && npm run --silent build
+	@touch $@
+
+$(AUDIT): $(INSTALLED)
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/pip install -qq --disable-pip-version-check $(PIP_AUDIT)
 	@touch $@
