@@ -34,6 +34,11 @@ CLOSE_TIMEOUT = 3.0
 #: last of us: with 10 s, killing RabbitMQ cost ten seconds more than its own start (`make faults`).
 MAX_BACKOFF = 3.0
 
+#: Seconds of nothing but refusals by one queue after which a publisher takes a fresh channel. In RabbitMQ 3.10, one that
+#: was opened while a quorum queue had just lost its leader asks the lost node and refuses until that is back; one that
+#: is opened later asks the new leader. Where the queue is really full, nothing changes.
+STUBBORN = 3.0
+
 _backoff = wait_random_exponential(multiplier=0.5, max=MAX_BACKOFF)
 
 
@@ -225,14 +230,39 @@ class Link:
     async def _lost(self) -> None:
         """Wait until the connection, the channel or the consumer ends; none is of use without the others."""
         assert self._connection is not None
-        assert self._channel is not None
+        assert self._consumer_gone is not None
         transport = self._connection.transport
         assert transport is not None
-        assert self._consumer_gone is not None
-        closing = [transport.connection.closing, self._channel.closing, self._consumer_gone]
-        await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
-        for future in closing:
-            future.cancel()
+        while True:
+            channel = self._channel
+            assert channel is not None
+            closing = [transport.connection.closing, channel.closing]
+            await asyncio.wait([*closing, self._consumer_gone], return_when=asyncio.FIRST_COMPLETED)
+            for future in closing:
+                future.cancel()
+            # A channel that was replaced is closed as well, and that is no loss.
+            if channel is self._channel or transport.connection.is_closed or self._consumer_gone.done():
+                return
+
+    async def renew_channel(self, linger: float) -> None:
+        """Go on with a fresh channel; what waits for a confirm on the old one has `linger` seconds."""
+        old, connection = self._channel, self._connection
+        if old is None or connection is None or connection.transport is None:
+            return
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                fresh = await connection.transport.connection.channel(publisher_confirms=True, on_return_raises=False)
+        except (aiormq.AMQPError, ConnectionError, RuntimeError, TimeoutError) as error:
+            log.info("Broker connection %s opens no other channel: %s", self._name, _reason(error))
+            return
+        assert isinstance(fresh, aiormq.Channel)
+        if self._channel is not old:  # the connection was rebuilt meanwhile
+            await fresh.close()
+            return
+        log.warning("Broker connection %s goes on with a fresh channel: a queue refused for too long.", self._name)
+        self._channel = fresh
+        await asyncio.sleep(linger)
+        await old.close()
 
     def _down(self) -> None:
         metrics.BROKER_UP.labels(self._kind).set(0)
@@ -262,6 +292,8 @@ class Publisher:
         self.link = Link(settings, f"publish:{name}", setup)
         self._timeout = settings.publish_timeout
         self._free = settings.publish_in_flight
+        self._refusing_since: dict[str, float] = {}
+        self._renewal: asyncio.Task[None] | None = None
 
     async def publish(
         self,
@@ -298,8 +330,10 @@ class Publisher:
                 wait=False,
             )
             outcome = "confirmed" if isinstance(answer, Basic.Ack) else "unroutable"
+            self._refusing_since.pop(key, None)
         except aiormq.exceptions.DeliveryError as error:
             outcome = "refused"
+            self._note_refusal(key)
             raise BrokerUnavailable("The queue is full, or its node is gone.") from error
         except (TimeoutError, aiormq.AMQPError, ConnectionError, RuntimeError) as error:
             raise PublishUnknown(f"No confirm: {_reason(error)}") from error
@@ -309,6 +343,13 @@ class Publisher:
             metrics.CONFIRM_SECONDS.labels(exchange).observe(time.perf_counter() - started)
         if outcome == "unroutable":
             raise Unroutable(f"{exchange} has no queue for {key}.")
+
+    def _note_refusal(self, key: str) -> None:
+        now = time.monotonic()
+        since = self._refusing_since.setdefault(key, now)
+        if now - since > STUBBORN and (self._renewal is None or self._renewal.done()):
+            self._refusing_since.clear()
+            self._renewal = asyncio.create_task(self.link.renew_channel(linger=self._timeout))
 
 
 async def once(settings: Settings, work: Setup) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from urllib.parse import quote
 
 import httpx
@@ -65,6 +66,46 @@ async def test_a_full_queue_refuses_and_nothing_was_accepted(publisher: Publishe
 
     with pytest.raises(BrokerUnavailable, match="full"):
         await until_refused()
+
+
+async def test_a_queue_that_goes_on_refusing_gets_a_fresh_channel(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a queue that is full
+    monkeypatch.setattr(broker, "STUBBORN", 0.2)
+    tiny = Queue("tiny", ((COMMANDS, "tiny"),), {"x-max-length": 1, "x-overflow": "reject-publish"})
+
+    async def declare(channel: Channel) -> None:
+        await declare_topology(channel)
+        await channel.declare_queue(tiny)
+
+    hasty = settings.model_copy(update={"publish_timeout": 0.5})
+    publisher = Publisher(hasty, "test", declare)
+    running = asyncio.create_task(publisher.link.run())
+    await asyncio.wait_for(publisher.link.up.wait(), 10)
+    first, lost = publisher.link.channel, asyncio.Event()
+    publisher.link.on_down = lost.set
+
+    # When a publisher insists
+    async def is_fresh() -> bool:
+        with suppress(BrokerUnavailable):
+            await publisher.publish(COMMANDS, "tiny", b"x")
+        return publisher.link.channel is not first
+
+    await eventually(is_fresh, sentence="another channel is used")
+
+    # Then the connection stands all the time, also when the first channel is closed, and serves
+    assert first is not None
+    await eventually(lambda: first.is_closed, sentence="the first channel is closed")
+    await publisher.publish(COMMANDS, "send_message", b"{}")
+    assert not lost.is_set()
+    # And the loss of the second one is noticed like that of the first
+    second = publisher.link.channel
+    assert second is not None
+    await second.close()
+    await asyncio.wait_for(lost.wait(), 10)
+    running.cancel()
+    await asyncio.wait([running], timeout=10)
 
 
 async def test_a_consumer_that_the_broker_ends_is_made_anew(settings: WorkerSettings, services: Services) -> None:
