@@ -109,8 +109,8 @@ class Edge:
         """Why this edge cannot serve now, or None."""
         if self._gateway.draining:
             return "draining"
-        if self._publisher.link.channel is None or not self._frames.up.is_set():
-            return "no connection to the broker"
+        if (trouble := self._publisher.link.trouble or self._frames.trouble) is not None:
+            return trouble
         if not self._tokens.ready:
             return "no key to check tokens with"
         return None if self._sessions.leased else "the presence workers have not answered yet"

@@ -22,6 +22,7 @@ DRAINING = Gauge("warren_edge_draining", "1 while the edge closes its sockets.")
 
 # --- Broker -----------------------------------------------------------------------------------------------
 BROKER_UP = Gauge("warren_broker_up", "1 while the connection is usable.", ["connection"])
+BROKER_BLOCKED = Gauge("warren_broker_blocked", "1 while the broker takes no messages: an alarm.", ["connection"])
 BROKER_RECONNECTS = Counter("warren_broker_connection_losses_total", "Lost or failed connections.", ["connection"])
 PUBLISHED = Counter(
     "warren_broker_published_total", "Messages published, by exchange and outcome.", ["exchange", "outcome"]

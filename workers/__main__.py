@@ -55,9 +55,9 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             return "stopping"
         if not runners:
             return "the store has not answered yet"
-        if not publisher.link.up.is_set() or not all(runner.link.up.is_set() for runner in runners):
-            return "no connection to the broker"
-        return next((runner.trouble for runner in runners if runner.trouble), None)
+        links = (publisher.link, *(runner.link for runner in runners))
+        troubles = [*(link.trouble for link in links), *(runner.trouble for runner in runners)]
+        return next((trouble for trouble in troubles if trouble is not None), None)
 
     health = asyncio.create_task(HealthServer(settings.worker_host, settings.worker_port, readiness).run())
     tasks = [health]
