@@ -34,6 +34,9 @@ CLOSE_TIMEOUT = 3.0
 #: last of us: with 10 s, killing RabbitMQ cost ten seconds more than its own start (`make faults`).
 MAX_BACKOFF = 3.0
 
+#: What a process says of itself, at /readyz and in logs.
+NO_CONNECTION = "no connection to the broker"
+
 #: Seconds of nothing but refusals by one queue after which a publisher takes a fresh channel. On RabbitMQ 3.10 one that
 #: was opened while a quorum queue had just lost its leader asks the lost node and refuses until that is back; one that
 #: is opened later asks the new leader. Where the queue is really full, nothing changes.
@@ -175,6 +178,13 @@ class Link:
         return self._channel
 
     @property
+    def trouble(self) -> str | None:
+        """Why nothing can be published now, or None."""
+        if self.channel is not None:
+            return None
+        return "the broker takes no messages: its memory or disk runs short" if self.blocked else NO_CONNECTION
+
+    @property
     def blocked(self) -> bool:
         """Whether the broker told us to stop publishing (a memory or disk alarm)."""
         transport = self._connection.transport if self._connection is not None else None
@@ -219,6 +229,7 @@ class Link:
         await self._setup(Channel(self._channel))
         self.up.set()
         metrics.BROKER_UP.labels(self._kind).set(1)
+        metrics.BROKER_BLOCKED.labels(self._kind).set_function(lambda: self.blocked)
         log.info("Broker connection %s is up.", self._name)
 
     def _on_consumer_cancelled(self, _: Basic.Cancel) -> None:
@@ -312,7 +323,7 @@ class Publisher:
         """
         channel = self.link.channel
         if channel is None:
-            raise BrokerUnavailable("The broker cannot be reached or is blocked.")
+            raise BrokerUnavailable(self.link.trouble or NO_CONNECTION)
         if self._free <= 0:
             raise BrokerUnavailable("Too many messages wait for the broker's confirm.")
         self._free -= 1

@@ -24,7 +24,15 @@ from infra.settings import EdgeSettings, Settings, WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
-    ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/protocol.md", "docs/design.md")
+    ROOT / name
+    for name in (
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "docs/protocol.md",
+        "docs/design.md",
+        "docs/security.md",
+    )
 ]
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
@@ -191,6 +199,21 @@ def test_no_document_names_a_setting_that_is_none() -> None:
     known = {f"WARREN_{name.upper()}" for group in (EdgeSettings, WorkerSettings) for name in group.model_fields}
     for file in DOCUMENTS:
         assert set(re.findall(r"WARREN_[A-Z_]+[A-Z]", file.read_text())) <= known, named(file)
+
+
+# --- Security ---------------------------------------------------------------------------------------------
+
+
+def test_every_attack_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    sources = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    named_tests = set(re.findall(r"`(test_\w+)`", page))
+    assert named_tests <= set(re.findall(r"def (test_\w+)\(", sources))
+    attacks = re.findall(
+        r"^\| (?!attack|asset|who|user|--)[^|]+\|[^|]+\|([^|]+)\|$", page.split("## Attacks")[1], re.MULTILINE
+    )
+    assert len(attacks) > 20
+    assert [cell for cell in attacks if not re.search(r"`test_\w+`", cell) and "below" not in cell] == []
 
 
 # --- Commands ---------------------------------------------------------------------------------------------
