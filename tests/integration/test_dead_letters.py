@@ -304,6 +304,22 @@ async def test_letters_that_come_while_others_go_back_are_left_alone(
     assert await ready(settings, "persistence.dead") == 1
 
 
+async def test_more_letters_than_a_look_can_hold_are_said_to_be_and_do_not_stop_a_replay(
+    publisher: Publisher, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        await bury(publisher, send("ada" if number else "bob", "c", f"m{number:02}"))
+    monkeypatch.setattr(dead, "HELD", 10)
+    monkeypatch.setattr(dead, "SILENCE", 0.5)
+    monkeypatch.setattr(dead, "WINDOW", 5)
+    found = await dead.survey(settings, "persistence", Wanted())
+    assert (found.present, found.matched, found.unseen) == (30, 10, 20)
+    # What is sent back makes room, and what stays takes some
+    assert (await dead.replay(settings, "persistence", Wanted(user="ada"))).removed == 29
+    assert await ids(settings) == ["m00"]
+    assert await ready(settings, "persistence") == 29
+
+
 async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
     publisher: Publisher, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
