@@ -19,6 +19,7 @@ import httpx
 from contracts.topology import FACTS
 from tests.faults.crowd import Crowd
 from tests.faults.ground import Ground
+from tests.faults.recovery import NORMAL_AT_LEAST, whole_since
 from tests.faults.storm import storm
 from tests.support.services import PrivateRun
 from tests.support.stack import Process, Stack, WorkerKind
@@ -48,10 +49,19 @@ class Scene:
     rng: random.Random
     #: What a fault has to say beside the table.
     remarks: list[str] = field(default_factory=list)
-    #: From when on service should become whole, where that is before all is mended; 0 is when the fault is over.
-    bearable_since: float = 0.0
+    #: Latency of an ack, in seconds, that was normal before.
+    normal: float = NORMAL_AT_LEAST
     #: What it saw that must not be.
     complaints: list[str] = field(default_factory=list)
+
+    def must_be_whole_without(self, what: str, since: float) -> None:
+        """Complain unless service has become whole since then, although something is still away."""
+        crowd, now = self.crowd, time.monotonic()
+        whole_at = whole_since(crowd.sendings, crowd.probes, ended=since, now=now, normal=self.normal)
+        if whole_at is None:
+            self.complaints.append(f"service was not whole again without {what}")
+        else:
+            self.remarks.append(f"whole {whole_at - since:.1f} s after the loss, without {what}")
 
 
 Inject = Callable[[Scene], Awaitable[None]]
@@ -171,8 +181,9 @@ async def lose_queue_leader(scene: Scene) -> None:
     leader = next(node for node in scene.ground.nodes if node.name == queue["leader"])
     scene.remarks.append(f"the leader was node {scene.ground.nodes.index(leader) + 1} of {len(queue['members'])}")
     await asyncio.to_thread(leader.kill)
-    scene.bearable_since = time.monotonic()
+    lost_at = time.monotonic()
     await asyncio.sleep(FROZEN)
+    scene.must_be_whole_without("the node", lost_at)
     await asyncio.to_thread(leader.start)
 
 
@@ -250,8 +261,9 @@ async def lose_primary(scene: Scene) -> None:
     address = await asyncio.to_thread(_primary, scene)
     primary = next(member for member in scene.ground.members if member.port == address)
     await asyncio.to_thread(primary.kill)
-    scene.bearable_since = time.monotonic()
+    lost_at = time.monotonic()
     await asyncio.sleep(FROZEN)
+    scene.must_be_whole_without("the member", lost_at)
     await asyncio.to_thread(partial(primary.start, alone=False))
 
 

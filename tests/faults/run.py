@@ -78,10 +78,10 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     crowd.start()
     say("calm")
     await asyncio.sleep(CALM)
-    normal = normal_latency(crowd.sendings)
+    normal = scene.normal = normal_latency(crowd.sendings)
     say("broken")
     await fault.inject(scene)
-    ended = scene.bearable_since or time.monotonic()
+    ended = time.monotonic()
     say("recovering")
     whole_at: float | None = None
     while (now := time.monotonic()) < max(ended + WHOLE_LIMIT, began + seconds):
@@ -94,7 +94,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     await crowd.settle()
     verdict = await _judge(scene)
     for sentence in scene.complaints:
-        verdict.complaints.append((WRONG_UNREAD, sentence))
+        verdict.complaints.append((REFUSED, sentence))
     reconnects = sum(person.reconnects for person in crowd.people)
     scene.remarks.insert(0, f"{reconnects} reconnects, normal up to {normal:.1f} s")
     whole_after = None if whole_at is None else whole_at - ended
