@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,7 +28,9 @@ def node() -> str:
     elif not installed:
         lack("The official JavaScript client is not installed: run `make setup`.")
     assert path is not None
-    return path
+    # The command that comes with the wheel is a script in front of Node, which would outlive it: ask for Node itself.
+    asked = subprocess.run([path, "-p", "process.execPath"], capture_output=True, text=True, check=True, timeout=30)
+    return asked.stdout.strip()
 
 
 def lack(sentence: str) -> None:

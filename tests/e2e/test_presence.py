@@ -231,8 +231,8 @@ async def test_users_of_an_edge_that_stops_are_told_to_move_and_are_offline_unle
     await people.connect(moves.user_id, edge=1)
     assert await stopping == 0
     # And who moved never was away, while who did not is offline
-    pushed = await ada.push("presence_updated", within=CLEAN_CLOSE)
-    assert (pushed["user_id"], pushed["online"]) == (stays_away.user_id, False)
+    pushed = await ada.push("presence_updated", user_id=stays_away.user_id, within=CLEAN_CLOSE)
+    assert pushed["online"] is False
     await people.settle(ada)
     told = [push.payload["user_id"] for push in ada.since_mark() if push.name == "presence_updated"]
     assert moves.user_id not in told
