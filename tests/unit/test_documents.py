@@ -32,6 +32,8 @@ DOCUMENTS = [
         "docs/protocol.md",
         "docs/design.md",
         "docs/security.md",
+        "docs/reliability.md",
+        "docs/runbook.md",
     )
 ]
 README = (ROOT / "README.md").read_text()
