@@ -46,7 +46,7 @@ Handler = Callable[[Sequence[Item]], Awaitable[Outbox]]
 PREFETCH = 200
 #: Seconds that facts wait for those of the next batches. An unread count may come this much later than its message:
 #: one durable message, and one count, for many facts is what keeps them cheap.
-FACTS_WAIT = 0.03
+FACTS_WAIT = 0.05
 #: How often an item that fails alone is tried before it is put aside.
 MAX_ATTEMPTS = 3
 #: Seconds before the same edge is reported as lost again.
