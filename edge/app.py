@@ -14,9 +14,10 @@ from contracts.events import ServerDraining
 from contracts.topology import edge_queue
 from edge.auth import Tokens
 from edge.delivery import FrameDelivery
-from edge.gateway import Gateway
+from edge.gateway import NO_ROOM, Gateway
 from edge.http import web_app
 from edge.lanes import Lanes
+from edge.limits import Addresses
 from edge.relay import Relay
 from edge.sessions import Sessions
 from edge.sockets import Socket, Sockets
@@ -67,6 +68,8 @@ class Edge:
             max_event_bytes=settings.max_event_bytes,
             # Sockets that have yet to show a token have room of their own, and little time.
             max_sockets=settings.max_connections + settings.max_connections // 10 + 100,
+            addresses=Addresses(settings.max_connections_per_address, settings.trusted_proxies),
+            no_room=NO_ROOM,
             socket_buffer_bytes=settings.socket_buffer_bytes,
             connect_timeout=settings.connect_timeout,
             ping_interval=settings.ping_interval,
@@ -82,6 +85,8 @@ class Edge:
                 ws_max_size=settings.max_event_bytes * FRAME_SLACK,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
+                # uvicorn would believe X-Forwarded-For of whoever is on this machine; see WARREN_TRUSTED_PROXIES.
+                proxy_headers=False,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -1,6 +1,7 @@
 """Client events in: who may connect, what they may send, and the ack of everything they sent."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -68,9 +69,7 @@ class Gateway:
             self._check_room(identity.user_id)
         except Refused as refused:
             metrics.CONNECTS.labels(refused.code).inc()
-            error = refused.error
-            data = {"code": error.code.value, "message": error.message, "retryable": error.retryable}
-            raise Refusal(error.code.value, data) from None
+            raise Refusal(refused.code.value, _connect_error(refused)) from None
         socket = Socket(sid, engine, identity)
         self._sockets.add(socket)
         self._expire_in_time(socket)
@@ -82,7 +81,7 @@ class Gateway:
         settings = self._settings
         full = len(self._sockets.by_sid) >= settings.max_connections
         if full or len(self._sockets.of(user_id)) >= settings.max_connections_per_user or self.draining:
-            raise Refused(Code.TOO_MANY_CONNECTIONS, "There is no room for another connection here.")
+            raise _no_room()
 
     def disconnect(self, sid: str, reason: str) -> None:
         """Forget a socket."""
@@ -198,6 +197,20 @@ class Gateway:
         metrics.ACK_SECONDS.labels(event).observe(time.monotonic() - started)
         if ack_id is not None:
             socket.send(f"43{ack_id}[{ack}]")
+
+
+def _no_room() -> Refused:
+    return Refused(Code.TOO_MANY_CONNECTIONS, "There is no room for another connection here.")
+
+
+def _connect_error(refused: Refused) -> dict[str, object]:
+    """What `connect_error` carries as its data."""
+    error = refused.error
+    return {"code": error.code.value, "message": error.message, "retryable": error.retryable}
+
+
+#: The refusal of a socket before it could ask, as Engine.IO text: a `connect_error` like any other.
+NO_ROOM = "44" + json.dumps({"message": Code.TOO_MANY_CONNECTIONS.value, "data": _connect_error(_no_room())})
 
 
 def _outcome(ack: str) -> str:

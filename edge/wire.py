@@ -19,10 +19,13 @@ from engineio import packet as engine_packet
 from socketio import packet as socket_packet
 
 from contracts.codec import SocketJSON
+from edge.limits import Addresses
 from infra import metrics
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a socket which is refused at once has to take the refusal and close.
+REFUSED_LINGER = 1.0
 #: Bytes of a frame up to which an oversized event still gets its `too_large`; beyond, the socket is closed.
 FRAME_SLACK = 4
 _EVENT_HEAD = re.compile(r"2(\d{1,19})?\[")
@@ -102,6 +105,8 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
         super().__init__(server, sid)
         self.waiting_bytes = 0
         self.cut_off = False
+        #: Told so at once: nothing that comes from it is looked at.
+        self.refused = False
         self.abort: Callable[[], None] = lambda: None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -178,6 +183,8 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
             self.abort()
 
     async def _receive(self, text: object) -> None:
+        if self.refused:
+            return
         if not isinstance(text, str):
             raise BadPacket("binary")
         match text[:1]:
@@ -207,17 +214,29 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
-    """Engine.IO over WebSocket with our sockets; refuses more than `max_sockets` at once."""
+    """Engine.IO over WebSocket with our sockets; refuses more than `max_sockets` at once, or too many of an address."""
 
     socket_buffer_bytes = 1 << 20
     max_sockets = 10_000
     connect_timeout = 10.0
+    addresses: Addresses
+    #: Engine.IO text of the refusal of a socket whose address has no room for it.
+    no_room = ""
     on_message: Callable[[str, str], Any]
 
     async def _handle_connect(self, environ: Environ, transport: str, jsonp_index: object = None) -> object:
         if len(self.sockets) >= self.max_sockets:
             metrics.CONNECTS.labels("edge full").inc()
             return self._bad_request("Too many connections")
+        address = self.addresses.enter(environ["asgi.scope"])
+        try:
+            return await self._serve(environ, crowded=address is None)
+        finally:
+            if address is not None:
+                self.addresses.leave(address)
+
+    async def _serve(self, environ: Environ, *, crowded: bool) -> object:
+        """Hold a socket until it closes; one from a crowded address is told so and closed."""
         sid = self.generate_id()
         socket = self.sockets[sid] = EngineSocket(self, sid)
         await socket.send(
@@ -233,9 +252,18 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             )
         )
         await self._trigger_event("connect", sid, environ, run_async=False)
-        socket.schedule_ping()
-        timer = asyncio.get_running_loop().call_later(self.connect_timeout, self._unauthenticated, socket)
-        socket.session["connect_timer"] = timer
+        loop = asyncio.get_running_loop()
+        if crowded:
+            # Before the socket shows its token, and whether or not it would: silent ones count as well.
+            metrics.CONNECTS.labels("address full").inc()
+            socket.put(self.no_room)
+            socket.refused = True
+            socket.finish()
+            timer = loop.call_later(REFUSED_LINGER, socket.evict, "its address has too many connections")
+        else:
+            socket.schedule_ping()
+            timer = loop.call_later(self.connect_timeout, self._unauthenticated, socket)
+            socket.session["connect_timer"] = timer
         try:
             return await socket.handle_get_request(environ)
         finally:
@@ -256,6 +284,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         *,
         max_event_bytes: int,
         max_sockets: int,
+        addresses: Addresses,
+        no_room: str,
         socket_buffer_bytes: int,
         connect_timeout: float,
         ping_interval: float,
@@ -282,6 +312,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self._max_event_bytes = max_event_bytes
         self.eio.socket_buffer_bytes = socket_buffer_bytes
         self.eio.max_sockets = max_sockets
+        self.eio.addresses = addresses
+        self.eio.no_room = no_room
         self.eio.connect_timeout = connect_timeout
         self.eio.on_message = self._handle_eio_message
         self.on("connect", self._on_connect)

@@ -172,6 +172,14 @@ class EdgeSettings(Settings):
     max_event_bytes: int = Field(65_536, description="Bytes of one client event.", ge=1_024)
     max_connections: int = Field(10_000, description="Sockets on this edge; more get too_many_connections.", gt=0)
     max_connections_per_user: int = Field(20, description="Sockets of one user on this edge.", gt=0)
+    max_connections_per_address: int = Field(
+        0, description="Sockets of one address (of IPv6, one /64) on this edge, with or without a token; 0 = off.", ge=0
+    )
+    trusted_proxies: int = Field(
+        0,
+        description="Proxies in front that each add an address to X-Forwarded-For; 0 = none, and nobody's is believed.",
+        ge=0,
+    )
     max_in_flight: int = Field(100, description="Unanswered events per socket; more are refused as rate_limited.", gt=0)
     socket_buffer_bytes: int = Field(
         1 << 20, description="Bytes that may wait for a slow socket before it is closed.", ge=65_536

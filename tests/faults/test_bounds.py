@@ -1,8 +1,7 @@
 """Bounds under abuse: nobody can take more than their share, and each test prints how much that was.
 
 More of it stands elsewhere: floods of events, frames and attachments, deep JSON and invalid bytes in
-tests/e2e/test_bad_input.py; sockets of one user and of one edge in tests/e2e/test_connecting.py. Run with `-s` to see
-the figures.
+tests/e2e/test_bad_input.py. Run with `-s` to see the figures.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from statistics import quantiles
 from typing import Any
@@ -23,6 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.metrics import metric
+from tests.e2e.node import driver
 from tests.e2e.people import People
 from tests.e2e.raw import raw_socket
 from tests.faults.probe import call
@@ -39,6 +39,8 @@ DUE = 10_000
 SLACK = 24 * MEGABYTE
 #: Sockets that say nothing.
 SILENT = 200
+#: Sockets that one address may hold, and that it tries to.
+ROOM, CROWD = 20, 200
 #: People of the hot group, its messages a second, and for how many seconds.
 HOT, HOT_RATE, HOT_SECONDS = 200, 50, 6
 
@@ -206,6 +208,60 @@ async def test_sockets_that_show_no_token_are_closed_in_ten_seconds(people: Peop
         assert taken[0] > 9
         assert taken[-1] < 10 + 5
         assert await metric(edge, "warren_edge_connects_total", outcome="timeout") == SILENT
+        await people.leave()
+
+
+async def test_an_address_has_room_for_so_many_sockets_and_others_have_theirs(people: People, stack: Stack) -> None:
+    async with own_edge(stack, WARREN_MAX_CONNECTIONS_PER_ADDRESS=str(ROOM)) as edge, AsyncExitStack() as held:
+        url = edge.url.replace("http", "ws") + "/socket.io/?EIO=4&transport=websocket"
+        alone = people.name("ada")
+
+        async def arrive(number: int) -> str:
+            # What a client writes there itself is not believed.
+            forged = {"X-Forwarded-For": f"198.51.100.{number % 256}"}
+            wire = await held.enter_async_context(
+                connect(url, compression=None, ping_interval=None, proxy=None, additional_headers=forged)
+            )
+            await wire.recv()
+            with suppress(ConnectionClosed):  # it may have been told and closed already
+                await wire.send("40" + json.dumps({"token": stack.token(people.name("crowd"))}))
+            answer = str(await wire.recv())
+            if answer.startswith("44"):
+                await wire.wait_closed()
+                return str(json.loads(answer[2:])["data"]["code"])
+            return answer[:2]
+
+        # When one address opens many sockets at once
+        began = time.monotonic()
+        answers = await asyncio.gather(*(arrive(number) for number in range(CROWD)))
+
+        # Then so many stay, and the rest is told why and closed
+        assert sorted(set(answers)) == ["40", "too_many_connections"]
+        figure(
+            f"{CROWD} sockets of one address at once, {ROOM} allowed: {answers.count('40')} stay, "
+            f"{answers.count('too_many_connections')} are refused and closed after {time.monotonic() - began:.1f} s"
+        )
+        assert answers.count("40") == ROOM
+        assert await metric(edge, "warren_edge_connects_total", outcome="address full") == CROWD - ROOM
+        # Client libraries take it for the refusal that it is, although it comes before they asked
+        assert (await people.socket({"token": stack.token(alone)}, edge).refused())["code"] == "too_many_connections"
+        async with driver() as javascript:
+            refused = await javascript.socket("js").connect(edge.url, {"token": stack.token(alone)})
+            assert (await refused.until("connect_error"))["data"]["code"] == "too_many_connections"
+
+        # And who comes from elsewhere gets in
+        plain = socket.socket()
+        plain.bind(("127.0.0.2", 0))
+        plain.connect((HOST, edge.port))
+        plain.setblocking(False)
+        async with connect(url, sock=plain, compression=None, proxy=None) as wire:
+            await wire.recv()
+            await wire.send("40" + json.dumps({"token": stack.token(alone)}))
+            assert str(await wire.recv()).startswith("40")
+
+        # And a socket that closes leaves its room to another
+        await held.aclose()
+        await people.connect(alone, edge)
         await people.leave()
 
 

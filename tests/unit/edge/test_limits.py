@@ -1,10 +1,11 @@
-"""The token bucket: a burst at once, then the rate."""
+"""The token bucket: a burst at once, then the rate. Addresses: so many sockets each, by an address nobody can forge."""
 
 import time
+from typing import Any
 
 import pytest
 
-from edge.limits import TokenBucket
+from edge.limits import Addresses, TokenBucket, address_of
 
 
 @pytest.fixture
@@ -35,3 +36,50 @@ def test_a_rest_refills_the_burst_and_no_more(clock: list[float]) -> None:
 def test_0_means_without_limit(clock: list[float], rate: float, burst: int) -> None:
     bucket = TokenBucket(rate, burst)
     assert not any(bucket.take() for _ in range(1_000))
+
+
+def scope(client: str = "192.0.2.1", *forwarded: str) -> dict[str, Any]:
+    """A request as uvicorn describes it, with so many X-Forwarded-For headers."""
+    return {"client": (client, 4711), "headers": [(b"x-forwarded-for", value.encode()) for value in forwarded]}
+
+
+def test_an_address_has_room_for_so_many_and_is_forgotten_when_it_has_none() -> None:
+    addresses = Addresses(limit=2, trusted_proxies=0)
+    assert [addresses.enter(scope()) for _ in range(3)] == ["192.0.2.1", "192.0.2.1", None]
+    assert addresses.enter(scope("192.0.2.2")) == "192.0.2.2"
+    addresses.leave("192.0.2.1")
+    assert addresses.enter(scope()) == "192.0.2.1"
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+        addresses.leave(address)
+    assert len(addresses) == 0
+
+
+def test_without_a_limit_addresses_are_not_counted() -> None:
+    addresses = Addresses(limit=0, trusted_proxies=0)
+    assert {addresses.enter(scope(f"192.0.2.{last}")) for last in range(200)} == {""}
+    addresses.leave("")
+    assert len(addresses) == 0
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, ["203.0.113.9"], "192.0.2.1"),
+        (1, [], "192.0.2.1"),
+        (1, ["203.0.113.9"], "203.0.113.9"),
+        (1, ["10.6.6.6, 203.0.113.9"], "203.0.113.9"),
+        (1, ["10.6.6.6", "203.0.113.9"], "203.0.113.9"),
+        (2, ["10.6.6.6, 203.0.113.9, 198.51.100.7"], "203.0.113.9"),
+        (2, ["203.0.113.9"], "203.0.113.9"),
+        (1, ["203.0.113.9:4711"], "203.0.113.9"),
+        (1, ["[2001:db8:1:2:3::4]:4711"], "2001:db8:1:2::/64"),
+        (1, ["2001:db8:1:2:ffff::4"], "2001:db8:1:2::/64"),
+        (1, ["::ffff:203.0.113.9"], "203.0.113.9"),
+        (1, ["<script>" * 1_000], "unknown"),
+        (1, [" , "], "192.0.2.1"),
+    ],
+)
+def test_a_forwarded_address_counts_from_the_end_and_only_behind_proxies(
+    proxies: int, forwarded: list[str], address: str
+) -> None:
+    assert address_of(scope("192.0.2.1", *forwarded), proxies) == address
