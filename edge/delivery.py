@@ -1,6 +1,7 @@
 """Frames in: replies to the relay, pushes to sockets. Also notices when a frame is missing."""
 
 import logging
+import time
 from collections.abc import Callable
 
 from contracts.codec import decode_frame
@@ -29,6 +30,7 @@ class FrameDelivery:
 
     def receive(self, delivery: Delivery) -> None:
         """Take a message from the edge's queue."""
+        started = time.perf_counter()
         try:
             frame = decode_frame(delivery.body)
         except DecodeError as error:
@@ -40,6 +42,7 @@ class FrameDelivery:
                 self._relay.resolve(reply)
             for push in frame.deliveries:
                 self._push(push)
+        metrics.FRAME_SECONDS.observe(time.perf_counter() - started)
 
     def start_over(self) -> None:
         """Expect a jump in everyone's numbers: the edge has a new queue, and tells its clients anyway."""

@@ -2,11 +2,14 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+#: Seconds: what people wait for, and what a process does in between.
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 # --- Edge -------------------------------------------------------------------------------------------------
 SOCKETS = Gauge("warren_edge_sockets", "Connected sockets.")
+SOCKETS_MAX = Gauge("warren_edge_sockets_max", "Sockets that this edge takes.")
 USERS = Gauge("warren_edge_users", "Users with a socket on this edge.")
 CONNECTS = Counter("warren_edge_connects_total", "Connections by outcome.", ["outcome"])
 DISCONNECTS = Counter("warren_edge_disconnects_total", "Closed sockets by reason.", ["reason"])
@@ -16,8 +19,12 @@ ACK_SECONDS = Histogram("warren_edge_ack_seconds", "Time from a client's event t
 BAD_PACKETS = Counter("warren_edge_bad_packets_total", "Packets that closed their socket, by reason.", ["reason"])
 PENDING = Gauge("warren_edge_pending_replies", "Commands without a reply yet.")
 DELIVERED = Counter("warren_edge_deliveries_total", "Pushes put on a socket, by event.", ["event"])
+FRAME_SECONDS = Histogram(
+    "warren_edge_frame_seconds", "Time to hand out one frame: read it, replies, pushes onto sockets.", buckets=_SHORT
+)
 SLOW_SOCKETS = Counter("warren_edge_slow_sockets_total", "Sockets closed because they did not read.")
 RESYNCS = Counter("warren_edge_resyncs_total", "Times all clients were told to take a snapshot, by reason.", ["reason"])
+LEASED = Gauge("warren_edge_leased", "1 while the presence workers answer, so that new sockets get session_ready.")
 DRAINING = Gauge("warren_edge_draining", "1 while the edge closes its sockets.")
 
 # --- Broker -----------------------------------------------------------------------------------------------
@@ -31,6 +38,9 @@ CONFIRM_SECONDS = Histogram(
     "warren_broker_confirm_seconds", "Time from publish to the broker's confirm.", ["exchange"], buckets=_FAST
 )
 BUNDLE_ITEMS = Histogram("warren_broker_bundle_items", "Commands in one AMQP message.", buckets=_SIZES)
+
+# --- Store ------------------------------------------------------------------------------------------------
+STORE_SECONDS = Histogram("warren_store_seconds", "Time that one operation of the store took.", buckets=_FAST)
 
 # --- Workers ----------------------------------------------------------------------------------------------
 BATCH_ITEMS = Histogram("warren_worker_batch_items", "Commands and facts in one batch.", ["worker"], buckets=_SIZES)
@@ -56,3 +66,25 @@ SEQ_RETRIES = Counter("warren_worker_seq_retries_total", "Inserts repeated becau
 EDGES_DROPPED = Counter(
     "warren_presence_edges_dropped_total", "Edges whose sessions were dropped, by reason.", ["reason"]
 )
+
+# --- Watching from outside: `python -m infra canary`, `python -m infra recount --every` ---------------------
+CANARY_ROUNDS = Counter(
+    "warren_canary_rounds_total",
+    "Messages between the two synthetic users, by outcome (ok or what failed).",
+    ["outcome"],
+)
+CANARY_SECONDS = Histogram(
+    "warren_canary_seconds",
+    "Time from sending such a message to its ack, its delivery at the other edge, and the ack of having seen it.",
+    ["step"],
+    buckets=_FAST,
+)
+CANARY_SOCKETS = Gauge("warren_canary_sockets", "1 while a synthetic user's socket is ready.", ["user"])
+CANARY_WRONG_COUNTS = Counter(
+    "warren_canary_wrong_counts_total", "Counts of a synthetic user that were not what they must be.", ["user"]
+)
+RECOUNT_CONVERSATIONS = Gauge("warren_recount_conversations", "Conversations that the last recount looked at.", ["by"])
+RECOUNT_DRIFT = Counter(
+    "warren_recount_drift_total", "Projections that differed from the messages and were set right.", ["projection"]
+)
+RECOUNT_FINISHED = Gauge("warren_recount_finished_timestamp_seconds", "When the last recount ended.", ["by"])

@@ -4,6 +4,7 @@ Reads and writes go through a majority of the replica set: what a client was tol
 what Motor and PyMongo's own asyncio client share is used, so a setting picks the driver (`WARREN_MONGO_DRIVER`).
 """
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from contracts.errors import StoreUnavailable
+from infra import metrics
 from infra.settings import Settings
 
 Document = dict[str, Any]
@@ -118,6 +120,7 @@ class Store:
 @asynccontextmanager
 async def guarded() -> AsyncIterator[None]:
     """Turn what the driver raises when the store is away into StoreUnavailable; anything else passes."""
+    started = time.perf_counter()
     try:
         yield
     except _AWAY as error:
@@ -132,6 +135,8 @@ async def guarded() -> AsyncIterator[None]:
         if error.timeout or (isinstance(error, OperationFailure) and _may_work_later(error)):
             raise StoreUnavailable(str(error)) from error
         raise
+    finally:
+        metrics.STORE_SECONDS.observe(time.perf_counter() - started)
 
 
 def _may_work_later(error: OperationFailure) -> bool:
