@@ -1,4 +1,7 @@
-"""`python -m contracts`: writes what is generated from the contracts to docs/; with `--check`, only compares."""
+"""`python -m contracts`: writes what is generated from the contracts; with `--check`, only compares.
+
+A wire format that could not run side by side with the one before it is refused.
+"""
 
 import argparse
 import json
@@ -6,16 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from contracts import asyncapi, schema
+from contracts import asyncapi, schema, snapshot
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file with its text: the same contracts always give the same bytes."""
+    """Every generated file with its text: the same contracts always give the same bytes. Raises Incompatible."""
+    wire = snapshot.due(snapshot.CHANGELOG.read_text(), snapshot.stored())
     return {
         DOCS / "schema" / "protocol.json": _text(schema.client_schema()),
         DOCS / "asyncapi.json": _text(asyncapi.document()),
+        snapshot.SNAPSHOTS / f"{wire['version']}.json": _text(wire),
     }
 
 
@@ -27,18 +32,27 @@ def stale() -> list[Path]:
 def main(arguments: list[str] | None = None) -> int:
     """Write or compare; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m contracts", description="Write docs/schema and docs/asyncapi.json."
+        prog="python -m contracts", description="Write docs/schema, docs/asyncapi.json and contracts/snapshots."
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
     check = parser.parse_args(arguments).check
-    for file in stale():
+    try:
+        found = stale()
+    except snapshot.Incompatible as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for file in found:
         if check:
-            sys.stderr.write(f"{file.relative_to(DOCS.parent)} is stale: run `make docs`.\n")
+            sys.stderr.write(f"{_named(file)} is stale: run `make docs`.\n")
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(generated()[file])
-        sys.stdout.write(f"Wrote {file.relative_to(DOCS.parent)}.\n")
-    return 1 if check and stale() else 0
+        sys.stdout.write(f"Wrote {_named(file)}.\n")
+    return 1 if check and found else 0
+
+
+def _named(file: Path) -> Path:
+    return Path(*file.parts[-3:]) if file.parent != DOCS else file.relative_to(DOCS.parent)
 
 
 def _text(document: dict[str, Any]) -> str:
