@@ -18,10 +18,10 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/d
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services services-stop web web-check chromium test load faults audit lint types format docs lock clean
+.PHONY: help setup run services services-stop web web-check chromium test test-rabbitmq4 load faults audit lint types format docs lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) $(JS_INSTALLED) $(PAGE) chromium ## Install what is missing: packages, the page, a browser for tests
 
@@ -47,6 +47,9 @@ chromium: # What the browser tests drive; Debian's package, as Playwright's own 
 
 test: setup lint types web-check ## Check style and types, then run the tests (they start the services they need)
 	@$(PYTHON) -m pytest $(ARGS)
+
+test-rabbitmq4: setup ## Run the broker-facing tests against RabbitMQ 4, in a Debian root of its own (takes root's rights)
+	@$(PYTHON) -m tests.rabbitmq4 $(ARGS)
 
 load: $(INSTALLED) ## Measure throughput and latency
 	@$(PYTHON) -m tests.load $(ARGS)

@@ -12,6 +12,9 @@ from infra.local.process import LocalServiceError
 #: Where the plain scripts are kept; Debian's wrappers on PATH insist on a system user.
 SCRIPT_DIRECTORIES = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/homebrew/opt/rabbitmq/sbin"))
 
+#: Variable that names another directory of RabbitMQ's scripts, before all of these; `make test-rabbitmq4` sets it.
+SCRIPTS = "WARREN_RABBITMQ_SCRIPTS"
+
 NO_RABBITMQ = (
     "RabbitMQ is not installed and cannot be installed from here: install it (apt-get install rabbitmq-server) "
     "or set WARREN_AMQP_URL to a running one."
@@ -31,7 +34,7 @@ _one_at_a_time = threading.Lock()
 def rabbitmq_scripts() -> Path:
     """Return the directory of RabbitMQ's own scripts, installing the package first where apt allows it."""
     found = _find_rabbitmq()
-    if found is None and _apt_install("rabbitmq-server"):
+    if found is None and apt_install("rabbitmq-server"):
         if Path("/run/systemd/system").exists():  # it has started the system's own broker, which nobody asked for
             _run([*_elevation(), "systemctl", "disable", "--now", "rabbitmq-server"])
         found = _find_rabbitmq()
@@ -49,12 +52,14 @@ def mongod() -> Path:
     for directory in (wheel and wheel.submodule_search_locations) or ():
         program = Path(directory, "bin", "mongod")
         works = [str(program), "--version"]
-        if _run(works) or (_apt_install(MONGOD_LIBRARIES) and _run(works)):
+        if _run(works) or (apt_install(MONGOD_LIBRARIES) and _run(works)):
             return program
     raise LocalServiceError(NO_MONGOD)
 
 
 def _find_rabbitmq() -> Path | None:
+    if given := os.environ.get(SCRIPTS):
+        return Path(given)
     for directory in SCRIPT_DIRECTORIES:
         if (directory / "rabbitmq-server").exists():
             return directory
@@ -66,8 +71,8 @@ def _elevation() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 
-def _apt_install(package: str) -> bool:
-    """Install a Debian package, if this is Debian and we may; say whether it worked."""
+def apt_install(package: str) -> bool:
+    """Install a Debian package without starting what is in it, if this is Debian and we may; say whether it worked."""
     if not shutil.which("apt-get") or not _run([*_elevation(), "true"]):
         return False
     print(f"Installing {package} with apt-get; this happens once.", flush=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.local import LocalServiceError, ensure_services, install, process, running_services, stop_services
+from infra.local import LocalServiceError, ensure_services, install, process, rabbitmq4, running_services, stop_services
 from infra.local.process import Daemon, free_ports, is_free
 from infra.local.run import kept_secret, prepare_environment
 from infra.local.services import Services
@@ -135,3 +135,17 @@ def test_given_settings_win_and_the_rest_is_written_down_for_its_owner_only(
     assert environment["WARREN_JWT_SECRET"] == kept_secret(tmp_path / "jwt_secret")
     for name in ("environment", "jwt_secret"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+# --- RabbitMQ 4 -------------------------------------------------------------------------------------------
+
+
+def test_rabbitmq_4_needs_roots_rights_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(LocalServiceError, match="takes root's rights: use sudo"):
+        rabbitmq4.scripts(tmp_path)
+
+
+def test_another_rabbitmq_is_used_when_its_scripts_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(install.SCRIPTS, str(tmp_path))
+    assert install.rabbitmq_scripts() == tmp_path
