@@ -63,6 +63,7 @@ class Edge:
             relay=self._relay,
             lanes=Lanes(self._relay),
         )
+        metrics.SOCKETS_MAX.set(settings.max_connections)
         server = SocketServer(
             self._gateway,
             max_event_bytes=settings.max_event_bytes,
@@ -118,7 +119,7 @@ class Edge:
             return trouble
         if not self._tokens.ready:
             return "no key to check tokens with"
-        return None if self._sessions.leased else "the presence workers have not answered yet"
+        return self._sessions.trouble
 
     def _origin_allowed(self, origin: str, environ: Environ) -> bool:
         allowed = self._settings.allowed_origins

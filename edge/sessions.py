@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 CHUNK = 500
 #: Seconds between two chunks of `session_ready`, so that snapshots do not come all at once.
 CHUNK_PAUSE = 0.05
+#: Signs of life without an answer after which the presence workers count as away: 15 s by default.
+MISSED_RENEWALS = 3
 #: How often a user's leaving is reported before that is left to the next registration.
 CLOSE_ATTEMPTS = 10
 
@@ -59,7 +61,8 @@ class Sessions:
         self._registering: asyncio.Task[None] | None = None
         self._registered = False
         self._resyncing = False
-        self.leased = False
+        self._renewed_at: float | None = None
+        metrics.LEASED.set_function(lambda: self.trouble is None)
 
     # --- Sockets come and go ------------------------------------------------------------------------------
 
@@ -158,7 +161,7 @@ class Sessions:
 
     def lost(self) -> None:
         """Nothing reaches this edge any more: nobody is open until registered again."""
-        self.leased = False
+        self._renewed_at = None
         for session in self._sessions.values():
             session.open = session.opening = False
             session.version = self._next_version()
@@ -194,9 +197,24 @@ class Sessions:
 
     async def run(self) -> None:
         """Renew the lease until cancelled."""
+        told = None
         while True:
             await asyncio.sleep(self._settings.lease_interval)
+            trouble = self.trouble
+            if trouble is not None and told is None:
+                log.warning("New sockets wait: %s.", trouble)
+            told = trouble
             self.renew()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nobody new can be registered, so that sockets would wait for their `session_ready`; or None."""
+        if self._renewed_at is None:
+            return "the presence workers have not answered yet"
+        silent = time.monotonic() - self._renewed_at
+        if silent > MISSED_RENEWALS * self._settings.lease_interval:
+            return f"the presence workers have not answered for {silent:.0f} s"
+        return None
 
     def renew(self) -> None:
         """Give a sign of life; when the answer is that we were dropped, register everyone again."""
@@ -209,7 +227,7 @@ class Sessions:
                 renewed = None
             if renewed is None:
                 return
-            self.leased = True
+            self._renewed_at = time.monotonic()
             if not renewed.known and epoch == self._epoch and self._sessions:
                 self.register_all("lease lost")
 

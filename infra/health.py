@@ -1,6 +1,7 @@
 """Health endpoints for every process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus)."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,22 @@ from typing_extensions import override
 
 #: Returns why the process cannot serve now, or None when it can.
 Readiness = Callable[[], Awaitable[str | None]]
+
+
+def at_most_every(seconds: float, ask: Readiness) -> Readiness:
+    """Ask again once the last answer is older than that; who comes meanwhile, or while it is asked, gets the same."""
+    asking: asyncio.Task[str | None] | None = None
+    asked_at = 0.0
+
+    async def readiness() -> str | None:
+        nonlocal asking, asked_at
+        if asking is None or (asking.done() and time.monotonic() - asked_at > seconds):
+            asked_at = time.monotonic()
+            asking = asyncio.ensure_future(ask())
+        # One that asks and goes away again takes nobody else's answer along.
+        return await asyncio.shield(asking)
+
+    return readiness
 
 
 def routes(readiness: Readiness) -> list[Route]:

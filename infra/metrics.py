@@ -83,8 +83,8 @@ CANARY_SOCKETS = Gauge("warren_canary_sockets", "1 while a synthetic user's sock
 CANARY_WRONG_COUNTS = Counter(
     "warren_canary_wrong_counts_total", "Counts of a synthetic user that were not what they must be.", ["user"]
 )
-RECOUNT_CONVERSATIONS = Gauge("warren_recount_conversations", "Conversations that the last recount looked at.", ["by"])
+RECOUNT_CONVERSATIONS = Gauge("warren_recount_conversations", "Conversations that the last recount looked at.")
 RECOUNT_DRIFT = Counter(
     "warren_recount_drift_total", "Projections that differed from the messages and were set right.", ["projection"]
 )
-RECOUNT_FINISHED = Gauge("warren_recount_finished_timestamp_seconds", "When the last recount ended.", ["by"])
+RECOUNT_FINISHED = Gauge("warren_recount_finished_timestamp_seconds", "When the last recount ended; 0 for never.")

@@ -17,7 +17,7 @@ from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
 from infra import logs, memory
 from infra.broker import Publisher, backoff
-from infra.health import HealthServer
+from infra.health import HealthServer, Readiness, at_most_every
 from infra.settings import SettingsError, WorkerSettings, load
 from infra.store import Store
 from workers.history import History
@@ -29,6 +29,9 @@ from workers.stores.sessions import Sessions
 from workers.unread import Unread
 
 log = logging.getLogger(__name__)
+
+#: Seconds that the store has to answer when /readyz is asked, and that its answer counts for those who ask next.
+STORE_PATIENCE, STORE_ASKED_EVERY = 2.0, 1.0
 
 #: What each worker consumes, and with which handler. Presence also looks after leases (see `run`).
 WORKERS: dict[str, list[tuple[Queue, Callable[[Store], Handler]]]] = {
@@ -49,6 +52,8 @@ async def run(kind: str, settings: WorkerSettings) -> None:
     store = Store(settings)
     publisher = Publisher(settings, name)
     runners: list[Runner] = []
+    # A worker that has nothing to do would not notice by itself.
+    store_trouble = at_most_every(STORE_ASKED_EVERY, _trouble_of(store))
 
     async def readiness() -> str | None:
         if stopping.is_set():
@@ -57,7 +62,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             return "the store has not answered yet"
         links = (publisher.link, *(runner.link for runner in runners))
         troubles = [*(link.trouble for link in links), *(runner.trouble for runner in runners)]
-        return next((trouble for trouble in troubles if trouble is not None), None)
+        return next((trouble for trouble in troubles if trouble is not None), None) or await store_trouble()
 
     health = asyncio.create_task(HealthServer(settings.worker_host, settings.worker_port, readiness).run())
     tasks = [health]
@@ -101,6 +106,22 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             task.cancel()
         await asyncio.wait(tasks, timeout=5)
         await store.close()
+
+
+def _trouble_of(store: Store) -> Readiness:
+    """Ask the store for a sign of life, and say what is wrong when there is none in time."""
+
+    async def trouble() -> str | None:
+        try:
+            async with asyncio.timeout(STORE_PATIENCE):
+                await store.ping()
+        except StoreUnavailable as error:
+            return f"the store is away: {error}"
+        except TimeoutError:
+            return f"the store is away: no answer within {STORE_PATIENCE:g} s"
+        return None
+
+    return trouble
 
 
 async def _store_ready(store: Store) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 
-from infra.local import RabbitNode
+from infra.health import at_most_every
+from infra.local import Mongod, RabbitNode, Services
 from tests.e2e.metrics import metric
 from tests.support.services import PrivateRun
 from tests.support.stack import Process, Stack
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest_asyncio.fixture
-async def node(tmp_path: Path) -> AsyncIterator[RabbitNode]:
-    """A broker of the test's own."""
-    node = RabbitNode(tmp_path / "rabbitmq")
-    await asyncio.to_thread(node.start)
-    yield node
-    await asyncio.to_thread(node.stop)
+async def services(tmp_path: Path) -> AsyncIterator[tuple[RabbitNode, Mongod]]:
+    """A broker and a store of the test's own."""
+    node, mongod = RabbitNode(tmp_path / "rabbitmq"), Mongod(tmp_path / "mongod")
+    await asyncio.gather(asyncio.to_thread(node.start), asyncio.to_thread(mongod.start))
+    yield node, mongod
+    await asyncio.gather(asyncio.to_thread(node.stop), asyncio.to_thread(mongod.kill))
 
 
 async def says(process: Process, answer: str) -> bool:
@@ -35,9 +35,26 @@ async def says(process: Process, answer: str) -> bool:
     return answer in found.text
 
 
-async def test_each_trouble_with_the_broker_is_told_by_its_name(node: RabbitNode, run: PrivateRun) -> None:
-    async with Stack(replace(run, amqp_url=node.amqp_url, name=f"{run.name}_readiness"), edges=1) as stack:
+async def test_each_trouble_with_broker_and_store_is_told_by_its_name(services: tuple[RabbitNode, Mongod]) -> None:
+    node, mongod = services
+    found = Services(node.amqp_url, node.management_url, mongod.url, started_by_us=True)
+    own = PrivateRun(found, "readiness", node.amqp_url, mongod.url, "readiness")
+    async with Stack(own, edges=1) as stack:
         (edge,) = stack.edges
+
+        # When the store stands still, then workers that have nothing to do notice, and that it is back
+        mongod.pause()
+        for process in set(stack.processes) - {edge}:
+            await eventually(
+                lambda process=process: says(process, "the store is away: no answer within 2 s"),  # type: ignore[misc]
+                sentence=f"{process.name} says that the store is away",
+            )
+        mongod.resume()
+        for process in stack.processes:
+            await eventually(
+                lambda process=process: says(process, "ready"),  # type: ignore[misc]
+                sentence=f"{process.name} serves again",
+            )
 
         # When the broker runs short of memory, then an edge cannot take anything, and knows why
         await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
@@ -65,3 +82,21 @@ async def test_each_trouble_with_the_broker_is_told_by_its_name(node: RabbitNode
                 within=60,
                 sentence=f"{process.name} serves again",
             )
+
+
+async def test_an_answer_counts_for_all_who_ask_at_once_and_for_a_moment() -> None:
+    asked = 0
+
+    async def ask() -> str | None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        return f"answer {asked}"
+
+    remembered, forgotten = at_most_every(60, ask), at_most_every(0, ask)
+    first = asyncio.ensure_future(remembered())
+    await asyncio.sleep(0)
+    first.cancel()  # who goes away takes nobody else's answer along
+    assert await asyncio.gather(*(remembered() for _ in range(5))) == ["answer 1"] * 5
+    assert await remembered() == "answer 1"
+    assert [await forgotten() for _ in range(2)] == ["answer 2", "answer 3"]
