@@ -237,8 +237,8 @@ def test_every_operator_command_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=named)
 def test_every_make_target_that_is_named_exists(file: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", file.read_text(), flags=re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"(?:`|^    )make ([a-z0-9-]+)", file.read_text(), flags=re.MULTILINE)) <= targets
 
 
 # --- Form -------------------------------------------------------------------------------------------------
