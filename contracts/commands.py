@@ -116,7 +116,10 @@ class ClientCommand(Command):
 
 
 class StartConversation(ClientCommand):
+    """`nonce` is 128 random bits from the edge: who does not read the command cannot guess what id a group gets."""
+
     name: Literal["start_conversation"] = "start_conversation"
+    nonce: str
     payload: StartConversationPayload
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from contracts.codec import decode_payload, encode_ok, encode_refusal
-from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage
+from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage, StartConversation
 from contracts.errors import Code, Refused
 from contracts.events import Nothing, TokenRefreshed
 from contracts.values import moment_of, rfc3339
@@ -164,6 +165,7 @@ class Gateway:
             answer(self._refresh(socket, decoded))
             return
         command_type: Any = CLIENT_COMMANDS[event][0]
+        nonce = {"nonce": secrets.token_hex(16)} if command_type is StartConversation else {}
         command = command_type.model_construct(
             edge_id=self._edge_id,
             request=self._relay.next_request(),
@@ -171,6 +173,7 @@ class Gateway:
             user_id=socket.user_id,
             sid=socket.sid,
             payload=decoded,
+            **nonce,
         )
         if isinstance(command, SendMessage):
             self._lanes.send(command, answer)

@@ -1,6 +1,7 @@
 """Commands as edges make them, and a listener that counts what they cost the store."""
 
 import itertools
+import secrets
 import time
 from typing import Any
 
@@ -41,7 +42,7 @@ def _envelope(user_id: str) -> dict[str, Any]:
 def start(by: str, *others: str, title: str | None = None) -> StartConversation:
     """Someone starts a conversation."""
     payload = StartConversationPayload(participant_ids=list(others), title=title)
-    return StartConversation(**_envelope(by), payload=payload)
+    return StartConversation(**_envelope(by), nonce=secrets.token_hex(16), payload=payload)
 
 
 def send(by: str, conversation_id: str, client_message_id: str, body: str = "hello") -> SendMessage:
