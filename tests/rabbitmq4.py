@@ -46,7 +46,7 @@ def main(
 
 def _run(node: RabbitNode, arguments: list[str], *, khepri: bool) -> int:
     if khepri:
-        node.ctl("enable_feature_flag", "khepri_db")
+        node.ctl("enable_feature_flag", "--opt-in", "khepri_db")
     print(f"RabbitMQ {node.ctl('version').strip()}{', with Khepri' if khepri else ''}", flush=True)
     environment = {"WARREN_AMQP_URL": node.amqp_url, "WARREN_MANAGEMENT_URL": node.management_url}
     command = [sys.executable, "-m", "pytest", *arguments]
