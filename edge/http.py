@@ -19,8 +19,11 @@ from contracts.values import UserId, Value, moment_of, rfc3339
 from infra.health import Readiness, routes
 from infra.settings import EdgeSettings
 
-#: The built web client.
-PAGE = Path(__file__).parent.parent / "web" / "dist"
+#: The built web client: where a wheel puts it, or where `make web` does.
+PAGE = next(
+    (path for path in (Path(__file__).parent / "page", Path(__file__).parents[1] / "web" / "dist") if path.is_dir()),
+    None,
+)
 #: Seconds that a development token lives unless asked otherwise.
 DEV_TOKEN_TTL = 86_400
 
@@ -41,7 +44,7 @@ def web_app(settings: EdgeSettings, readiness: Readiness) -> Starlette:
     if settings.dev:
         found.append(Route("/dev/token", _dev_token(settings), methods=["POST"]))
         found.append(Route("/dev/config", _dev_config(settings)))
-        if PAGE.is_dir():
+        if PAGE is not None:
             found.append(Mount("/", StaticFiles(directory=PAGE, html=True)))
         else:
             found.append(Route("/", _no_page))
