@@ -129,12 +129,15 @@ class Delivery:
         self._channel = message.channel
         self._tag = message.delivery_tag
 
-    async def ack(self) -> None:
-        """Settle it. On a lost channel this does nothing: the broker delivers it again."""
+    async def ack(self, *, and_earlier: bool = False) -> None:
+        """Settle it, `and_earlier` all that came before it on its channel: to the broker that is one write in its log.
+
+        On a lost channel this does nothing: the broker delivers it again.
+        """
         if self._tag is None or self._channel.is_closed:
             return
         try:
-            await self._channel.basic_ack(self._tag, wait=False)
+            await self._channel.basic_ack(self._tag, multiple=and_earlier, wait=False)
         except (aiormq.AMQPError, ConnectionError):
             log.info("An ack came too late: the channel is gone, and the message will come again.")
 

@@ -2,15 +2,19 @@
 
 Reads and writes go through a majority of the replica set: what a client was told is never rolled back. Only
 what Motor and PyMongo's own asyncio client share is used, so a setting picks the driver (`WARREN_MONGO_DRIVER`).
+
+Workers write by `insert_all` and `update_all`: one command each, and none that the driver repeats by itself. For
+those the server keeps a record of every statement, which costs it as much as the write; our writes are idempotent,
+and the runner repeats whole batches.
 """
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import UpdateOne
 from pymongo.asynchronous.mongo_client import AsyncMongoClient
 from pymongo.errors import (
     BulkWriteError,
@@ -35,6 +39,8 @@ Document = dict[str, Any]
 
 #: Server error codes of a duplicate key.
 DUPLICATE_KEY = 11000
+#: How often an upsert is tried that meets another of the same key.
+UPSERT_ATTEMPTS = 3
 #: Seconds after which the tombstone of a closed session, or an edge without sign of life, is removed.
 SESSION_TTL = 3_600
 EDGE_TTL = 86_400
@@ -56,6 +62,21 @@ _NOT_NOW = {
     11601,  # Interrupted: an operator killed the operation
     14031,  # OutOfDiskSpace
 }
+
+
+@dataclass(frozen=True)
+class Update:
+    """One statement of `update_all`."""
+
+    query: Document
+    change: Document | list[Document]
+    upsert: bool = False
+    multi: bool = False
+
+
+#: What a write tells of the primary that took it: the same value, the same primary in the same term. None is what
+#: a router says, who asks many.
+Election = object
 
 
 class Store:
@@ -86,11 +107,14 @@ class Store:
         self.users: Any = database["users"]
         self.sessions: Any = database["sessions"]
         self.edges: Any = database["edges"]
+        #: Whether all writes are in one log, in their order, so that waiting for one waits for those before it. That
+        #: is so in a replica set, not behind a router. Known once the store was ready.
+        self.has_one_log = False
 
     async def ready(self) -> None:
         """Make sure that the store answers and has its indexes. Raises StoreUnavailable."""
         async with guarded():
-            await self.client.admin.command("ping")
+            self.has_one_log = "electionId" in await self.client.admin.command("hello")
             await self.messages.create_index([("conversation_id", 1), ("seq", 1)], unique=True)
             await self.conversations.create_index([("participants.user_id", 1), ("updated_at", -1), ("_id", -1)])
             await self.inboxes.create_index(
@@ -172,17 +196,42 @@ async def union(collection: Any, pipelines: Sequence[list[dict[str, Any]]]) -> l
     return results
 
 
-async def upsert_all(collection: Any, operations: Sequence[UpdateOne]) -> None:
-    """Run idempotent upserts in one unordered bulk.
+async def insert_all(collection: Any, documents: Sequence[Document], *, majority: bool = True) -> tuple[int, Election]:
+    """Insert in order, in one command, up to the first whose id or other unique key is taken.
+
+    Returns how many went in, and who took them. Without `majority` they may still be rolled back, until a later write
+    to the same primary has reached one.
+    """
+    reply = await _write(collection, {"insert": collection.name, "documents": list(documents)}, majority=majority)
+    errors = reply.get("writeErrors")
+    if not errors:
+        return len(documents), reply.get("electionId")
+    if errors[0]["code"] != DUPLICATE_KEY:
+        raise BulkWriteError({"writeErrors": errors})
+    return int(errors[0]["index"]), reply.get("electionId")
+
+
+async def update_all(collection: Any, updates: Sequence[Update]) -> Election:
+    """Carry out idempotent updates in one command, to a majority, in any order. Returns who took them.
 
     Two workers that insert the same key at once get a duplicate key error in one of them (MongoDB documents
     this for concurrent upserts); the second attempt then finds the document and updates it.
     """
-    for attempt in (1, 2, 3):
-        try:
-            await collection.bulk_write(list(operations), ordered=False)
-            return
-        except BulkWriteError as error:
-            only_duplicates = all(part["code"] == DUPLICATE_KEY for part in error.details["writeErrors"])
-            if attempt == 3 or not only_duplicates or error.details.get("writeConcernErrors"):
-                raise
+    statements = [{"q": each.query, "u": each.change, "upsert": each.upsert, "multi": each.multi} for each in updates]
+    attempts = 0
+    while True:
+        attempts += 1
+        reply = await _write(collection, {"update": collection.name, "updates": statements, "ordered": False})
+        errors = reply.get("writeErrors")
+        if not errors:
+            return reply.get("electionId")
+        if attempts == UPSERT_ATTEMPTS or any(error["code"] != DUPLICATE_KEY for error in errors):
+            raise BulkWriteError({"writeErrors": errors})
+
+
+async def _write(collection: Any, command: Document, *, majority: bool = True) -> Document:
+    concern = {"w": "majority" if majority else 1}
+    reply: Document = await collection.database.command({**command, "writeConcern": concern})
+    if failure := reply.get("writeConcernError"):
+        raise BulkWriteError({"writeErrors": [], "writeConcernErrors": [failure]})
+    return reply

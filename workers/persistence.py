@@ -63,7 +63,6 @@ class Persistence:
             payload = command.payload
             allowed.append((command, message_id(payload.conversation_id, command.user_id, payload.client_message_id)))
         stored, repeated = await self._store(allowed, headers)
-        await self._conversations.advance(stored.values(), headers)
         await self._announce_first([message for message in stored.values() if message.seq == 1], outbox)
         read: dict[tuple[str, str], int] = {}
         for command, id in allowed:
@@ -78,9 +77,9 @@ class Persistence:
     async def _store(
         self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header]
     ) -> tuple[dict[str, StoredMessage], set[str]]:
-        """Store each message once, with the next seq of its conversation.
+        """Store each message once, with the next seq of its conversation, and show it in the header.
 
-        Returns all by id, and the ids of those that were there before.
+        Returns all by id, committed to a majority, and the ids of those that were there before.
         """
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what BSON keeps of it
@@ -102,16 +101,22 @@ class Persistence:
                 # The first retry has fresh numbers and is at once; after that, workers get out of step.
                 await asyncio.sleep(random.uniform(0, 0.005) * (attempt - 1))  # noqa: S311 - jitter, not a secret
             numbered = _number(list(pending.values()), last)
-            inserted = await self._messages.insert(numbered)
-            for message in numbered[:inserted]:
-                stored[message.id] = message
-                del pending[message.id]
+            count, election = await self._messages.insert(numbered)
+            inserted = {message.id: message for message in numbered[:count]}
+            # Nothing is numbered after these before they are committed, which this write waits for.
+            if inserted and await self._conversations.advance(inserted.values(), headers) != election:
+                raise StoreUnavailable("The primary changed before the messages were committed.")
+            stored.update(inserted)
+            pending = {id: message for id, message in pending.items() if id not in inserted}
             if pending:
                 # Either someone stored one of these before, or another worker took a seq: see what is there now.
                 known, last = await asyncio.gather(
                     self._messages.by_id(pending),
                     self._messages.highest_seqs({m.conversation_id: last[m.conversation_id] for m in pending.values()}),
                 )
+                if known:
+                    # Who stored them may not have lived to show them.
+                    await self._conversations.advance(known.values(), headers)
                 stored.update(known)
                 repeated.update(known)
                 pending = {id: message for id, message in pending.items() if id not in known}

@@ -43,10 +43,10 @@ Handler = Callable[[Sequence[Item]], Awaitable[Outbox]]
 
 #: Messages that the broker sends ahead; each may hold many commands or facts. All of them are redelivered, and
 #: counted as delivered, when the process dies.
-PREFETCH = 200
+PREFETCH = 500
 #: Seconds that facts wait for those of the next batches. An unread count may come this much later than its message:
 #: one durable message, and one count, for many facts is what keeps them cheap.
-FACTS_WAIT = 0.05
+FACTS_WAIT = 0.1
 #: How often an item that fails alone is tried before it is put aside.
 MAX_ATTEMPTS = 3
 #: Seconds before the same edge is reported as lost again.
@@ -102,7 +102,9 @@ class Runner:
             if batch.items:
                 await self._process(batch)
             else:
-                await self._settle([batch])
+                # Nothing but what could not be read; batches before it may still be under way.
+                for delivery in batch.deliveries:
+                    await delivery.ack()
         for last in (self._finishing, self._settling):
             if last is not None:
                 await last
@@ -240,9 +242,10 @@ class Runner:
         return all(await asyncio.gather(*publishes))
 
     async def _settle(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            for delivery in batch.deliveries:
-                await delivery.ack()
+        """Ack batches, which leave in the order in which they came."""
+        here = [delivery for batch in batches for delivery in batch.deliveries if not delivery.lost]
+        if here:
+            await here[-1].ack(and_earlier=True)
 
     async def send_frames(self, outbox: Outbox, *, given_up: Callable[[], bool] = lambda: False) -> bool:
         """Publish frames and wait for every confirm; trouble is waited out, unless `given_up`."""

@@ -103,12 +103,16 @@ class CommandCounter(monitoring.CommandListener):
 
     def __init__(self) -> None:
         self.commands: list[str] = []
+        #: `w` of every write.
+        self.concerns: list[int | str] = []
 
     @override
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         """Note a command."""
         if event.command_name not in ("hello", "ping", "endSessions", "createIndexes"):
             self.commands.append(event.command_name)
+        if "writeConcern" in event.command:
+            self.concerns.append(event.command["writeConcern"]["w"])
 
     @override
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:

@@ -6,14 +6,17 @@ import random
 from typing import Any
 
 import orjson
+import pytest
 
 from contracts.commands import SendMessage
+from contracts.errors import StoreUnavailable
 from contracts.frames import Delivery
 from infra.store import Store
 from tests.integration.commands import CommandCounter, closed, opened, send, start
 from workers.outbox import Outbox
 from workers.persistence import Persistence
 from workers.presence import Presence
+from workers.stores.conversations import Conversations
 
 
 def acks(outbox: Outbox) -> dict[int, dict[str, Any]]:
@@ -152,6 +155,38 @@ async def test_random_batches_with_repeats_over_four_workers_store_each_message_
         seqs = await stored_seqs(store, chat)
         assert seqs == list(range(1, len(seqs) + 1))
     assert await store.messages.count_documents({}) == 120
+
+
+async def test_a_batch_is_held_when_the_primary_changes_before_its_messages_are_committed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old primary may have taken the messages to its grave: another one's majority says nothing of them."""
+    chat = await conversation(store, "ada", "bob")
+    commands = [send("ada", chat, f"m{n}") for n in range(3)]
+    persistence = Persistence(store)
+    advance = Conversations.advance
+
+    async def of_another_primary(*arguments: Any) -> object:
+        await advance(*arguments)
+        return "another"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Conversations, "advance", of_another_primary)
+        with pytest.raises(StoreUnavailable, match="primary"):
+            await persistence(commands)
+    outbox = await persistence(commands)
+    assert [acks(outbox)[c.request]["data"]["message"]["seq"] for c in commands] == [1, 2, 3]
+    assert await stored_seqs(store, chat) == [1, 2, 3]
+
+
+async def test_a_message_is_committed_to_a_majority_with_one_wait(store: Store, counter: CommandCounter) -> None:
+    chat = await conversation(store, "ada", "bob")
+    persistence = Persistence(store)
+    for has_one_log, waits in ((True, [1, "majority"]), (False, ["majority", "majority"])):
+        store.has_one_log = has_one_log
+        counter.concerns.clear()
+        await persistence([send("ada", chat, f"m-{has_one_log}")])
+        assert counter.concerns == waits, "the insert, then the header"
 
 
 async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, counter: CommandCounter) -> None:

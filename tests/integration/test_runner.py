@@ -11,6 +11,7 @@ from contracts.codec import Item, decode_bundle, decode_frame, encode_bundle
 from contracts.commands import EdgeLost, SendMessage
 from contracts.errors import StoreUnavailable
 from contracts.events import TypingByOther
+from contracts.facts import AnyFact, MessageStored
 from contracts.topology import COMMANDS, DEAD_QUEUES, PERSISTENCE, PRESENCE, edge_queue
 from infra.broker import Channel, Delivery, Link, Publisher
 from infra.declare import declare_edge_queue, declare_topology
@@ -19,6 +20,7 @@ from infra.store import Store
 from tests.integration.commands import EDGE, opened, send
 from tests.integration.conftest import MakeSettings
 from tests.support.waiting import eventually
+from workers import runner as runner_module
 from workers.outbox import Outbox
 from workers.presence import Presence
 from workers.routing import Router
@@ -34,12 +36,13 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.before: Callable[[Sequence[Item]], Awaitable[None]] | None = None
+        self.facts: list[AnyFact] = []
 
     async def __call__(self, items: Sequence[Item]) -> Outbox:
         if self.before is not None:
             await self.before(items)
         self.batches.append([_name(item) for item in items])
-        return Outbox()
+        return Outbox(facts=list(self.facts))
 
     @property
     def handled(self) -> list[str]:
@@ -133,6 +136,26 @@ async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: B
         await asyncio.wait_for(started.wait(), 5)
     async with bench.runner(recorder := Recorder()):
         await eventually(lambda: recorder.handled == ["m1"], within=5, sentence="the other worker gets the message")
+
+
+async def test_what_cannot_be_read_is_acked_without_what_came_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first message's fact is still to be published when garbage and another message are done with."""
+    monkeypatch.setattr(runner_module, "FACTS_WAIT", 60.0)
+    doomed = Recorder()
+    doomed.facts = [MessageStored(conversation_id="c", seq=1, sender_id="ada", sender_was_behind=False)]
+    dead = await bench.listen("persistence.dead")
+    async with bench.runner(doomed):
+        await bench.publish(send("ada", "c", "m1"))
+        await eventually(lambda: doomed.handled == ["m1"], within=5, sentence="the first message is handled")
+        await bench.publisher.publish(COMMANDS, "send_message", b"garbage")
+        await eventually(lambda: len(dead) == 1, within=5, sentence="the garbage is put aside")
+        await bench.publish(send("ada", "c", "m2"))
+        await eventually(lambda: doomed.handled == ["m1", "m2"], within=5, sentence="the last message is handled")
+    async with bench.runner(recorder := Recorder()):
+        await eventually(lambda: recorder.handled == ["m1", "m2"], within=5, sentence="both messages come again")
+    assert len(dead) == 1, "the garbage came again, although it was put aside"
 
 
 async def test_a_poison_message_goes_to_the_dead_letters_alone(bench: Bench) -> None:

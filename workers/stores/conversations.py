@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pymongo import UpdateOne
-
 from contracts.commands import ListConversations
 from contracts.errors import Code, Refused
 from contracts.models import Conversation, Participant
 from contracts.values import rfc3339
-from infra.store import Document, Store, find_all, guarded, union, upsert_all
+from infra.store import Document, Election, Store, Update, find_all, guarded, union, update_all
 from workers.stores.messages import StoredMessage, last_message_view
 from workers.stores.users import last_seen, user_view
 
@@ -130,7 +128,7 @@ class Conversations:
         """Create what does not exist yet, and note who opened it. Repeating it changes nothing."""
         now = datetime.now(UTC)
         operations = [
-            UpdateOne(
+            Update(
                 {"_id": start.id},
                 {
                     "$setOnInsert": {
@@ -152,12 +150,13 @@ class Conversations:
         ]
         if operations:
             async with guarded():
-                await upsert_all(self._conversations, operations)
+                await update_all(self._conversations, operations)
 
-    async def advance(self, messages: Iterable[StoredMessage], headers: Mapping[str, Header]) -> None:
-        """Project stored messages into their headers: the newest message, and each sender's own watermark.
+    async def advance(self, messages: Iterable[StoredMessage], headers: Mapping[str, Header]) -> Election:
+        """Project stored messages, at least one, into their headers: the newest, and each sender's own watermark.
 
-        `headers` tell where in a conversation each sender stands; people and their order never change.
+        `headers` tell where in a conversation each sender stands; people and their order never change. Returns who
+        took it: on the same primary, everything written before is committed to a majority now.
         """
         newest: dict[str, dict[str, StoredMessage]] = {}
         for message in messages:
@@ -171,15 +170,14 @@ class Conversations:
             for sender_id, message in by_sender.items():
                 path = headers[conversation_id].read_path(sender_id)
                 raised[path] = {"seq": message.seq, "at": message.sent_at}
-            operations.append(UpdateOne({"_id": conversation_id}, {"$max": raised}))
-        if operations:
-            async with guarded():
-                await self._conversations.bulk_write(operations, ordered=False)
+            operations.append(Update({"_id": conversation_id}, {"$max": raised}))
+        async with guarded():
+            return await update_all(self._conversations, operations)
 
     async def mark_read(self, marks: Mapping[tuple[str, str], Read], headers: Mapping[str, Header]) -> None:
         """Move watermarks, by (conversation, user), forward; none ever moves back."""
         operations = [
-            UpdateOne(
+            Update(
                 {"_id": conversation_id},
                 {"$max": {headers[conversation_id].read_path(user_id): {"seq": read.seq, "at": read.at}}},
             )
@@ -187,7 +185,7 @@ class Conversations:
         ]
         if operations:
             async with guarded():
-                await self._conversations.bulk_write(operations, ordered=False)
+                await update_all(self._conversations, operations)
 
     async def sharing_with(self, user_ids: Collection[str]) -> list[Header]:
         """Headers of every conversation that any of these users is in."""

@@ -8,10 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import UpdateOne
-
 from contracts.counting import inbox_state
-from infra.store import Document, Store, aggregate, guarded, union, upsert_all
+from infra.store import Document, Store, Update, aggregate, guarded, union, update_all
 from workers.stores.conversations import Header
 
 
@@ -39,7 +37,7 @@ class Inboxes:
     async def write(self, entries: Iterable[Entry]) -> None:
         """Store entries; an older one never replaces a newer one."""
         operations = [
-            UpdateOne(
+            Update(
                 {"_id": {"u": entry.user_id, "c": entry.conversation_id}},
                 {
                     "$max": {"state": inbox_state(entry.last_seq, entry.read_seq)},
@@ -51,7 +49,7 @@ class Inboxes:
         ]
         if operations:
             async with guarded():
-                await upsert_all(self._inboxes, operations)
+                await update_all(self._inboxes, operations)
 
     async def totals(self, user_ids: Collection[str]) -> dict[str, int]:
         """The unread messages of each user, over all conversations."""

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pymongo.errors import BulkWriteError
-
 from contracts.commands import ListMessages
 from contracts.models import LastMessage, Message
 from contracts.values import rfc3339
-from infra.store import DUPLICATE_KEY, Document, Store, aggregate, find_all, guarded, union
+from infra.store import Document, Election, Store, aggregate, find_all, guarded, insert_all, union
 
 #: Characters of a body that a conversation's header shows.
 PREVIEW_CHARACTERS = 120
@@ -55,13 +53,17 @@ class Messages:
     """Reads and writes of `messages`. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._messages = store.messages
 
-    async def insert(self, messages: Sequence[StoredMessage]) -> int:
+    async def insert(self, messages: Sequence[StoredMessage]) -> tuple[int, Election]:
         """Insert in order, by one command, up to the first whose id or (conversation, seq) is taken.
 
-        Returns how many were inserted, each committed to a majority. Stopping there is what keeps `seq` dense: a
-        message is only ever inserted when the one before it, of the same batch and conversation, is there.
+        Returns how many were inserted, and who took them. Stopping there is what keeps `seq` dense: a message is only
+        ever inserted when the one before it, of the same batch and conversation, is there.
+
+        They are committed once a later write, to a majority, was taken by the same primary: the next write always
+        is one, and waiting once is enough. Behind a router, where that says nothing, this waits itself.
         """
         documents = [
             {
@@ -76,14 +78,7 @@ class Messages:
             for message in messages
         ]
         async with guarded():
-            try:
-                await self._messages.insert_many(documents, ordered=True)
-            except BulkWriteError as error:
-                first = error.details["writeErrors"][0] if error.details["writeErrors"] else None
-                if error.details.get("writeConcernErrors") or first is None or first["code"] != DUPLICATE_KEY:
-                    raise
-                return int(first["index"])
-        return len(documents)
+            return await insert_all(self._messages, documents, majority=not self._store.has_one_log)
 
     async def by_id(self, ids: Collection[str]) -> dict[str, StoredMessage]:
         """Those of the messages that are committed, by id."""
@@ -92,12 +87,12 @@ class Messages:
         return {document["_id"]: stored(document) for document in found}
 
     async def highest_seqs(self, above: dict[str, int]) -> dict[str, int]:
-        """The highest seq of each conversation; `above` says for each where to start to look."""
+        """The highest committed seq of each conversation, or what `above` says for it where that is more."""
         ranges = [{"conversation_id": conversation, "seq": {"$gte": seq}} for conversation, seq in above.items()]
         pipeline = [{"$match": {"$or": ranges}}, {"$group": {"_id": "$conversation_id", "seq": {"$max": "$seq"}}}]
         async with guarded():
             found = await aggregate(self._messages, pipeline)
-        return {**above, **{row["_id"]: row["seq"] for row in found}}
+        return above | {row["_id"]: row["seq"] for row in found}
 
     async def pages(self, queries: Sequence[ListMessages]) -> list[tuple[list[StoredMessage], bool]]:
         """A page for each query, ascending, and whether there is more in its direction."""

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pymongo import UpdateOne
-
 from contracts.commands import EdgeAlive, SessionClose, SessionOpen
-from infra.store import Document, Store, aggregate, find_all, guarded, upsert_all
+from infra.store import Document, Store, Update, aggregate, find_all, guarded, update_all
 
 
 @dataclass(frozen=True)
@@ -41,19 +39,17 @@ class Sessions:
         if not newest:
             return
         async with guarded():
-            await upsert_all(self._sessions, [_write_if_newer(change) for change in newest.values()])
+            await update_all(self._sessions, [_write_if_newer(change) for change in newest.values()])
 
     async def renew(self, alive: Iterable[EdgeAlive]) -> dict[str, bool]:
         """Renew leases by the store's clock; tells for each edge whether its sessions are still known."""
         epochs = {command.edge_id: command.epoch for command in alive}
         async with guarded():
             known = {edge["_id"]: edge for edge in await find_all(self._edges, {"_id": {"$in": list(epochs)}})}
-            await upsert_all(
+            await update_all(
                 self._edges,
                 [
-                    UpdateOne(
-                        {"_id": edge_id}, {"$currentDate": {"seen_at": True}, "$max": {"epoch": epoch}}, upsert=True
-                    )
+                    Update({"_id": edge_id}, {"$currentDate": {"seen_at": True}, "$max": {"epoch": epoch}}, upsert=True)
                     for edge_id, epoch in epochs.items()
                 ],
             )
@@ -67,10 +63,10 @@ class Sessions:
         if not edges:
             return
         async with guarded():
-            await upsert_all(
+            await update_all(
                 self._edges,
                 [
-                    UpdateOne(
+                    Update(
                         {"_id": edge_id},
                         {"$setOnInsert": {"seen_at": datetime.now(UTC)}, "$max": {"epoch": epoch}},
                         upsert=True,
@@ -105,7 +101,7 @@ class Sessions:
         return [Session(**document) for document in found]
 
 
-def _write_if_newer(change: SessionOpen | SessionClose) -> UpdateOne:
+def _write_if_newer(change: SessionOpen | SessionClose) -> Update:
     """Replace the session unless what is stored has a higher version. A close stays as a tombstone for a while."""
     opened = isinstance(change, SessionOpen)
     document: Document = {
@@ -119,7 +115,7 @@ def _write_if_newer(change: SessionOpen | SessionClose) -> UpdateOne:
     newer = {"$gt": [change.version, {"$ifNull": ["$version", -1]}]}
     # $literal: a user id may start with a dollar sign.
     merged = {"$mergeObjects": ["$$ROOT", {"$literal": document}]}
-    return UpdateOne(
+    return Update(
         {"_id": {"e": change.edge_id, "u": change.user_id}},
         [{"$replaceWith": {"$cond": [newer, merged, "$$ROOT"]}}],
         upsert=True,

@@ -6,12 +6,10 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pymongo import UpdateMany, UpdateOne
-
 from contracts.commands import SessionOpen
 from contracts.models import FoundUser, Presence, User
 from contracts.values import rfc3339
-from infra.store import BLOCKED, ONE_TRIP, Document, Store, find_all, guarded, union, upsert_all
+from infra.store import BLOCKED, ONE_TRIP, Document, Store, Update, find_all, guarded, union, update_all
 
 _WORDS = re.compile(r"[^\s,;]+")
 #: Seconds that the answer to who is blocked is kept.
@@ -78,7 +76,7 @@ class Users:
         if not newest:
             return []
         async with guarded():
-            await upsert_all(self._users, [_profile(command) for command in newest.values()])
+            await update_all(self._users, [_profile(command) for command in newest.values()])
             query = {"_id": {"$in": list(newest)}, "online": {"$ne": True}}
             arrived = [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
             if arrived:
@@ -94,14 +92,15 @@ class Users:
         for user_id, grace in grace_ms.items():
             by_grace.setdefault(grace, []).append(user_id)
         operations = [
-            UpdateMany(
+            Update(
                 {"_id": {"$in": users}, "online": True},
                 {"$set": {"offline_due": now + timedelta(milliseconds=grace)}},
+                multi=True,
             )
             for grace, users in by_grace.items()
         ]
         async with guarded():
-            await self._users.bulk_write(operations, ordered=False)
+            await update_all(self._users, operations)
 
     async def absence_due(self) -> list[str]:
         """Those whose planned absence is due."""
@@ -161,9 +160,9 @@ def last_seen(document: Document) -> str | None:
     return rfc3339(moment) if moment is not None else None
 
 
-def _profile(command: SessionOpen) -> UpdateOne:
+def _profile(command: SessionOpen) -> Update:
     name = command.user_name or command.user_id
-    return UpdateOne(
+    return Update(
         {"_id": command.user_id},
         {
             "$set": {
