@@ -1,53 +1,41 @@
 """`python -m infra`: what an operator does from a shell."""
 
-import asyncio
 import json
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import jwt
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from contracts.errors import WarrenError
 from contracts.topology import EXCHANGES, QUEUES
-from infra import broker, dead, management
+from infra import broker, canary, dead, management, recount
 from infra.declare import declare_topology
 from infra.deploy.definitions import definitions, permissions
-from infra.recount import recount_all
 from infra.settings import EdgeSettings, Settings, load
+from infra.shell import console, run
 from infra.store import Store, guarded
+from infra.tokens import make_token
 
 app = typer.Typer(no_args_is_help=True, help="Operate Warren.")
 topology = typer.Typer(no_args_is_help=True, help="Exchanges, queues and bindings.")
 app.add_typer(topology, name="topology")
 letters = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
 app.add_typer(letters, name="dead")
-console = Console()
-
-T = TypeVar("T")
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run one command; what goes wrong in a known way is one sentence."""
-    try:
-        return asyncio.run(work)
-    except WarrenError as error:
-        sys.exit(str(error))
+app.command("recount")(recount.command)
+app.command("canary")(canary.command)
 
 
 @topology.command("apply")
 def topology_apply() -> None:
     """Declare every exchange, queue and binding; repeating it changes nothing."""
-    _run(broker.once(load(Settings), declare_topology))
+    run(broker.once(load(Settings), declare_topology))
     console.print(f"Declared {len(EXCHANGES)} exchanges and {len(QUEUES)} queues.")
 
 
@@ -92,7 +80,7 @@ def status() -> None:
             table.add_row(queue.name, *(str(number) for number in row), *(f"{rate:.1f}" for rate in rates))
         console.print(table)
 
-    _run(show())
+    run(show())
 
 
 @app.command()
@@ -104,50 +92,23 @@ def token(
     """Print a token for someone. Development only: needs WARREN_DEV and WARREN_JWT_SECRET."""
     try:
         settings = load(EdgeSettings)
+        if not settings.dev or settings.jwt_secret is None:
+            sys.exit("Tokens are made here in development only: set WARREN_DEV=true and WARREN_JWT_SECRET.")
+        sys.stdout.write(make_token(settings, user, name=name, ttl=ttl) + "\n")
     except WarrenError as error:
         sys.exit(str(error))
-    if not settings.dev or settings.jwt_secret is None:
-        sys.exit("Tokens are made here in development only: set WARREN_DEV=true and WARREN_JWT_SECRET.")
-    claims = {"sub": user, "name": name or user, "exp": int(time.time()) + ttl}
-    claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
-    claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
-    claims |= {settings.jwt_verified_claim: True} if settings.jwt_verified_claim else {}
-    sys.stdout.write(jwt.encode(claims, settings.jwt_secret.get_secret_value(), algorithm="HS256") + "\n")
-
-
-@app.command()
-def recount(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
-) -> None:
-    """Rebuild every header's newest message and every inbox from the messages; print how many differed."""
-
-    async def rebuild() -> None:
-        store = Store(load(Settings))
-        try:
-            result = await recount_all(store)
-        finally:
-            await store.close()
-        if as_json:
-            sys.stdout.write(json.dumps(result.__dict__) + "\n")
-        else:
-            console.print(
-                f"{result.conversations} conversations: {result.headers_differed} headers and "
-                f"{result.inboxes_differed} inbox entries differed."
-            )
-
-    _run(rebuild())
 
 
 @app.command()
 def block(user: str) -> None:
     """Forbid someone to write: their messages are refused as `forbidden`."""
-    _run(_set_blocked(user, True))
+    run(_set_blocked(user, True))
 
 
 @app.command()
 def unblock(user: str) -> None:
     """Allow someone to write again."""
-    _run(_set_blocked(user, False))
+    run(_set_blocked(user, False))
 
 
 async def _set_blocked(user: str, blocked: bool) -> None:
@@ -196,7 +157,7 @@ def dead_list() -> None:
             table.add_row(found.queue, str(found.present), _time(found.oldest), escape(_reasons(found)))
         console.print(table)
 
-    _run(show())
+    run(show())
 
 
 @letters.command("show")
@@ -220,7 +181,7 @@ def dead_show(
         if not found:
             sys.stdout.write("There are none.\n")
 
-    _run(show())
+    run(show())
 
 
 @letters.command("replay")
@@ -285,7 +246,7 @@ def _remove(
             task = bar.add_task(verbs[0], total=found.matched)
             return await work(load(Settings), meant, lambda number: bar.advance(task, number))
 
-    found = _run(count())
+    found = run(count())
     if not found.matched:
         console.print("There are none.")
         return
@@ -295,7 +256,7 @@ def _remove(
         return
     if not yes:
         typer.confirm(f"{_reasons(found)}\n{verbs[0]} {what}?", abort=True)
-    result = _run(do(found))
+    result = run(do(found))
     console.print(f"{verbs[1]} {result.removed} of {what}.")
     if result.refused:
         console.print(f"{result.refused} cannot be decoded and stay: look at them, then use --raw or purge.")

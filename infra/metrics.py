@@ -7,6 +7,9 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
+# --- Every process ----------------------------------------------------------------------------------------
+STALLS = Counter("warren_process_stalls_total", "Times the process stood still: frozen, starved, or blocked.")
+
 # --- Edge -------------------------------------------------------------------------------------------------
 SOCKETS = Gauge("warren_edge_sockets", "Connected sockets.")
 SOCKETS_MAX = Gauge("warren_edge_sockets_max", "Sockets that this edge takes.")
@@ -18,6 +21,7 @@ ACKS = Counter("warren_edge_acks_total", "Acks by event and outcome (ok or an er
 ACK_SECONDS = Histogram("warren_edge_ack_seconds", "Time from a client's event to its ack.", ["event"], buckets=_FAST)
 BAD_PACKETS = Counter("warren_edge_bad_packets_total", "Packets that closed their socket, by reason.", ["reason"])
 PENDING = Gauge("warren_edge_pending_replies", "Commands without a reply yet.")
+OVERDUE = Counter("warren_edge_overdue_replies_total", "Commands that had no reply in time, by name.", ["command"])
 DELIVERED = Counter("warren_edge_deliveries_total", "Pushes put on a socket, by event.", ["event"])
 FRAME_SECONDS = Histogram(
     "warren_edge_frame_seconds", "Time to hand out one frame: read it, replies, pushes onto sockets.", buckets=_SHORT
@@ -62,6 +66,7 @@ STORE_FAILURES = Counter(
     "warren_worker_store_failures_total", "Batches held because the store did not answer.", ["worker"]
 )
 UNROUTABLE = Counter("warren_worker_unroutable_frames_total", "Frames for an edge that has no queue.")
+REPEATED_FACTS = Counter("warren_worker_repeated_facts_total", "Facts that this worker had handled before.")
 SEQ_RETRIES = Counter("warren_worker_seq_retries_total", "Inserts repeated because another worker took the seq.")
 EDGES_DROPPED = Counter(
     "warren_presence_edges_dropped_total", "Edges whose sessions were dropped, by reason.", ["reason"]
