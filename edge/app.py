@@ -25,7 +25,7 @@ from edge.wire import FRAME_SLACK, Environ, SocketServer
 from infra import memory, metrics
 from infra.broker import Channel, Link, Publisher
 from infra.declare import declare_edge_queue
-from infra.health import Server
+from infra.health import Server, watch_the_clock
 from infra.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
@@ -133,6 +133,7 @@ class Edge:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping`, then drain. Every wait on the way out has a limit."""
+        log.info("Edge %s starts.", self.edge_id)
         serving = asyncio.create_task(self._http.serve())
         background = [
             asyncio.create_task(work)
@@ -142,6 +143,7 @@ class Edge:
                 self._relay.run(),
                 self._sessions.run(),
                 self._tokens.run(),
+                watch_the_clock(),
             )
         ]
         memory.settle()

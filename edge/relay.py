@@ -8,6 +8,7 @@ with the broker's confirm as the acknowledgement; no timer is involved.)
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from contracts.errors import BrokerUnavailable, Code, PublishUnknown, Refused, U
 from contracts.frames import Reply
 from contracts.topology import COMMANDS
 from infra import metrics
-from infra.broker import Publisher
+from infra.broker import NO_CONNECTION, Publisher
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ BUNDLE_ITEMS = 100
 MAX_WAITING = 10_000
 #: Seconds between two looks for replies that are overdue.
 SWEEP_INTERVAL = 0.25
+#: Seconds after which the log says again why commands are refused.
+TELL_AGAIN = 10.0
 
 #: Gets the JSON text of a command's ack, exactly once.
 OnReply = Callable[[str], None]
@@ -37,6 +40,7 @@ OnReply = Callable[[str], None]
 class Pending:
     """A command whose reply is awaited until `deadline` (monotonic seconds); then `overdue` is its ack."""
 
+    name: str
     on_reply: OnReply
     deadline: float
     overdue: str
@@ -55,6 +59,7 @@ class Relay:
         self._waiting_items = 0
         self._outstanding: dict[str, int] = {}
         self._publishing: set[asyncio.Task[None]] = set()
+        self._told_at: dict[str, float] = {}
 
     def next_request(self) -> int:
         """A number for a command, never used before in this process; 0 stands for no reply wanted."""
@@ -79,14 +84,30 @@ class Relay:
         A broker that is known to be away, or too much waiting for it, is answered with `unavailable` at once. No
         reply in time is answered with `overdue`, by default the code `timeout`.
         """
-        if self._publisher.link.channel is None or not self._replies_reach_us() or self._waiting_items >= MAX_WAITING:
+        if (trouble := self._trouble()) is not None:
+            self._warn(trouble)
             for on_reply in on_replies:
                 on_reply(_UNAVAILABLE)
             return
         deadline = time.monotonic() + (timeout or self._reply_timeout)
         for command, on_reply in zip(commands, on_replies, strict=True):
-            self._pending[command.request] = Pending(on_reply, deadline, overdue or _TIMEOUT)
+            self._pending[command.request] = Pending(command.name, on_reply, deadline, overdue or _TIMEOUT)
         self._enqueue(commands)
+
+    def _trouble(self) -> str | None:
+        """Why nothing can be sent now, or None."""
+        link = self._publisher.link
+        if link.channel is None:
+            return link.trouble or NO_CONNECTION
+        if not self._replies_reach_us():
+            return "the connection for replies is down"
+        return "too many commands wait for the broker" if self._waiting_items >= MAX_WAITING else None
+
+    def _warn(self, trouble: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at.get(trouble, -TELL_AGAIN) >= TELL_AGAIN:
+            self._told_at[trouble] = now
+            log.warning("Commands are refused as unavailable: %s.", trouble)
 
     def tell(self, command: AnyCommand) -> None:
         """Send a command that nobody waits for; when the broker is away it is not sent."""
@@ -104,6 +125,9 @@ class Relay:
             await asyncio.sleep(SWEEP_INTERVAL)
             now = time.monotonic()
             overdue = [request for request, pending in self._pending.items() if pending.deadline <= now]
+            for name, count in Counter(self._pending[request].name for request in overdue).items():
+                metrics.OVERDUE.labels(name).inc(count)
+                log.warning("%d %s commands had no reply in time: their workers are away or behind.", count, name)
             for request in overdue:
                 pending = self._pending.pop(request)
                 pending.on_reply(pending.overdue)

@@ -1,6 +1,7 @@
 """Health endpoints for every process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus)."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from typing_extensions import override
+
+from infra import metrics
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the clock, and seconds later than planned that count as having stood still.
+TICK, STALL = 0.5, 2.0
 
 #: Returns why the process cannot serve now, or None when it can.
 Readiness = Callable[[], Awaitable[str | None]]
@@ -33,6 +41,17 @@ def at_most_every(seconds: float, ask: Readiness) -> Readiness:
     return readiness
 
 
+async def watch_the_clock() -> None:
+    """Until cancelled, tell when this process stood still: frozen, swapped out, or blocked by code of its own."""
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(TICK)
+        late = time.monotonic() - before - TICK
+        if late > STALL:
+            metrics.STALLS.inc()
+            log.warning("This process stood still for %.1f s.", late)
+
+
 def routes(readiness: Readiness) -> list[Route]:
     """The three endpoints."""
 
@@ -43,10 +62,10 @@ def routes(readiness: Readiness) -> list[Route]:
         reason = await readiness()
         return PlainTextResponse("ready\n") if reason is None else PlainTextResponse(f"{reason}\n", 503)
 
-    async def metrics(_: Request) -> Response:
+    async def numbers(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", numbers)]
 
 
 class Server(uvicorn.Server):

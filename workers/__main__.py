@@ -17,7 +17,7 @@ from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
 from infra import logs, memory
 from infra.broker import Publisher, backoff
-from infra.health import HealthServer, Readiness, at_most_every
+from infra.health import HealthServer, Readiness, at_most_every, watch_the_clock
 from infra.settings import SettingsError, WorkerSettings, load
 from infra.store import Store
 from workers.history import History
@@ -49,6 +49,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
 
     name = f"{kind} {socket.gethostname()}:{os.getpid()}"
+    log.info("Worker %s starts.", name)
     store = Store(settings)
     publisher = Publisher(settings, name)
     runners: list[Runner] = []
@@ -65,7 +66,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
         return next((trouble for trouble in troubles if trouble is not None), None) or await store_trouble()
 
     health = asyncio.create_task(HealthServer(settings.worker_host, settings.worker_port, readiness).run())
-    tasks = [health]
+    tasks = [health, asyncio.create_task(watch_the_clock())]
     try:
         if not await _unless(stopping, _store_ready(store)):
             return

@@ -4,6 +4,7 @@ Counts are computed from a header that was read in one piece after every write i
 drift: facts may come twice, late, or in any order.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from contracts.codec import Item
@@ -12,10 +13,16 @@ from contracts.errors import not_found
 from contracts.events import SeenByOther, UnreadCount
 from contracts.facts import MessageStored
 from contracts.values import moment_of, rfc3339
+from infra import metrics
 from infra.store import Store
 from workers.outbox import Outbox
 from workers.stores.conversations import Conversations, Header, Read
 from workers.stores.inboxes import Inboxes, entry_of
+
+log = logging.getLogger(__name__)
+
+#: Facts that a worker remembers, to tell how many of them come again; nothing else depends on it.
+REMEMBERED = 10_000
 
 
 class Unread:
@@ -24,6 +31,7 @@ class Unread:
     def __init__(self, store: Store) -> None:
         self._conversations = Conversations(store)
         self._inboxes = Inboxes(store)
+        self._handled: dict[tuple[str, int], None] = {}
 
     async def __call__(self, items: Sequence[Item]) -> Outbox:
         outbox = Outbox()
@@ -47,7 +55,19 @@ class Unread:
             key = (command.payload.conversation_id, command.user_id)
             if key in moved:
                 outbox.reply(command, _count(headers[key[0]], command.user_id, totals))
+        self._note(facts)
         return outbox
+
+    def _note(self, facts: Sequence[MessageStored]) -> None:
+        """Count the facts that came before, as far as this worker remembers; they changed nothing."""
+        keys = [(fact.conversation_id, fact.seq) for fact in facts]
+        repeated = sum(key in self._handled for key in keys)
+        if repeated:
+            metrics.REPEATED_FACTS.inc(repeated)
+            log.info("%d facts came again.", repeated)
+        self._handled.update(dict.fromkeys(keys))
+        while len(self._handled) > REMEMBERED:
+            del self._handled[next(iter(self._handled))]
 
     async def _mark_read(self, commands: Sequence[MessageSeen], outbox: Outbox) -> dict[tuple[str, str], bool]:
         """Move watermarks; returns for each (conversation, user) that may read whether it went forward."""

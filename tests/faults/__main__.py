@@ -104,7 +104,7 @@ def _line(outcome: Outcome) -> str:
     wrong = len(outcome.verdict.complaints)
     whole = "never whole again" if outcome.whole_after is None else f"whole after {outcome.whole_after:.1f} s"
     word = "[green]good[/]" if outcome.good else f"[red]{wrong} complaints[/]"
-    return f"{outcome.fault.name}: {word}, {outcome.verdict.sent:,} sent, {whole}"
+    return f"{outcome.fault.name}: {word}, {outcome.verdict.sent:,} sent, {whole}, shown: {report.shown(outcome)}"
 
 
 def _list(console: Console) -> None:

@@ -20,6 +20,7 @@ from contracts.topology import FACTS
 from tests.faults.crowd import Crowd
 from tests.faults.ground import Ground
 from tests.faults.recovery import NORMAL_AT_LEAST, whole_since
+from tests.faults.signs import Sign
 from tests.faults.storm import storm
 from tests.support.services import PrivateRun
 from tests.support.stack import Process, Stack, WorkerKind
@@ -53,6 +54,8 @@ class Scene:
     normal: float = NORMAL_AT_LEAST
     #: What it saw that must not be.
     complaints: list[str] = field(default_factory=list)
+    #: What must show beside the fault's own signs.
+    signs: list[Sign] = field(default_factory=list)
 
     def must_be_whole_without(self, what: str, since: float) -> None:
         """Complain unless service has become whole since then, although something is still away."""
@@ -75,6 +78,8 @@ class Fault:
     #: What is done, for docs/reliability.md.
     what: str
     inject: Inject
+    #: What operators see of it; docs/runbook.md names each.
+    signs: tuple[Sign, ...]
     ground: Literal["single", "cluster", "replica set"] = "single"
     edges: int = 2
 
@@ -296,6 +301,7 @@ async def mix(scene: Scene) -> None:
     names = scene.rng.sample(MIXABLE, MIXED)
     scene.remarks.append(", ".join(names))
     for name in names:
+        scene.signs += FAULTS[name].signs
         await FAULTS[name].inject(scene)
         await asyncio.sleep(scene.rng.uniform(0, 4))
 
@@ -315,6 +321,13 @@ MIXABLE = (
     "repeat-facts",
 )
 
+#: A worker that was killed: its process is a new one, whose log begins anew and nowhere said that it stops.
+KILLED = Sign("process_start_time_seconds", "starts.")
+STOOD_STILL = Sign("warren_process_stalls_total", "This process stood still for")
+EDGE_LOST = Sign('warren_presence_edges_dropped_total{reason="no queue"}', "has no queue: its sessions")
+CONNECTION_LOST = Sign("warren_broker_connection_losses_total", "was lost.")
+STORE_AWAY = Sign("warren_worker_store_failures_total", "The store is away; holding")
+
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
@@ -322,25 +335,74 @@ FAULTS: dict[str, Fault] = {
             "kill-persistence",
             "SIGKILL to all persistence workers, three times",
             partial(kill_workers, kind="persistence"),
+            (KILLED,),
         ),
-        Fault("kill-unread", "SIGKILL to the unread worker, three times", partial(kill_workers, kind="unread")),
-        Fault("kill-presence", "SIGKILL to the presence worker, three times", partial(kill_workers, kind="presence")),
-        Fault("kill-history", "SIGKILL to the history worker, three times", partial(kill_workers, kind="history")),
-        Fault("kill-edge", "SIGKILL to an edge", kill_edge),
-        Fault("stop-edge", "SIGTERM to an edge, then a start", stop_edge),
-        Fault("freeze-edge", "SIGSTOP to an edge for 20 s", freeze_edge),
-        Fault("freeze-worker", "SIGSTOP to one of two persistence workers for 20 s", freeze_worker),
-        Fault("presence-away", "no presence worker for 60 s", presence_away),
-        Fault("restart-rabbitmq", "RabbitMQ stopped and started", restart_rabbitmq),
-        Fault("kill-rabbitmq", "SIGKILL to RabbitMQ, then a start", kill_rabbitmq),
-        Fault("close-connections", "every AMQP connection closed through the management API", close_connections),
-        Fault("memory-alarm", "RabbitMQ's memory alarm for 20 s: connections blocked", memory_alarm),
-        Fault("full-queue", "persistence and unread queues full at 10 messages", full_queue),
-        Fault("repeat-facts", "every fact again, once to three times, up to 8 s late", repeat_facts),
-        Fault("kill-mongod", "SIGKILL to the only mongod, then a start", kill_mongod),
-        Fault("lose-leader", "SIGKILL to the queue leader's node of three", lose_queue_leader, ground="cluster"),
-        Fault("lose-primary", "SIGKILL to the primary of three", lose_primary, ground="replica set"),
-        Fault("storm", "SIGKILL to an edge with 1,000 more clients", reconnect_storm, edges=3),
-        Fault("mix", "seven of these in a random order", mix),
+        Fault(
+            "kill-unread", "SIGKILL to the unread worker, three times", partial(kill_workers, kind="unread"), (KILLED,)
+        ),
+        Fault(
+            "kill-presence",
+            "SIGKILL to the presence worker, three times",
+            partial(kill_workers, kind="presence"),
+            (KILLED,),
+        ),
+        Fault(
+            "kill-history",
+            "SIGKILL to the history worker, three times",
+            partial(kill_workers, kind="history"),
+            (KILLED,),
+        ),
+        Fault("kill-edge", "SIGKILL to an edge", kill_edge, (EDGE_LOST,)),
+        Fault(
+            "stop-edge",
+            "SIGTERM to an edge, then a start",
+            stop_edge,
+            (Sign("warren_edge_draining", "Draining", becomes=1),),
+        ),
+        Fault("freeze-edge", "SIGSTOP to an edge for 20 s", freeze_edge, (STOOD_STILL,)),
+        Fault("freeze-worker", "SIGSTOP to one of two persistence workers for 20 s", freeze_worker, (STOOD_STILL,)),
+        Fault(
+            "presence-away",
+            "no presence worker for 60 s",
+            presence_away,
+            (Sign("warren_edge_leased", "New sockets wait: the presence workers have not answered", becomes=0),),
+        ),
+        Fault("restart-rabbitmq", "RabbitMQ stopped and started", restart_rabbitmq, (CONNECTION_LOST,)),
+        Fault("kill-rabbitmq", "SIGKILL to RabbitMQ, then a start", kill_rabbitmq, (CONNECTION_LOST,)),
+        Fault(
+            "close-connections",
+            "every AMQP connection closed through the management API",
+            close_connections,
+            (CONNECTION_LOST,),
+        ),
+        Fault(
+            "memory-alarm",
+            "RabbitMQ's memory alarm for 20 s: connections blocked",
+            memory_alarm,
+            (Sign("warren_broker_blocked", "its memory or disk runs short", becomes=1),),
+        ),
+        Fault(
+            "full-queue",
+            "persistence and unread queues full at 10 messages",
+            full_queue,
+            (Sign('warren_broker_published_total{outcome="refused"}', "The queue is full"),),
+        ),
+        Fault(
+            "repeat-facts",
+            "every fact again, once to three times, up to 8 s late",
+            repeat_facts,
+            (Sign("warren_worker_repeated_facts_total", "facts came again"),),
+        ),
+        Fault("kill-mongod", "SIGKILL to the only mongod, then a start", kill_mongod, (STORE_AWAY,)),
+        Fault(
+            "lose-leader",
+            "SIGKILL to the queue leader's node of three",
+            lose_queue_leader,
+            (CONNECTION_LOST,),
+            ground="cluster",
+        ),
+        Fault("lose-primary", "SIGKILL to the primary of three", lose_primary, (STORE_AWAY,), ground="replica set"),
+        Fault("storm", "SIGKILL to an edge with 1,000 more clients", reconnect_storm, (EDGE_LOST,), edges=3),
+        Fault("mix", "seven of these in a random order", mix, ()),
     )
 }

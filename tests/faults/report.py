@@ -14,7 +14,7 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 #: Complaints that are shown of one run.
 SHOWN = 12
 
-HEADINGS = ("fault", "sent", "acked", "retried", "stored", *KINDS, "longest wait", "whole after")
+HEADINGS = ("fault", "sent", "acked", "retried", "stored", *KINDS, "longest wait", "whole after", "shown")
 #: Characters of a line where there is no terminal to ask.
 WIDTH = 150
 
@@ -26,13 +26,15 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
         table.add_column(heading, justify="left" if heading == "fault" else "right")
     for outcome in outcomes:
         first, *cells = _cells(outcome)
-        counted = [f"[bold red]{cell}" if cell != "0" else "[green]0" for cell in cells[4:-2]]
-        table.add_row(first, *cells[:4], *counted, *cells[-2:])
+        counted = [f"[bold red]{cell}" if cell != "0" else "[green]0" for cell in cells[4:-3]]
+        table.add_row(first, *cells[:4], *counted, *cells[-3:])
     console.print(table)
     for outcome in outcomes:
         console.print(f"{outcome.fault.name}: {'; '.join(outcome.remarks)}.", style="dim", highlight=False)
         for kind, sentence in outcome.verdict.complaints[:SHOWN]:
             console.print(f"  [red]{kind}:[/] {sentence}", highlight=False)
+        if outcome.not_shown:
+            console.print(f"  [red]Not shown:[/] {'; '.join(outcome.not_shown)}", highlight=False)
         if outcome.whole_after is None:
             console.print("  [red]Service was not whole again in time.")
 
@@ -51,6 +53,11 @@ def write(outcomes: Sequence[Outcome], command: str, machine: str) -> None:
     DOCUMENT.write_text("\n".join([f"{before}{BEGIN}", "", made, "", *lines, "", f"{END}{after}"]))
 
 
+def shown(outcome: Outcome) -> str:
+    """Whether metrics and logs told what happened."""
+    return "no" if outcome.not_shown else "yes"
+
+
 def _cells(outcome: Outcome) -> list[str]:
     verdict = outcome.verdict
     numbers = (verdict.sent, verdict.acked, verdict.retried, verdict.stored)
@@ -62,4 +69,5 @@ def _cells(outcome: Outcome) -> list[str]:
         *counted,
         f"{outcome.longest_wait:.1f} s",
         whole,
+        shown(outcome),
     ]

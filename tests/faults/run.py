@@ -14,10 +14,11 @@ import pymongo
 from contracts.topology import DEAD_QUEUES
 from tests.faults.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
 from tests.faults.crowd import Crowd
-from tests.faults.faults import Fault, Scene
+from tests.faults.faults import FAULTS, Fault, Scene
 from tests.faults.ground import Ground, fresh_run
 from tests.faults.histories import Header, Histories, Store, Stored
 from tests.faults.recovery import normal_latency, whole_since
+from tests.faults.signs import Watch
 from tests.support.services import PrivateRun
 from tests.support.stack import Stack, WorkerKind
 
@@ -47,6 +48,8 @@ class Outcome:
     #: Seconds that the load lasted.
     seconds: float
     remarks: list[str]
+    #: Metrics and log lines that should have told what happened, and did not.
+    not_shown: list[str]
 
     @property
     def good(self) -> bool:
@@ -80,15 +83,17 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     await asyncio.sleep(CALM)
     normal = scene.normal = normal_latency(crowd.sendings)
     say("broken")
-    await fault.inject(scene)
-    ended = time.monotonic()
-    say("recovering")
-    whole_at: float | None = None
-    while (now := time.monotonic()) < max(ended + WHOLE_LIMIT, began + seconds):
-        whole_at = whole_since(crowd.sendings, crowd.probes, ended=ended, now=now, normal=normal)
-        if whole_at is not None and now - whole_at > STEADY and now - began > seconds:
-            break
-        await asyncio.sleep(0.25)
+    async with Watch(scene.stack, {sign for each in FAULTS.values() for sign in each.signs}) as watch:
+        await fault.inject(scene)
+        ended = time.monotonic()
+        say("recovering")
+        whole_at: float | None = None
+        while (now := time.monotonic()) < max(ended + WHOLE_LIMIT, began + seconds):
+            whole_at = whole_since(crowd.sendings, crowd.probes, ended=ended, now=now, normal=normal)
+            if whole_at is not None and now - whole_at > STEADY and now - began > seconds:
+                break
+            await asyncio.sleep(0.25)
+    not_shown = watch.missing([*fault.signs, *scene.signs])
     loaded = time.monotonic() - began
     say("settling")
     await crowd.settle()
@@ -99,7 +104,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     scene.remarks.insert(0, f"{reconnects} reconnects, normal up to {normal:.1f} s")
     whole_after = None if whole_at is None else whole_at - ended
     longest_wait = max((each.acked_at - each.wanted_at for each in crowd.sendings if each.acked_at), default=0.0)
-    return Outcome(fault, verdict, longest_wait, whole_after, loaded, scene.remarks)
+    return Outcome(fault, verdict, longest_wait, whole_after, loaded, scene.remarks, not_shown)
 
 
 async def _judge(scene: Scene) -> Verdict:

@@ -31,9 +31,19 @@ async def test_nothing_is_lost_and_service_comes_back(common_ground: Ground, nam
 
     assert outcome.verdict.complaints == []
     assert outcome.whole_after is not None, "service was not whole again in time"
+    assert outcome.not_shown == []
     assert outcome.verdict.sent == outcome.verdict.acked == outcome.verdict.stored > 100
 
 
 def test_every_fault_is_in_the_table_of_what_to_do() -> None:
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     assert [name for name in FAULTS if f"`{name}`" not in runbook] == []
+    # And each entry tells the metrics and the log lines that name the fault, which the runs look for
+    entries = [" ".join(entry.split()) for entry in runbook.split("\n### ")]
+    for name, fault in FAULTS.items():
+        (entry,) = (
+            (entry for entry in entries if f"`{name}`" in entry.partition("**See**")[0]) if fault.signs else ("",)
+        )
+        for sign in fault.signs:
+            assert sign.name in entry, name
+            assert sign.log in entry, (name, sign.log)

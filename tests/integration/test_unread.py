@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from contracts.commands import MessageSeen
 from contracts.facts import MessageStored
@@ -41,6 +42,16 @@ async def test_sending_reads_what_was_unread_and_says_so(store: Store) -> None:
     outbox = await Unread(store)(answer.facts)
     assert (await unread_of(store, "ada"), await unread_of(store, "bob")) == (1, 0)
     assert sorted(delivery.to[0] for delivery in pushes(outbox, "unread_updated")) == ["ada", "bob"]
+
+
+async def test_facts_that_come_again_change_nothing_and_are_counted(store: Store) -> None:
+    chat = await conversation(store, "ada", "bob")
+    facts = (await Persistence(store)([send("ada", chat, f"m{number}") for number in range(3)])).facts
+    worker, before = Unread(store), REGISTRY.get_sample_value("warren_worker_repeated_facts_total") or 0
+    for repetition in (facts, facts[:2], facts):
+        await worker(repetition)
+    assert await unread_of(store, "bob") == 3
+    assert REGISTRY.get_sample_value("warren_worker_repeated_facts_total") == before + 2 + 3
 
 
 async def test_what_sending_reads_is_counted_even_if_the_worker_died_before_it_said_so(store: Store) -> None:

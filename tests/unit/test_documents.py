@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 import typer
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -19,6 +20,7 @@ from contracts.commands import CLIENT_EVENTS
 from contracts.errors import RETRYABLE, Code, Error, Refused
 from contracts.events import ACKS, PUSHES
 from contracts.values import MAX_LIMIT, MAX_PARTICIPANTS, Value
+from infra import metrics
 from infra.__main__ import app
 from infra.settings import EdgeSettings, Settings, WorkerSettings
 
@@ -201,6 +203,21 @@ def test_no_document_names_a_setting_that_is_none() -> None:
     known = {f"WARREN_{name.upper()}" for group in (EdgeSettings, WorkerSettings) for name in group.model_fields}
     for file in DOCUMENTS:
         assert set(re.findall(r"WARREN_[A-Z_]+[A-Z]", file.read_text())) <= known, named(file)
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------
+
+
+def metric_names() -> set[str]:
+    """The names under which /metrics shows what infra/metrics.py has."""
+    collectors = [found for found in vars(metrics).values() if isinstance(found, MetricWrapperBase)]
+    families = [family for collector in collectors for family in collector.describe()]
+    return {family.name + ("_total" if family.type == "counter" else "") for family in families}
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=named)
+def test_no_document_names_a_metric_that_is_none(file: Path) -> None:
+    assert set(re.findall(r"warren_[a-z_]+", file.read_text())) <= metric_names() | {"warren_"}
 
 
 # --- Security ---------------------------------------------------------------------------------------------

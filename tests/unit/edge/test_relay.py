@@ -118,7 +118,9 @@ async def test_what_is_not_confirmed_waits_for_its_reply(
     assert answers.acks == {1: ['{"ok":true}']}
 
 
-async def test_no_reply_in_time_is_a_timeout(publisher: FakePublisher, answers: Answers) -> None:
+async def test_no_reply_in_time_is_a_timeout(
+    publisher: FakePublisher, answers: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
     relay = Relay(publisher, reply_timeout=0.01, replies_reach_us=lambda: True)  # type: ignore[arg-type]
     running = asyncio.create_task(relay.run())
     relay.send([message(1)], [answers.of(1)])
@@ -127,15 +129,24 @@ async def test_no_reply_in_time_is_a_timeout(publisher: FakePublisher, answers: 
     running.cancel()
     assert answers.code(1) == "timeout"
     assert answers.acks[2] == ['{"ok":true}']
+    assert caplog.messages == ["2 send_message commands had no reply in time: their workers are away or behind."]
 
 
-async def test_a_broker_that_is_away_is_told_of_at_once(publisher: FakePublisher, answers: Answers) -> None:
+async def test_a_broker_that_is_away_is_told_of_at_once(
+    publisher: FakePublisher, answers: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
     deaf = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: False)  # type: ignore[arg-type]
     deaf.send([message(1)], [answers.of(1)])
     assert answers.code(1) == "unavailable"
     publisher.link.channel = None
     mute = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+    for _ in range(2):  # the log says it once
+        mute.send([message(3)], [lambda _: None])
     mute.send([message(2)], [answers.of(2)])
+    assert caplog.messages == [
+        "Commands are refused as unavailable: the connection for replies is down.",
+        "Commands are refused as unavailable: no connection to the broker.",
+    ]
     assert answers.code(2) == "unavailable"
     assert publisher.bundles == []
 
