@@ -89,7 +89,9 @@ CANARY_WRONG_COUNTS = Counter(
     "warren_canary_wrong_counts_total", "Counts of a synthetic user that were not what they must be.", ["user"]
 )
 RECOUNT_CONVERSATIONS = Gauge("warren_recount_conversations", "Conversations that the last recount looked at.")
-RECOUNT_DRIFT = Counter(
-    "warren_recount_drift_total", "Projections that differed from the messages and were set right.", ["projection"]
+RECOUNT_DIFFERENCES = Gauge(
+    "warren_recount_differences",
+    "Projections that the last recount found to differ from the messages, and set right.",
+    ["projection"],
 )
 RECOUNT_FINISHED = Gauge("warren_recount_finished_timestamp_seconds", "When the last recount ended; 0 for never.")

@@ -205,8 +205,8 @@ async def _repeat(every: float, host: str, port: int) -> None:
 
 
 def _export(result: Recount) -> None:
-    metrics.RECOUNT_DRIFT.labels("header").inc(result.headers_differed)
-    metrics.RECOUNT_DRIFT.labels("inbox").inc(result.inboxes_differed)
+    metrics.RECOUNT_DIFFERENCES.labels("header").set(result.headers_differed)
+    metrics.RECOUNT_DIFFERENCES.labels("inbox").set(result.inboxes_differed)
     metrics.RECOUNT_CONVERSATIONS.set(result.conversations)
     metrics.RECOUNT_FINISHED.set_to_current_time()
     log.info("%s", result)
