@@ -15,7 +15,7 @@ from rich.table import Table
 
 from contracts.errors import WarrenError
 from contracts.topology import EXCHANGES, QUEUES
-from infra import broker, canary, dead, management, recount
+from infra import broker, canary, dead, drift, management, recount
 from infra.declare import declare_topology
 from infra.deploy.definitions import definitions, permissions
 from infra.settings import EdgeSettings, Settings, load
@@ -28,6 +28,7 @@ topology = typer.Typer(no_args_is_help=True, help="Exchanges, queues and binding
 app.add_typer(topology, name="topology")
 letters = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
 app.add_typer(letters, name="dead")
+topology.command("check")(drift.command)
 app.command("recount")(recount.command)
 app.command("canary")(canary.command)
 

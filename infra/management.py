@@ -1,5 +1,6 @@
-"""RabbitMQ's management API: what an operator wants to know about queues."""
+"""RabbitMQ's management API: what an operator wants to know about a live broker."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -25,19 +26,30 @@ class QueueStatus:
 
 async def queues(settings: Settings) -> list[QueueStatus]:
     """Every queue of our virtual host. Raises BrokerUnavailable with a sentence."""
-    amqp = urlsplit(settings.amqp_url.get_secret_value())
-    vhost = unquote(amqp.path[1:]) or "/"
+    (found,) = await ask(settings, "/api/queues/{vhost}")
+    return [_status(queue) for queue in sorted(found, key=lambda queue: str(queue["name"]))]
+
+
+async def ask(settings: Settings, *paths: str, may_refuse: Collection[str] = ()) -> list[Any]:
+    """What the API answers at each path, in which `{vhost}` stands for ours; None where it refuses and may.
+
+    Raises BrokerUnavailable with a sentence.
+    """
+    vhost = unquote(urlsplit(settings.amqp_url.get_secret_value()).path[1:]) or "/"
     url = _management_url(settings)
+    answers = []
     try:
         async with httpx.AsyncClient(timeout=10, verify=settings.amqp_tls() or True) as client:
-            answer = await client.get(f"{url}/api/queues/{quote(vhost, safe='')}")
-        answer.raise_for_status()
+            for path in paths:
+                answer = await client.get(url + path.format(vhost=quote(vhost, safe="")))
+                refused = answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+                answers.append(None if refused and path in may_refuse else answer.raise_for_status().json())
     except httpx.HTTPError as error:
         where = url.rsplit("@", 1)[-1]
         raise BrokerUnavailable(
             f"The management API at {where} does not answer ({error}); is it elsewhere? Set WARREN_MANAGEMENT_URL."
         ) from error
-    return [_status(queue) for queue in sorted(answer.json(), key=lambda queue: queue["name"])]
+    return answers
 
 
 def _management_url(settings: Settings) -> str:

@@ -6,6 +6,9 @@ Three users, as a process of its kind runs as each:
     warren-worker     consumes the work queues; publishes facts, frames, dead letters and commands; declares nothing
     warren-operator   declares all of it, and looks after the dead letters
 
+Limits are there twice, made from the same values: as arguments, which a queue is born with and keeps, and as policies,
+which may be changed while it lives. RabbitMQ takes the lower of two numbers, so a policy can tighten a limit at once.
+
 RabbitMQ checks three regular expressions per user: *configure* (declare, delete), *write* (publish to an exchange,
 bind a queue) and *read* (consume a queue, bind to an exchange).
 """
@@ -19,7 +22,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.errors import WarrenError
-from contracts.topology import COMMANDS, DEAD, DEAD_QUEUES, EXCHANGES, FACTS, FRAMES, QUEUES, TYPING, WORK_QUEUES
+from contracts.topology import (
+    COMMANDS,
+    DEAD,
+    DEAD_QUEUES,
+    EXCHANGES,
+    FACTS,
+    FRAMES,
+    QUEUES,
+    TYPING,
+    WORK_QUEUES,
+    Queue,
+    edge_queue,
+)
 
 EDGE, WORKER, OPERATOR = "warren-edge", "warren-worker", "warren-operator"
 #: Characters that a password must have at least.
@@ -28,6 +43,24 @@ MIN_PASSWORD = 16
 DEFAULT_EXCHANGE = "amq.default"
 #: Queues that edges make up themselves: `contracts.topology.edge_queue`.
 EDGE_QUEUES = r"edge\..*"
+
+
+#: Arguments that a policy may say too, without their `x-`; a dead letter's key is each queue's own.
+POLICY_KEYS = frozenset(
+    {
+        "delivery-limit",
+        "dead-letter-exchange",
+        "dead-letter-strategy",
+        "overflow",
+        "max-length",
+        "max-length-bytes",
+        "message-ttl",
+    }
+)
+#: Replicated queues are led by whichever node leads the fewest, not by the one that they were declared on.
+SPREAD = {"queue-leader-locator": "balanced"}
+#: Of the policies that match a queue, RabbitMQ applies the one with the highest; an operator's own may be above ours.
+POLICY_PRIORITY = 0
 
 
 class WeakPassword(WarrenError):
@@ -65,6 +98,35 @@ def permissions() -> list[Permissions]:
     ]
 
 
+@dataclass(frozen=True)
+class Policy:
+    """Limits of the queues whose names match a pattern, as RabbitMQ's policies say them."""
+
+    name: str
+    pattern: str
+    definition: dict[str, Any]
+
+
+def policies() -> list[Policy]:
+    """The limits of each kind of queue, which an operator may tighten while Warren runs."""
+    return [
+        Policy("warren-work", _only(queue.name for queue in WORK_QUEUES), SPREAD | _limits(WORK_QUEUES)),
+        Policy("warren-dead", _only(queue.name for queue in DEAD_QUEUES), SPREAD | _limits(DEAD_QUEUES)),
+        Policy("warren-typing", _only([TYPING.name]), _limits([TYPING])),
+        Policy("warren-edges", _only((), EDGE_QUEUES), _limits([edge_queue("any", 0)])),
+    ]
+
+
+def _limits(queues: Iterable[Queue]) -> dict[str, Any]:
+    """What all of these queues have as an argument that a policy may say too."""
+    limits = [{name.removeprefix("x-"): value for name, value in queue.arguments.items()} for queue in queues]
+    return {
+        name: value
+        for name, value in limits[0].items()
+        if name in POLICY_KEYS and all(other.get(name) == value for other in limits)
+    }
+
+
 def definitions(vhost: str, passwords: Mapping[str, str]) -> dict[str, Any]:
     """Everything to import into RabbitMQ. A user without a password gets none, and cannot log in with one."""
     users = permissions()
@@ -84,7 +146,18 @@ def definitions(vhost: str, passwords: Mapping[str, str]) -> dict[str, Any]:
             for user in users
         ],
         "topic_permissions": [],
-        "policies": [],
+        "policies": [
+            {
+                "vhost": vhost,
+                "name": policy.name,
+                "pattern": policy.pattern,
+                # Not by type: RabbitMQ tells quorum from classic queues here only since 3.12.
+                "apply-to": "queues",
+                "definition": policy.definition,
+                "priority": POLICY_PRIORITY,
+            }
+            for policy in policies()
+        ],
         "exchanges": [
             {
                 "name": exchange.name,
