@@ -18,7 +18,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/d
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services services-stop web web-check chromium test test-rabbitmq4 load faults audit lint types format docs lock clean
+.PHONY: help setup run cluster rolling services services-stop web web-check chromium test test-rabbitmq4 load faults audit lint types format docs lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ setup: $(INSTALLED) $(JS_INSTALLED) $(PAGE) chromium ## Install what is missing:
 
 run: $(INSTALLED) $(PAGE) ## Run all of Warren in the foreground: services, two edges, four workers
 	@$(PYTHON) -m infra.local.run $(ARGS)
+
+cluster: $(INSTALLED) $(PAGE) ## Run a whole cluster in the foreground: three of each service, three edges, two of each worker
+	@$(PYTHON) -m infra.local.run_cluster $(ARGS)
+
+rolling: $(INSTALLED) ## Restart everything in such a cluster one by one under load; print what clients saw
+	@$(PYTHON) -m tests.cluster $(ARGS)
 
 services: $(INSTALLED) ## Start RabbitMQ and MongoDB in the background and print their URLs
 	@$(PYTHON) -m infra.local start
@@ -57,10 +63,10 @@ load: $(INSTALLED) ## Measure throughput and latency
 faults: $(INSTALLED) ## Break every part under load and check what clients, store and counts say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)
 
-audit: $(INSTALLED) $(AUDIT) ## Look for known vulnerabilities and unsafe code (asks services on the net; ARGS=--strict)
+audit: $(INSTALLED) $(AUDIT) ## Look for known vulnerabilities as well (asks services on the net; ARGS=--strict)
 	@$(PYTHON) -m tests.audit $(ARGS)
 
-lint: $(INSTALLED) ## Check style
+lint: $(INSTALLED) ## Check style, and look for unsafe code (the part of the audit that needs no network)
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/ruff check --quiet
 
@@ -74,10 +80,12 @@ format: $(INSTALLED) ## Put the code into style
 docs: $(INSTALLED) ## Write what is generated from contracts/
 	@$(PYTHON) -m contracts
 
-lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-emit-find-links --no-header --generate-hashes
+
+lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml, and the image's from that
 	@$(VENV)/bin/pip install -qq uv
-	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
-		--no-header --generate-hashes --all-extras --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --python-version 3.11 --all-extras --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --python-version 3.13 --constraint requirements.lock --output-file infra/deploy/requirements.lock pyproject.toml
 
 clean: ## Remove caches; data in .stack and the environment in .venv stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

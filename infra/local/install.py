@@ -35,12 +35,19 @@ def rabbitmq_scripts() -> Path:
     """Return the directory of RabbitMQ's own scripts, installing the package first where apt allows it."""
     found = _find_rabbitmq()
     if found is None and apt_install("rabbitmq-server"):
-        if Path("/run/systemd/system").exists():  # it has started the system's own broker, which nobody asked for
-            _run([*_elevation(), "systemctl", "disable", "--now", "rabbitmq-server"])
         found = _find_rabbitmq()
     if found is None:
         raise LocalServiceError(NO_RABBITMQ)
     return found
+
+
+def program(name: str) -> Path:
+    """Return a program that Debian packages under its own name, installing it first where apt allows it."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    found = shutil.which(name, path=path) or (apt_install(name) and shutil.which(name, path=path)) or None
+    if found is None:
+        raise LocalServiceError(f"{name} is needed and cannot be installed from here (Debian: apt-get install {name}).")
+    return Path(found)
 
 
 def mongod() -> Path:
@@ -90,7 +97,10 @@ def apt_install(package: str) -> bool:
     ]
     install = [*apt, "install", "--no-install-recommends", package]
     with _one_at_a_time:
-        return _run(install) or (_run([*apt, "update"]) and _run(install, show=True))
+        installed = _run(install) or (_run([*apt, "update"]) and _run(install, show=True))
+        if installed and Path("/run/systemd/system").exists():  # it may have started what nobody asked for
+            _run([*_elevation(), "systemctl", "disable", "--now", package])
+        return installed
 
 
 def _run(argv: list[str], *, show: bool = False) -> bool:

@@ -6,6 +6,7 @@ import secrets
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -63,8 +64,11 @@ class RabbitNode:
         mapper: PortMapper | None = None,
         cluster_with: "RabbitNode | None" = None,
         configuration: str = "",
+        plugins: Sequence[str] = (),
     ) -> None:
         """Describe a node; nothing runs before `start`. `configuration` is appended to its rabbitmq.conf.
+
+        `plugins` are on beside the management API.
 
         `ports` default to free ones. A node without `mapper` starts and ends its own epmd. `cluster_with` names a node
         with a shared `mapper` that runs when this one first starts: this one then joins it.
@@ -75,6 +79,7 @@ class RabbitNode:
         self.ports: Ports = ports or Ports(*free_ports(0, 0, 0, 0))
         self.peer = cluster_with
         self._configuration = configuration
+        self._plugins = ("rabbitmq_management", *plugins)
         shared = cluster_with.mapper if cluster_with else mapper
         self.owns_mapper: bool = shared is None
         self.mapper: PortMapper = shared or PortMapper(self.directory, self.ports.epmd)
@@ -192,7 +197,7 @@ class RabbitNode:
             for number, node in enumerate((self.peer, self), start=1):
                 configuration += f"cluster_formation.classic_config.nodes.{number} = {node.name}\n"
         (self.directory / "rabbitmq.conf").write_text(configuration)
-        (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self.directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         (self.directory / "inetrc").write_text('{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n')
         cookie = self.directory / ".erlang.cookie"
         if not cookie.exists():

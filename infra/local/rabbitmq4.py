@@ -56,17 +56,12 @@ def scripts(stack: Path = STACK) -> Path:
 
 def _make(root: Path) -> None:
     """Have debootstrap make the root; half of one is never taken for a whole."""
-    if not (debootstrap := shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin")) and (
-        install.apt_install("debootstrap")
-    ):
-        debootstrap = shutil.which("debootstrap", path="/usr/sbin")
-    if not debootstrap:
-        raise LocalServiceError("RabbitMQ 4 needs debootstrap (Debian: apt-get install debootstrap).")
+    debootstrap = install.program("debootstrap")
     print(f"Making a Debian root with RabbitMQ 4 in {root}; this happens once and takes about a minute.", flush=True)
     half = root.with_name("half")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
-    command = [debootstrap, "--variant=minbase", "--include=rabbitmq-server", RELEASE, str(half)]
+    command = [str(debootstrap), "--variant=minbase", "--include=rabbitmq-server", RELEASE, str(half)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=MAKE_LIMIT)
     if done.returncode:
         raise LocalServiceError(f"debootstrap failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")

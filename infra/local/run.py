@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import httpx
 import typer
@@ -92,22 +93,32 @@ def run(edges: list[Part], workers: list[Part], stack: Path = STACK) -> None:
     with using_services(stack) as services:
         environment = prepare_environment(services, stack)
         declare_topology(environment)
-        groups: list[Group] = []
-        try:
-            groups += [Group(workers, environment, stack / "logs")]
-            groups += [Group(edges, environment, stack / "logs")]
-            wait_until_ready(groups)
-            typer.echo(banner(services, edges[0].port, stack))
-            while all(group.is_running() for group in groups):
-                time.sleep(0.5)
-            raise LocalServiceError("A group of processes ended as a whole; the lines above say why.")
-        finally:
-            # A second Ctrl-C changes nothing: the order below takes a few seconds and has limits of its own.
-            for number in STOP_SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-            typer.echo("Stopping: edges, then workers, then the services started here.")
-            for group in reversed(groups):
-                group.stop(STOP_LIMIT)
+        keep_running(edges, workers, environment, stack, up=lambda: typer.echo(banner(services, edges[0].port, stack)))
+
+
+def keep_running(
+    edges: list[Part], workers: list[Part], environment: dict[str, str], stack: Path, *, up: Callable[[], None]
+) -> NoReturn:
+    """Start workers, then edges; call `up` once all are ready; run until KeyboardInterrupt, then stop them in order.
+
+    Raises KeyboardInterrupt again, or LocalServiceError when a part is not ready in time or a whole group ends.
+    """
+    groups: list[Group] = []
+    try:
+        groups += [Group(workers, environment, stack / "logs")]
+        groups += [Group(edges, environment, stack / "logs")]
+        wait_until_ready(groups)
+        up()
+        while all(group.is_running() for group in groups):
+            time.sleep(0.5)
+        raise LocalServiceError("A group of processes ended as a whole; the lines above say why.")
+    finally:
+        # A second Ctrl-C changes nothing: the order below takes a few seconds and has limits of its own.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        typer.echo("Stopping: edges, then workers, then the services started here.")
+        for group in reversed(groups):
+            group.stop(STOP_LIMIT)
 
 
 def prepare_environment(services: Services, stack: Path) -> dict[str, str]:
@@ -123,9 +134,14 @@ def prepare_environment(services: Services, stack: Path) -> dict[str, str]:
     environment |= {name: value for name, value in os.environ.items() if name.startswith("WARREN_")}
     if not any(name in environment for name in TOKEN_SETTINGS):
         environment["WARREN_JWT_SECRET"] = kept_secret(stack / "jwt_secret")
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
-    write_private(stack / "environment", "".join(lines))
+    write_environment(stack / "environment", environment)
     return environment
+
+
+def write_environment(file: Path, environment: dict[str, str]) -> None:
+    """Write settings as a shell reads them with `.`, for its owner only."""
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
+    write_private(file, "".join(lines))
 
 
 def kept_secret(file: Path) -> str:
