@@ -26,14 +26,15 @@ class Prober:
         self.probes: list[Probe] = []
         #: The client message id of whatever the anchor hears is put here.
         self.heard: set[str] = set()
+        self._numbers = itertools.count()
         self._name = name
         self._anchor_id = anchor_id
         self._edges = edges
         self._token = token
 
     async def run(self) -> None:
-        """Probe until cancelled."""
-        for number in itertools.count():
+        """Probe until cancelled; another run goes on where this one was cancelled."""
+        for number in self._numbers:
             began = time.monotonic()
             ok = False
             with contextlib.suppress(OSError, WSError, TimeoutError, CallFailed):
