@@ -6,6 +6,9 @@ INSTALLED := $(VENV)/.installed
 # Apart from the others, so that it changes nothing that is tested.
 AUDIT := $(VENV)/audit/bin/pip-audit
 PIP_AUDIT := pip-audit==2.10.1
+# What the image holds beside the bare processes.
+IMAGE_EXTRAS := canary
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-emit-find-links --no-header --generate-hashes
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
@@ -23,7 +26,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) $(JS_INSTALLED) $(PAGE) chromium ## Install what is missing: packages, the page, a browser for tests
+setup: $(INSTALLED) $(JS_INSTALLED) $(PAGE) chromium promtool ## Install what is missing: packages, the page, a browser for tests
 
 run: $(INSTALLED) $(PAGE) ## Run all of Warren in the foreground: services, two edges, four workers
 	@$(PYTHON) -m infra.local.run $(ARGS)
@@ -51,6 +54,14 @@ chromium: # What the browser tests drive; Debian's package, as Playwright's own 
 		|| { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; }; } \
 		|| { echo 'The browser tests need Chromium (Debian: apt-get install chromium).'; exit 1; }
 
+promtool: # What the tests of alerts run; Debian's package, whose service must not start (RUNLEVEL=1, and policy-rc.d where set).
+	@command -v promtool >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo 'Installing Prometheus for promtool.' && export RUNLEVEL=1 && { apt-get install -qq -y \
+		--no-install-recommends prometheus >/dev/null 2>&1 || { apt-get update -qq \
+		&& apt-get install -qq -y --no-install-recommends prometheus >/dev/null; }; } \
+		&& { ! test -d /run/systemd/system || systemctl disable --now prometheus; }; } \
+		|| { echo 'The tests of alerts need promtool (Debian: apt-get install prometheus).'; exit 1; }
+
 test: setup lint types web-check ## Check style and types, then run the tests (they start the services they need)
 	@$(PYTHON) -m pytest $(ARGS)
 
@@ -77,15 +88,15 @@ format: $(INSTALLED) ## Put the code into style
 	@$(VENV)/bin/ruff check --fix --quiet
 	@$(VENV)/bin/ruff format
 
-docs: $(INSTALLED) ## Write what is generated from contracts/
+docs: $(INSTALLED) ## Write what is generated: schemas, channels, the dashboard
 	@$(PYTHON) -m contracts
-
-COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-emit-find-links --no-header --generate-hashes
+	@$(PYTHON) -m infra.deploy.dashboard
 
 lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml, and the image's from that
 	@$(VENV)/bin/pip install -qq uv
 	@$(COMPILE) --python-version 3.11 --all-extras --output-file requirements.lock pyproject.toml
-	@$(COMPILE) --python-version 3.13 --constraint requirements.lock --output-file infra/deploy/requirements.lock pyproject.toml
+	@$(COMPILE) --python-version 3.13 --constraint requirements.lock $(IMAGE_EXTRAS:%=--extra %) \
+		--output-file infra/deploy/requirements.lock pyproject.toml
 
 clean: ## Remove caches; data in .stack and the environment in .venv stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
