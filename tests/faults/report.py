@@ -23,7 +23,8 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
     """Print the table, what each run has to say, and what was wrong."""
     table = Table(title="Warren through every fault", title_justify="left")
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "fault" else "right")
+        name = heading == "fault"
+        table.add_column(heading, justify="left" if name else "right", no_wrap=name)
     for outcome in outcomes:
         first, *cells = _cells(outcome)
         counted = [f"[bold red]{cell}" if cell != "0" else "[green]0" for cell in cells[4:-3]]
