@@ -17,6 +17,7 @@ from contracts.errors import WarrenError
 from contracts.topology import EXCHANGES, QUEUES
 from infra import broker, canary, dead, drift, management, recount
 from infra.declare import declare_topology
+from infra.deploy import secret_files
 from infra.deploy.definitions import definitions, permissions
 from infra.settings import EdgeSettings, Settings, load
 from infra.shell import console, run
@@ -31,6 +32,7 @@ app.add_typer(letters, name="dead")
 topology.command("check")(drift.command)
 app.command("recount")(recount.command)
 app.command("canary")(canary.command)
+app.command("secrets")(secret_files.command)
 
 
 @topology.command("apply")
