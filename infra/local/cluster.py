@@ -4,19 +4,23 @@ Warren's processes reach RabbitMQ as they do in production: through a balancer, 
 need, on a topology that was imported. Everything lies in one directory and goes with it.
 """
 
+import os
 import secrets
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import httpx
+import psutil
 
 from infra.deploy.definitions import EDGE, MIN_PASSWORD, OPERATOR, WORKER, definitions
 from infra.local.epmd import PortMapper
 from infra.local.mongod import Mongod, initiate, set_url
-from infra.local.process import LOOPBACK, free_ports
+from infra.local.process import LOOPBACK, Daemon, free_ports
 from infra.local.programs import Haproxy, Program, Prometheus
 from infra.local.rabbitmq import Ports, RabbitNode
 
@@ -92,6 +96,33 @@ def start_members(found: Sequence[Mongod]) -> None:
     for member in found:
         member.start(alone=False)
     initiate(found)
+
+
+@contextmanager
+def running_cluster(stack: Path) -> Iterator["Cluster"]:
+    """Start a cluster, and take away all that it was afterwards.
+
+    What a process left that was killed goes first. Raises LocalServiceError.
+    """
+    clusters = stack / "cluster"
+    clusters.mkdir(parents=True, exist_ok=True)
+    for left in clusters.iterdir():
+        if not psutil.pid_exists(int(left.name)):
+            clear(left)
+    own = Cluster(clusters / str(os.getpid()))
+    try:
+        yield own.start()
+    finally:
+        own.stop()
+        shutil.rmtree(own.directory, ignore_errors=True)
+
+
+def clear(where: Path) -> None:
+    """End what still runs there, by its pid file, and remove the directory."""
+    for pid_file in where.rglob("*.pid"):
+        with suppress(ValueError, KeyError, TypeError):  # RabbitMQ keeps a pid file of its own
+            Daemon(pid_file.stem, pid_file).kill()
+    shutil.rmtree(where, ignore_errors=True)
 
 
 @dataclass

@@ -5,7 +5,6 @@ it ends.
 """
 
 import os
-import shutil
 import signal
 import sys
 from typing import Annotated
@@ -13,7 +12,7 @@ from typing import Annotated
 import typer
 
 from infra.deploy.definitions import EDGE, OPERATOR, WORKER
-from infra.local.cluster import MEMBERS, Cluster
+from infra.local.cluster import MEMBERS, Cluster, running_cluster
 from infra.local.group import Part
 from infra.local.process import LocalServiceError, free_ports
 from infra.local.run import DRAIN_SECONDS, ROOT, STOP_SIGNALS, WORKERS, keep_running, write_environment
@@ -46,24 +45,19 @@ def main(
     os.chdir(ROOT)  # where `python -m` finds the packages
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
-    directory = STACK / "cluster" / str(os.getpid())
-    cluster = Cluster(directory)
+    typer.echo(f"Starting {MEMBERS} RabbitMQ nodes and {MEMBERS} mongods; this takes half a minute.")
     try:
-        run(cluster, port, prometheus_port)
+        with running_cluster(STACK) as cluster:
+            run(cluster, port, prometheus_port)
     except LocalServiceError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("The cluster is stopped.")
-    finally:
-        cluster.stop()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def run(cluster: Cluster, port: int, prometheus_port: int) -> None:
-    """Start everything and wait for KeyboardInterrupt. Raises LocalServiceError."""
-    typer.echo(f"Starting {MEMBERS} RabbitMQ nodes and {MEMBERS} mongods; this takes half a minute.")
-    cluster.start()
+    """Start Warren on it and wait for KeyboardInterrupt. Raises LocalServiceError."""
     port, prometheus_port, *ports = free_ports(port, prometheus_port, *[0] * (MEMBERS + EACH * len(WORKERS)))
     environment = {
         "WARREN_DEV": "true",

@@ -6,25 +6,22 @@ Nothing here is shared with `make services`. Everything lies in one directory of
 import asyncio
 import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from infra.local import Mongod, RabbitNode, Services, create_vhost, delete_vhost
-from infra.local.epmd import PortMapper
-from infra.local.mongod import initiate, set_url
-from infra.local.process import Daemon, free_ports
+from infra.local.cluster import clear, members, rabbit_nodes, start_members, start_nodes, stop_nodes
+from infra.local.mongod import set_url
 from infra.local.services import STACK
 from tests.faults.proxy import Proxy, proxy
 from tests.support.services import PrivateRun
 
 FAULTS = STACK / "faults"
-#: Members of a cluster and of a replica set: the least of which one can be lost.
-MEMBERS = 3
 
 
 @dataclass
@@ -53,13 +50,13 @@ async def directory() -> AsyncIterator[Path]:
     FAULTS.mkdir(parents=True, exist_ok=True)
     for left in FAULTS.iterdir():
         if not psutil.pid_exists(int(left.name)):
-            await asyncio.to_thread(_clear, left)
+            await asyncio.to_thread(clear, left)
     own = FAULTS / str(os.getpid())
     own.mkdir(exist_ok=True)
     try:
         yield own
     finally:
-        await asyncio.to_thread(_clear, own)
+        await asyncio.to_thread(clear, own)
 
 
 @asynccontextmanager
@@ -73,14 +70,10 @@ async def single(where: Path) -> AsyncIterator[Ground]:
 @asynccontextmanager
 async def cluster(where: Path) -> AsyncIterator[Ground]:
     """Three nodes behind a TCP balancer, and one mongod."""
-    mapper = PortMapper(where / "epmd", free_ports(0)[0])
-    first = RabbitNode(where / "rabbit1", mapper=mapper)
-    nodes = [first, *(RabbitNode(where / f"rabbit{number}", cluster_with=first) for number in range(2, MEMBERS + 1))]
-    member = Mongod(where / "mongod")
-    # One after the other: a node joins what is there when it starts.
-    starts: list[Callable[[], object]] = [lambda: [node.start() for node in nodes], member.start]
+    nodes, member = rabbit_nodes(where), Mongod(where / "mongod")
+    starts: list[Callable[[], object]] = [partial(start_nodes, nodes), member.start]
     async with (
-        _started(starts, [*(node.kill for node in nodes), member.kill, mapper.stop]),
+        _started(starts, [partial(stop_nodes, nodes), member.kill]),
         proxy(*(("127.0.0.1", node.ports.amqp) for node in nodes)) as balancer,
     ):
         yield Ground(nodes, [member], balancer)
@@ -89,16 +82,10 @@ async def cluster(where: Path) -> AsyncIterator[Ground]:
 @asynccontextmanager
 async def replica_set(where: Path) -> AsyncIterator[Ground]:
     """One node, and three members of one replica set."""
-    node = RabbitNode(where / "rabbitmq")
-    members = [Mongod(where / f"mongod{number}") for number in range(1, MEMBERS + 1)]
-
-    def start_members() -> None:
-        for member in members:
-            member.start(alone=False)
-        initiate(members)
-
-    async with _started([node.start, start_members], [node.kill, *(member.kill for member in members)]):
-        yield Ground([node], members)
+    node, found = RabbitNode(where / "rabbitmq"), members(where)
+    starts: list[Callable[[], object]] = [node.start, partial(start_members, found)]
+    async with _started(starts, [node.kill, *(member.kill for member in found)]):
+        yield Ground([node], found)
 
 
 @asynccontextmanager
@@ -123,11 +110,3 @@ async def _started(starts: list[Callable[[], object]], ends: list[Callable[[], o
     finally:
         for end in ends:
             await asyncio.to_thread(end)
-
-
-def _clear(where: Path) -> None:
-    """End what still runs there, by its pid file, and remove the directory."""
-    for pid_file in where.rglob("*.pid"):
-        with suppress(ValueError, KeyError, TypeError):  # RabbitMQ keeps a pid file of its own
-            Daemon(pid_file.stem, pid_file).kill()
-    shutil.rmtree(where, ignore_errors=True)

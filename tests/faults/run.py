@@ -97,7 +97,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     loaded = time.monotonic() - began
     say("settling")
     await crowd.settle()
-    verdict = await _judge(scene)
+    verdict = await judge(scene)
     for sentence in scene.complaints:
         verdict.complaints.append((REFUSED, sentence))
     reconnects = sum(person.reconnects for person in crowd.people)
@@ -107,7 +107,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     return Outcome(fault, verdict, longest_wait, whole_after, loaded, scene.remarks, not_shown)
 
 
-async def _judge(scene: Scene) -> Verdict:
+async def judge(scene: Scene) -> Verdict:
     """Compare until nothing is only late: pushes, inboxes and headers have a moment to arrive."""
     deadline = time.monotonic() + QUIET_LIMIT
     while True:
