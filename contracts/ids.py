@@ -18,6 +18,6 @@ def direct_conversation_id(one: str, other: str) -> str:
     return str(uuid5(_DIRECT, "\n".join(sorted((one, other)))))
 
 
-def group_conversation_id(edge_id: str, request: int) -> str:
-    """The id of the group that one command starts, however often that command is consumed."""
-    return str(uuid5(_GROUP, f"{edge_id}\n{request}"))
+def group_conversation_id(nonce: str) -> str:
+    """The id of the group that one command starts, however often it is consumed; nobody can guess it."""
+    return str(uuid5(_GROUP, nonce))

@@ -207,5 +207,5 @@ def _start(command: StartConversation, users: dict[str, Document]) -> Start:
     people = [command.user_id, *others]
     if len(others) == 1:
         return Start(direct_conversation_id(*people), "direct", None, people, command.user_id)
-    id = group_conversation_id(command.edge_id, command.request)
+    id = group_conversation_id(command.nonce)
     return Start(id, "group", command.payload.title, people, command.user_id)

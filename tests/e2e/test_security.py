@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator
 
+import aio_pika
 import httpx
 import jwt
 import pymongo
@@ -14,8 +15,10 @@ import pytest_asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from contracts.codec import decode_bundle
+from contracts.commands import StartConversation
 from contracts.errors import Code
-from contracts.ids import direct_conversation_id
+from contracts.ids import direct_conversation_id, group_conversation_id
 from contracts.values import MAX_PARTICIPANTS
 from tests.e2e.client import Client, Json
 from tests.e2e.people import People
@@ -151,6 +154,25 @@ async def test_an_id_that_can_be_computed_gives_nothing_away(people: People) -> 
     # Then mallory cannot tell whether they talk to each other
     assert await asked_about(mallory, guessed) == before
     assert {answer["code"] for answer in before} == {"not_found"}
+
+
+async def test_a_groups_id_follows_from_nothing_that_a_client_knows(people: People, run: PrivateRun) -> None:
+    # Given somebody who reads along what edges ask of the workers, as no client can
+    ada, bob, cy = await people.arrive("ada", "bob", "cy", edges=(0,))
+    connection = await aio_pika.connect(run.amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        tap = await channel.declare_queue(exclusive=True)
+        await tap.bind("warren.commands", "start_conversation")
+        # When the same group is started twice
+        starts = [await ada.call("start_conversation", participant_ids=[bob.user_id, cy.user_id]) for _ in range(2)]
+        bundles = [await tap.get(timeout=10) for _ in starts]
+    # Then its id comes from 128 random bits, and from nothing else
+    items = [item for bundle in bundles for item in decode_bundle(bundle.body)]
+    nonces = [item.nonce for item in items if isinstance(item, StartConversation)]
+    assert [len(bytes.fromhex(nonce)) for nonce in nonces] == [16, 16]
+    assert nonces[0] != nonces[1]
+    assert [group_conversation_id(nonce) for nonce in nonces] == [start["conversation"]["id"] for start in starts]
 
 
 async def asked_about(client: Client, conversation_id: str) -> list[Json]:

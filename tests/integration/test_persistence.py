@@ -232,6 +232,15 @@ async def test_a_conversation_started_twice_at_once_is_one(store: Store) -> None
     assert await store.conversations.count_documents({}) == 2
 
 
+async def test_a_start_that_comes_again_is_one_group_and_another_is_not(store: Store) -> None:
+    await Presence(store)([opened(user) for user in ("ada", "bob", "cy")])
+    command = start("ada", "bob", "cy")
+    another = command.model_copy(update={"nonce": "0" * 32})
+    for batch in ([command, command], [another], [command]):
+        await Persistence(store)(batch)
+    assert await store.conversations.count_documents({}) == 2
+
+
 async def test_an_unknown_user_cannot_be_written_to(store: Store) -> None:
     await Presence(store)([opened("ada"), closed("ada")])
     command = start("ada", "nobody")
