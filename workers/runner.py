@@ -207,6 +207,7 @@ class Runner:
                 metrics.STORE_FAILURES.labels(self._queue.name).inc()
                 log.warning("The store is away; holding %d items of %s: %s", len(items), self._queue.name, error)
             if batch.lost:
+                self.trouble = None
                 return Outbox()
             await asyncio.sleep(backoff(attempt))
 
@@ -258,11 +259,14 @@ class Runner:
         attempt = 0
         while True:
             try:
-                return await self._router.frames(outbox)
+                frames = await self._router.frames(outbox)
+                self.trouble = None
+                return frames
             except StoreUnavailable as error:
                 attempt += 1
                 self.trouble = f"the store is away: {error}"
                 if given_up():
+                    self.trouble = None
                     return []
                 await asyncio.sleep(backoff(attempt))
 

@@ -1,7 +1,7 @@
 """The runner on a real broker: what is acked, what is held, what is put aside, and what comes again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -25,7 +25,7 @@ from workers.outbox import Outbox
 from workers.presence import Presence
 from workers.routing import Router
 from workers.runner import Runner
-from workers.stores.sessions import Sessions
+from workers.stores.sessions import Session, Sessions
 
 Handle = Callable[[Sequence[Item]], Awaitable[Outbox]]
 
@@ -212,6 +212,25 @@ async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_asid
         await eventually(lambda: recorder.handled == ["m1"], within=15, sentence="the held message is handled")
         assert runner.trouble is None
     assert dead == []
+
+
+async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await Presence(bench.store)([opened("ada")])
+    locate, troubles = Sessions.locate, iter([StoreUnavailable("no primary"), StoreUnavailable("no primary")])
+
+    async def away_twice(sessions: Sessions, users: Collection[str]) -> list[Session]:
+        if (trouble := next(troubles, None)) is not None:
+            raise trouble
+        return await locate(sessions, users)
+
+    monkeypatch.setattr(Sessions, "locate", away_twice)
+    outbox = Outbox()
+    outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
+    async with bench.runner(Recorder()) as runner:
+        sending = asyncio.create_task(runner.send_frames(outbox))
+        await eventually(lambda: runner.trouble is not None, within=5, sentence="the runner says that it is in trouble")
+        assert await asyncio.wait_for(sending, 10)
+        assert runner.trouble is None, "an idle worker would never be ready again"
 
 
 async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench: Bench) -> None:
