@@ -95,3 +95,9 @@ RECOUNT_DIFFERENCES = Gauge(
     ["projection"],
 )
 RECOUNT_FINISHED = Gauge("warren_recount_finished_timestamp_seconds", "When the last recount ended; 0 for never.")
+
+# Known beforehand, and rare: they start at 0, because a rate does not see the first one of what was not there before.
+for _reason in ("new queue", "lease lost", "missing frames", "undecodable frame"):
+    RESYNCS.labels(_reason)
+for _reason in ("no queue", "lease"):
+    EDGES_DROPPED.labels(_reason)

@@ -1,0 +1,1 @@
+"""What operators run: the image, Compose, Kubernetes, the balancer, secrets, workflows and releases."""
