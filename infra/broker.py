@@ -204,8 +204,8 @@ class Link:
             try:
                 await self._connect()
                 attempt = 0
-                await self._lost()
-                log.warning("Broker connection %s was lost.", self._name)
+                why = await self._lost()
+                log.warning("Broker connection %s was lost. %s", self._name, why)
             except asyncio.CancelledError:
                 await self._close()
                 raise
@@ -241,8 +241,11 @@ class Link:
         if self._consumer_gone is not None and not self._consumer_gone.done():
             self._consumer_gone.set_result(None)
 
-    async def _lost(self) -> None:
-        """Wait until the connection, the channel or the consumer ends; none is of use without the others."""
+    async def _lost(self) -> str:
+        """Wait until the connection, the channel or the consumer ends; none is of use without the others.
+
+        Returns what the broker or the network said about it, if anything.
+        """
         assert self._connection is not None
         assert self._consumer_gone is not None
         transport = self._connection.transport
@@ -252,11 +255,12 @@ class Link:
             assert channel is not None
             closing = [transport.connection.closing, channel.closing]
             await asyncio.wait([*closing, self._consumer_gone], return_when=asyncio.FIRST_COMPLETED)
+            ended = [future for future in closing if future.done() and not future.cancelled()]
             for future in closing:
                 future.cancel()
             # A channel that was replaced is closed as well, and that is no loss.
             if channel is self._channel or transport.connection.is_closed or self._consumer_gone.done():
-                return
+                return "; ".join(_reason(error) for future in ended if (error := future.exception()) is not None)
 
     async def renew_channel(self, linger: float) -> None:
         """Go on with a fresh channel; what waits for a confirm on the old one has `linger` seconds."""

@@ -61,6 +61,9 @@ QUEUE_SECONDS = Histogram(
     ["worker"],
     buckets=_FAST,
 )
+REDELIVERED = Counter(
+    "warren_worker_redelivered_total", "Messages that another worker, or connection, had and did not ack.", ["queue"]
+)
 DEAD_LETTERS = Counter("warren_worker_dead_letters_total", "Items put aside, by queue.", ["queue"])
 STORE_FAILURES = Counter(
     "warren_worker_store_failures_total", "Batches held because the store did not answer.", ["worker"]

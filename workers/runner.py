@@ -132,6 +132,9 @@ class Runner:
                 self._received.put_nowait(None)
                 break
             await self._add(batch, delivery)
+        if again := sum(delivery.redelivered for delivery in batch.deliveries):
+            metrics.REDELIVERED.labels(self._queue.name).inc(again)
+            log.info("%d messages of %s came again: whoever had them is gone.", again, self._queue.name)
         return batch
 
     async def _add(self, batch: Batch, delivery: Delivery) -> None:

@@ -321,11 +321,13 @@ MIXABLE = (
     "repeat-facts",
 )
 
+REDELIVERED = Sign("warren_worker_redelivered_total", "came again: whoever had them is gone")
 #: A worker that was killed: its process is a new one, whose log begins anew and nowhere said that it stops.
 KILLED = Sign("process_start_time_seconds", "starts.")
 STOOD_STILL = Sign("warren_process_stalls_total", "This process stood still for")
 EDGE_LOST = Sign('warren_presence_edges_dropped_total{reason="no queue"}', "has no queue: its sessions")
 CONNECTION_LOST = Sign("warren_broker_connection_losses_total", "was lost.")
+CONNECTION_CLOSED = Sign("warren_broker_connection_losses_total", "Closed via management plugin")
 STORE_AWAY = Sign("warren_worker_store_failures_total", "The store is away; holding")
 
 FAULTS: dict[str, Fault] = {
@@ -335,7 +337,7 @@ FAULTS: dict[str, Fault] = {
             "kill-persistence",
             "SIGKILL to all persistence workers, three times",
             partial(kill_workers, kind="persistence"),
-            (KILLED,),
+            (KILLED, REDELIVERED),
         ),
         Fault(
             "kill-unread", "SIGKILL to the unread worker, three times", partial(kill_workers, kind="unread"), (KILLED,)
@@ -373,7 +375,7 @@ FAULTS: dict[str, Fault] = {
             "close-connections",
             "every AMQP connection closed through the management API",
             close_connections,
-            (CONNECTION_LOST,),
+            (CONNECTION_LOST, CONNECTION_CLOSED),
         ),
         Fault(
             "memory-alarm",

@@ -163,12 +163,14 @@ async def test_more_messages_in_flight_than_allowed_are_refused(settings: Worker
 
 
 async def test_a_closed_connection_is_rebuilt_with_its_set_up(
-    publisher: Publisher, services: Services, vhost: str
+    publisher: Publisher, services: Services, vhost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await close_connections(services, vhost, "publish:test")
     await eventually(lambda: not publisher.link.up.is_set(), sentence="the loss is noticed")
     await asyncio.wait_for(publisher.link.up.wait(), 20)
     await publisher.publish(COMMANDS, "send_message", b"{}")
+    (lost,) = [line for line in caplog.messages if "was lost" in line]
+    assert "Closed via management plugin" in lost, "the log says why"
 
 
 async def test_a_publish_whose_connection_breaks_is_of_unknown_outcome(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from contracts.codec import Item, decode_bundle, decode_frame, encode_bundle
@@ -134,8 +135,11 @@ async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: B
     await bench.publish(send("ada", "c", "m1"))
     async with bench.runner(doomed):
         await asyncio.wait_for(started.wait(), 5)
+    redelivered = "warren_worker_redelivered_total"
+    before = REGISTRY.get_sample_value(redelivered, {"queue": "persistence"}) or 0
     async with bench.runner(recorder := Recorder()):
         await eventually(lambda: recorder.handled == ["m1"], within=5, sentence="the other worker gets the message")
+    assert REGISTRY.get_sample_value(redelivered, {"queue": "persistence"}) == before + 1
 
 
 async def test_what_cannot_be_read_is_acked_without_what_came_before(
