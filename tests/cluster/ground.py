@@ -30,7 +30,7 @@ EACH = 2
 #: People who talk: four messages a second each.
 PEOPLE = 12
 #: Seconds until everything must be as it should be again.
-LIMIT = 90.0
+LIMIT = 180.0
 
 
 class Fronted(Stack):

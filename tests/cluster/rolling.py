@@ -11,7 +11,7 @@ import pymongo
 from rich.table import Table
 
 from infra.local import Mongod, RabbitNode
-from tests.cluster.ground import Whole
+from tests.cluster.ground import LIMIT, Whole
 from tests.faults.checker import KINDS, Complaint
 from tests.faults.run import judge
 from tests.support.stack import WORKER_KINDS
@@ -93,7 +93,7 @@ async def _take(whole: Whole, step: Step, known: set[Complaint]) -> Result:
 
 async def _restart_node(node: RabbitNode) -> None:
     await asyncio.to_thread(node.stop)
-    await asyncio.to_thread(node.start)
+    await asyncio.to_thread(partial(node.start, seconds=LIMIT))
 
 
 async def _restart_member(member: Mongod) -> None:
