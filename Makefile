@@ -12,6 +12,9 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
+# What `make bench` holds Warren against on Node.
+PEER := tests/load/peers/node
+PEER_INSTALLED := $(PEER)/node_modules/.installed
 # The web client; Node comes with the Python packages.
 WEB := web
 WEB_INSTALLED := $(WEB)/node_modules/.installed
@@ -70,6 +73,16 @@ test-rabbitmq4: setup ## Run the broker-facing tests against RabbitMQ 4, in a De
 
 load: $(INSTALLED) ## Measure throughput and latency
 	@$(PYTHON) -m tests.load $(ARGS)
+
+redis: # What the Node peer of `make bench` needs; RUNLEVEL=1 keeps Debian from starting the system's own.
+	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo 'Installing Redis.' && export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+		&& { apt-get install -qq -y --no-install-recommends redis-server >/dev/null 2>&1 \
+		|| { apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server >/dev/null; }; }; } \
+		|| { echo 'The benchmark needs redis-server (Debian: apt-get install redis-server).'; exit 1; }
+
+bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Measure Warren beside what people use today, draw the charts (under 30 min)
+	@$(PYTHON) -m tests.load.bench $(ARGS)
 
 faults: $(INSTALLED) ## Break every part under load and check what clients, store and counts say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)

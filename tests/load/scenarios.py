@@ -1,21 +1,27 @@
-"""The runs: closed loop, open loop, many idle connections. Each takes a target and returns figures."""
+"""The runs: closed loop, open loop, many idle connections. Each takes a target and returns figures.
+
+Runs on one store need different `people`: the beginning of their users' names.
+"""
 
 import asyncio
 import gc
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from tests.load.checker import Verdict, check
+from tests.load.checker import Stored, Verdict, check
 from tests.load.client import Socket, open_socket
 from tests.load.figures import ConnectionFigures, TrafficFigures, measured
-from tests.load.target import Target
+from tests.load.target import History, Target
 from tests.load.traffic import Pair, Traffic, connect_pairs, disconnect_pairs
 from tests.load.usage import Meter, resident_bytes
 
 #: Is told how far a run is, 0 to 1.
 Progress = Callable[[float], None]
+#: Connects people and starts their conversations.
+Connect = Callable[[], Awaitable[list[Pair]]]
 #: Something that happens to the system during a run.
 Disturbance = Callable[[], Awaitable[None]]
 
@@ -41,11 +47,16 @@ async def throughput(
     seconds: float = 15.0,
     warm_up: float = 3.0,
     seen_every: int = 0,
+    people: str = "pair",
+    size: int = 2,
     disturb: Disturbance | None = None,
 ) -> TrafficFigures:
-    """Closed loop: `in_flight` messages are always under way, spread evenly over the pairs, both sides taking turns."""
-    async with _traffic(target, pairs, seen_every) as traffic:
-        turns = {pair: itertools.cycle((0, 1)) for pair in traffic.pairs}
+    """Closed loop: `in_flight` messages are always under way, spread evenly over the pairs, both sides taking turns.
+
+    With a `size` above 2 the pairs are groups of that many.
+    """
+    async with _traffic(target, lambda: connect_pairs(target, pairs, people, size), seen_every) as traffic:
+        turns = {pair: itertools.cycle(range(size)) for pair in traffic.pairs}
         stop_at = time.monotonic() + warm_up + seconds
 
         def send_next(pair: Pair) -> None:
@@ -77,9 +88,15 @@ async def latency(
     seconds: float = 15.0,
     warm_up: float = 3.0,
     seen_every: int = 0,
+    people: str = "pair",
+    connect: Connect | None = None,
+    beside: Callable[[Sequence[Pair]], Awaitable[None]] | None = None,
 ) -> TrafficFigures:
-    """Open loop: `rate` messages a second at even distances, whatever became of the earlier ones."""
-    async with _traffic(target, pairs, seen_every) as traffic:
+    """Open loop: `rate` messages a second at even distances, whatever became of the earlier ones.
+
+    `connect` makes other conversations than `pairs` direct ones. `beside` runs from then on until it is cancelled.
+    """
+    async with _traffic(target, connect or (lambda: connect_pairs(target, pairs, people)), seen_every) as traffic:
 
         async def keep_sending() -> None:
             started = time.monotonic()
@@ -90,12 +107,15 @@ async def latency(
                 traffic.send(traffic.pairs[place], lap % 2)
 
         sender = asyncio.create_task(keep_sending())
+        company = asyncio.ensure_future(beside(traffic.pairs)) if beside is not None else None
         try:
             await _wait(warm_up, progress, warm_up + seconds)
             title = title or f"{rate:.0f}/s"
             return await _measure(target, traffic, progress, title, warm_up, seconds, before_drain=sender.cancel)
         finally:
             sender.cancel()
+            if company is not None:
+                company.cancel()
 
 
 async def connections(
@@ -138,9 +158,9 @@ async def connections(
 
 
 @asynccontextmanager
-async def _traffic(target: Target, pairs: int, seen_every: int) -> AsyncIterator[Traffic]:
+async def _traffic(target: Target, connect: Connect, seen_every: int) -> AsyncIterator[Traffic]:
     """Connected pairs under a watch of time limits; garbage collection is off while they talk."""
-    connected = await connect_pairs(target, pairs)
+    connected = await connect()
     traffic = Traffic(connected, seen_every=seen_every)
     watch = asyncio.create_task(traffic.watch())
     gc.collect()
@@ -194,14 +214,25 @@ async def _measure(
 async def _judge(target: Target, traffic: Traffic, *, all_parts_stayed_up: bool) -> Verdict:
     """The checker's verdict; headers that are behind get a moment to catch up, since they are projections."""
     deadline = time.monotonic() + SETTLE_LIMIT
+    conversations = [pair.conversation_id for pair in traffic.pairs]
+    read_history = target.read_history or (lambda _: _as_acked(traffic))
     while True:
-        history = await asyncio.to_thread(target.read_history)
+        history = await asyncio.to_thread(read_history, conversations)
         verdict = check(
             traffic.sendings, history.messages, history.header_seqs, all_parts_stayed_up=all_parts_stayed_up
         )
         if verdict.faults.stale == 0 or time.monotonic() > deadline:
             return verdict
         await asyncio.sleep(0.5)
+
+
+def _as_acked(traffic: Traffic) -> History:
+    """What a system that stores nothing would have stored, by its acks."""
+    acked = [sending for sending in traffic.sendings if sending.acked_at]
+    headers: Counter[str] = Counter()
+    for sending in acked:
+        headers[sending.conversation_id] = max(headers[sending.conversation_id], sending.seq)
+    return History([Stored(*sending.key, sending.seq) for sending in acked], dict(headers))
 
 
 async def _wait(seconds: float, progress: Progress, total: float, already: float = 0.0) -> None:

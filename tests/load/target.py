@@ -1,6 +1,6 @@
 """What a system under load must offer, whatever it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from tests.load.checker import Stored
@@ -8,7 +8,7 @@ from tests.load.checker import Stored
 
 @dataclass(frozen=True)
 class History:
-    """What the store holds after a run."""
+    """What the store holds of some conversations."""
 
     messages: list[Stored]
     #: `last.seq` of every conversation's header.
@@ -26,5 +26,6 @@ class Target:
     make_token: Callable[[str], str]
     #: Process ids by the name that the report gives them; they may change during a run.
     pids: Callable[[], Mapping[str, int]]
-    #: Reads the store; called in a thread.
-    read_history: Callable[[], History]
+    #: Reads what the store holds of some conversations; called in a thread. None for a system that stores nothing: then
+    #: acks are taken for it.
+    read_history: Callable[[Collection[str]], History] | None

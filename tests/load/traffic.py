@@ -1,4 +1,4 @@
-"""Chat messages between pairs of users: sent, retried, acked, delivered, and written down for the checker."""
+"""Chat messages between pairs or groups of users: sent, retried, acked, delivered, written down for the checker."""
 
 import asyncio
 import contextlib
@@ -35,17 +35,17 @@ _NEW_MESSAGE = b'42["new_message"'
 
 @dataclass(eq=False)
 class Pair:
-    """Two users on different edges (when there are two) and their direct conversation."""
+    """Two users on different edges (when there are two) and their direct conversation; or more, and their group."""
 
-    clients: tuple[Client, Client]
+    clients: tuple[Client, ...]
     conversation_id: str = ""
 
 
 class Traffic:
     """Everything that is sent in one run.
 
-    A message is done when it was acked ok and its push has arrived at the other socket, when it was refused for good,
-    or when its push is overdue. It is sent again, with the same client_message_id, after a retryable error, a lost
+    A message is done when it was acked ok and its push has arrived at all other sockets, when it was refused for good,
+    or when a push is overdue. It is sent again, with the same client_message_id, after a retryable error, a lost
     connection or silence. `on_done` is called once for each, with the pair that it belongs to.
     """
 
@@ -57,6 +57,8 @@ class Traffic:
         self.errors: Counter[str] = Counter()
         self.on_done: Callable[[Pair], None] | None = None
         self._open: dict[int, Pair] = {}
+        #: Pushes that an open message of a group still waits for, once the first has come.
+        self._awaited: dict[int, int] = {}
         self._seen_every = seen_every
         for pair in pairs:
             for client in pair.clients:
@@ -68,7 +70,7 @@ class Traffic:
         return len(self._open)
 
     def send(self, pair: Pair, side: int) -> None:
-        """Send one new message from one side (0 or 1) of a pair."""
+        """Send one new message from one side of a pair (0 or 1), or one member of a group."""
         number = len(self.sendings)
         now = time.monotonic()
         sender = pair.clients[side].user_id
@@ -98,7 +100,7 @@ class Traffic:
                     await asyncio.sleep(0.05)
 
     def _side(self, pair: Pair, sending: Sending) -> int:
-        return 0 if pair.clients[0].user_id == sending.sender_id else 1
+        return next(side for side, client in enumerate(pair.clients) if client.user_id == sending.sender_id)
 
     def _transmit(self, number: int, side: int) -> None:
         pair = self._open.get(number)
@@ -152,11 +154,21 @@ class Traffic:
         sending = self.sendings[number]
         if sending.delivered_at or sending.sender_id == client.user_id:
             return
+        if not self._is_last_push(number):
+            return
         sending.delivered_at = time.monotonic()
         if self._seen_every and message["seq"] % self._seen_every == 0:
             self._see(client, message)
         if sending.acked_at:
             self._finish(number)
+
+    def _is_last_push(self, number: int) -> bool:
+        """Count a push; in a pair the first is the last."""
+        pair = self._open.get(number)
+        if pair is None or len(pair.clients) == 2:
+            return True
+        self._awaited[number] = self._awaited.get(number, len(pair.clients) - 1) - 1
+        return self._awaited[number] == 0
 
     def _see(self, client: Client, message: dict[str, Any]) -> None:
         text = f'["message_seen",{{"conversation_id":"{message["conversation_id"]}","seq":{message["seq"]}}}]'
@@ -168,18 +180,22 @@ class Traffic:
 
     def _finish(self, number: int) -> None:
         pair = self._open.pop(number, None)
+        self._awaited.pop(number, None)
         if pair is not None and self.on_done is not None:
             self.on_done(pair)
 
 
-async def connect_pairs(target: Target, count: int) -> list[Pair]:
-    """Connect `count` pairs, the two of each at neighbouring edges, and start their conversations."""
+async def connect_pairs(target: Target, count: int, people: str = "pair", size: int = 2) -> list[Pair]:
+    """Connect `count` pairs, or groups of `size`, neighbours at neighbouring edges, and start their conversations.
+
+    `people` begins their names: runs on one store need different ones, as their messages have the same numbers.
+    """
     edges = target.edge_urls
     pairs = [
         Pair(
-            (
-                Client(edges[number % len(edges)], f"pair-{number}-a", target.make_token),
-                Client(edges[(number + 1) % len(edges)], f"pair-{number}-b", target.make_token),
+            tuple(
+                Client(edges[(number + place) % len(edges)], f"{people}-{number}-{place}", target.make_token)
+                for place in range(size)
             )
         )
         for number in range(count)
@@ -188,10 +204,8 @@ async def connect_pairs(target: Target, count: int) -> list[Pair]:
 
     async def set_up(pair: Pair) -> None:
         async with gate:
-            one, other = pair.clients
-            await asyncio.gather(one.start(), other.start())
-            started = await one.call("start_conversation", {"participant_ids": [other.user_id]})
-            pair.conversation_id = started["conversation"]["id"]
+            await asyncio.gather(*(client.start() for client in pair.clients))
+            await start_conversation(pair)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -203,6 +217,26 @@ async def connect_pairs(target: Target, count: int) -> list[Pair]:
     return pairs
 
 
+async def connect_crowd(target: Target, side: int, people: str = "crowd") -> list[Pair]:
+    """Connect `side` pairs and let each on one side talk with all on the other: `side` squared conversations."""
+    met = await connect_pairs(target, side, people)
+    others = [Pair((one.clients[0], two.clients[1])) for one in met for two in met if one is not two]
+    try:
+        for pair in others:
+            await start_conversation(pair)
+    except BaseException:
+        await disconnect_pairs(met)
+        raise
+    return met + others
+
+
+async def start_conversation(pair: Pair) -> None:
+    """Let the first of a connected pair or group start its conversation. Raises CallFailed."""
+    first, *others = pair.clients
+    started = await first.call("start_conversation", {"participant_ids": [other.user_id for other in others]})
+    pair.conversation_id = started["conversation"]["id"]
+
+
 async def disconnect_pairs(pairs: Sequence[Pair]) -> None:
     """Close every socket."""
-    await asyncio.gather(*(client.stop() for pair in pairs for client in pair.clients))
+    await asyncio.gather(*(client.stop() for client in {client for pair in pairs for client in pair.clients}))

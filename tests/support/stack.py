@@ -40,13 +40,22 @@ class StackError(Exception):
 
 
 class Process:
-    """One process of Warren, with its port and its log. It keeps both when it is started again."""
+    """One process, with its port and its log; of Warren, unless `program` says otherwise. A restart keeps both."""
 
-    def __init__(self, name: str, arguments: Sequence[str], port: int, log: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        port: int,
+        log: Path,
+        env: Mapping[str, str],
+        *,
+        program: str = sys.executable,
+    ) -> None:
         self.name = name
         self.port = port
         self.log = log
-        self._arguments = list(arguments)
+        self._command = [program, *arguments]
         self._env = dict(env)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -75,7 +84,7 @@ class Process:
         with self.log.open("ab") as log:
             # Its own session: a Ctrl-C at the terminal reaches us only, and we stop our children in order.
             self._process = subprocess.Popen(
-                [sys.executable, *self._arguments],
+                self._command,
                 cwd=ROOT,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
