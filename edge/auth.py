@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 #: Seconds between two fetches of a key set, regular and on an unknown key id.
 KEYS_REFRESH = 300.0
 KEYS_REFRESH_UNKNOWN = 30.0
-#: Characters of a token, a name and a picture's address that are accepted.
+#: Characters of a token and a name, and bytes of a picture's address, that are accepted: a page of conversations with
+#: everyone's picture has to fit into a message of the broker.
 MAX_TOKEN, MAX_NAME, MAX_PICTURE = 16_384, 200, 2_048
 
 _user_id: TypeAdapter[str] = TypeAdapter(UserId)
@@ -150,5 +151,6 @@ def _name(claims: dict[str, Any], user_id: str) -> str:
 
 def _picture(claims: dict[str, Any]) -> str | None:
     picture = claims.get("picture")
-    usable = isinstance(picture, str) and len(picture) <= MAX_PICTURE and picture.startswith(("https://", "http://"))
-    return picture if usable else None
+    if not isinstance(picture, str) or not picture.startswith(("https://", "http://")):
+        return None
+    return picture if len(picture.encode(errors="surrogatepass")) <= MAX_PICTURE else None

@@ -131,6 +131,7 @@ async def test_a_picture_that_is_no_web_address_is_shown_to_nobody(people: Peopl
         "data:text/html,x",
         "//evil.example",
         "https://" + "x" * 2_048,
+        "https://" + "\N{GRINNING FACE}" * 511,
         7,
         {},
     ]
