@@ -21,9 +21,14 @@ MEMBERS = 3
 #: What a policy may add without touching what Warren relies on: where queues live.
 PLACEMENT = frozenset({"queue-leader-locator", "target-group-size", "initial-cluster-size"})
 
-FLAGS = "/api/feature-flags"
-PATHS = ("/api/overview", "/api/nodes", "/api/exchanges/{vhost}", "/api/queues/{vhost}", "/api/bindings/{vhost}")
-POLICIES = "/api/policies/{vhost}"
+PATHS = (
+    "/api/overview",
+    "/api/nodes",
+    "/api/exchanges/{vhost}",
+    "/api/queues/{vhost}",
+    "/api/bindings/{vhost}",
+    "/api/policies/{vhost}",
+)
 
 
 def command() -> None:
@@ -36,16 +41,15 @@ def command() -> None:
 async def differences(settings: Settings) -> list[str]:
     """Everything that differs; empty is good. Raises BrokerUnavailable.
 
-    Needs a user who may see the broker (tag `monitoring`). RabbitMQ 3 shows its feature flags to administrators only;
-    to others, they count as right.
+    Needs a user who may see the broker (tag `monitoring`).
     """
-    overview, nodes, exchanges, queues, bindings, found, flags = await ask(
-        settings, *PATHS, POLICIES, FLAGS, may_refuse=(FLAGS,)
-    )
+    overview, nodes, exchanges, queues, bindings, found = await ask(settings, *PATHS)
+    # RabbitMQ 3 shows its feature flags to administrators only.
+    flags = (await ask(settings, "/api/feature-flags"))[0] if _number(overview["rabbitmq_version"]) >= (4, 0) else ()
     running = [node for node in nodes if node["running"]]
     return [
         *_version(overview["rabbitmq_version"]),
-        *_flags(flags or ()),
+        *_flags(flags),
         *(f"Node {node['name']} is away." for node in nodes if not node["running"]),
         *(f"Node {node['name']} has an alarm: {alarm}." for node in running for alarm in _alarms(node)),
         *_exchanges({exchange["name"]: exchange for exchange in exchanges}),
@@ -55,9 +59,12 @@ async def differences(settings: Settings) -> list[str]:
     ]
 
 
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
 def _version(version: str) -> Iterator[str]:
-    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if not OLDEST <= number <= NEWEST:
+    if not OLDEST <= _number(version) <= NEWEST:
         tried = " to ".join(".".join(map(str, each)) for each in (OLDEST, NEWEST))
         yield f"RabbitMQ is {version}; Warren supports {tried}."
 

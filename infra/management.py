@@ -1,6 +1,5 @@
 """RabbitMQ's management API: what an operator wants to know about a live broker."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -30,11 +29,8 @@ async def queues(settings: Settings) -> list[QueueStatus]:
     return [_status(queue) for queue in sorted(found, key=lambda queue: str(queue["name"]))]
 
 
-async def ask(settings: Settings, *paths: str, may_refuse: Collection[str] = ()) -> list[Any]:
-    """What the API answers at each path, in which `{vhost}` stands for ours; None where it refuses and may.
-
-    Raises BrokerUnavailable with a sentence.
-    """
+async def ask(settings: Settings, *paths: str) -> list[Any]:
+    """What the API answers at each path; `{vhost}` stands for ours. Raises BrokerUnavailable with a sentence."""
     vhost = unquote(urlsplit(settings.amqp_url.get_secret_value()).path[1:]) or "/"
     url = _management_url(settings)
     answers = []
@@ -42,8 +38,7 @@ async def ask(settings: Settings, *paths: str, may_refuse: Collection[str] = ())
         async with httpx.AsyncClient(timeout=10, verify=settings.amqp_tls() or True) as client:
             for path in paths:
                 answer = await client.get(url + path.format(vhost=quote(vhost, safe="")))
-                refused = answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
-                answers.append(None if refused and path in may_refuse else answer.raise_for_status().json())
+                answers.append(answer.raise_for_status().json())
     except httpx.HTTPError as error:
         where = url.rsplit("@", 1)[-1]
         raise BrokerUnavailable(

@@ -92,13 +92,13 @@ async def _take(whole: Whole, step: Step, known: set[Complaint]) -> Result:
 
 
 async def _restart_node(node: RabbitNode) -> None:
-    await asyncio.to_thread(node.stop)
+    await asyncio.to_thread(partial(node.stop, seconds=LIMIT))
     await asyncio.to_thread(partial(node.start, seconds=LIMIT))
 
 
 async def _restart_member(member: Mongod) -> None:
-    await asyncio.to_thread(member.stop)
-    await asyncio.to_thread(partial(member.start, alone=False))
+    await asyncio.to_thread(partial(member.stop, seconds=LIMIT))
+    await asyncio.to_thread(partial(member.start, alone=False, seconds=LIMIT))
 
 
 def _primary(mongo_url: str) -> int:
