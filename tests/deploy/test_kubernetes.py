@@ -60,7 +60,9 @@ def registry() -> Registry[Any]:
         "kubernetes-json-schema", f"v{VERSIONS['production']}.0-local-strict"
     )
     definitions = json.loads(folder.joinpath("_definitions.json").read_text())
-    return Registry().with_resource(KUBERNETES, Resource.from_contents(definitions))
+    empty: Registry[Any] = Registry()
+    found: Registry[Any] = empty.with_resource(KUBERNETES, Resource.from_contents(definitions))
+    return found
 
 
 # --- Validity ---------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""infra/deploy/haproxy.cfg, with a real HAProxy in front of real edges; the third of them is away."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra.local import install
+from infra.local.process import LOOPBACK, free_ports
+from infra.local.programs import Haproxy
+from tests.deploy.processes import DEPLOY
+from tests.e2e.people import People
+from tests.integration.test_tls import authority
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+CONFIGURATION = DEPLOY / "haproxy.cfg"
+
+
+@pytest.fixture(scope="module")
+def balancer(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A balancer before both edges of the stack; its addresses by their variables."""
+    listen, stats, nobody = free_ports(0, 0, 0)
+    edges = [*(edge.port for edge in stack.edges), nobody]
+    environment = {
+        "BALANCER_LISTEN": f"{LOOPBACK}:{listen}",
+        "BALANCER_STATS": f"{LOOPBACK}:{stats}",
+        **{f"BALANCER_EDGE_{number}": f"{LOOPBACK}:{port}" for number, port in enumerate(edges, start=1)},
+    }
+    haproxy = Haproxy(tmp_path_factory.mktemp("balancer"), CONFIGURATION, environment).run()
+    yield environment
+    haproxy.stop()
+
+
+async def test_people_chat_through_the_balancer(people: People, balancer: dict[str, str]) -> None:
+    ada, grace = [people.socket({"token": people.stack.token(name)}, 0, name) for name in map(people.name, ("a", "g"))]
+    for client in (ada, grace):
+        await client.open(f"http://{balancer['BALANCER_LISTEN']}")
+        await client.push("session_ready")
+    conversation = await people.start(ada, grace)
+    await people.say(ada, conversation, "through HAProxy")
+    assert (await grace.push("new_message", conversation))["message"]["body"] == "through HAProxy"
+
+
+async def test_clients_see_neither_health_nor_figures(balancer: dict[str, str]) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        for path in ("/healthz", "/readyz", "/metrics", "/metrics?name[]=warren_edge_sockets"):
+            answer = await http.get(f"http://{balancer['BALANCER_LISTEN']}{path}")
+            assert (answer.status_code, answer.text) == (404, ""), path
+
+
+async def test_an_edge_that_is_away_is_known_to_be(balancer: dict[str, str]) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+
+        async def known() -> bool:
+            text = (await http.get(f"http://{balancer['BALANCER_STATS']}/metrics")).text
+            up = [
+                f'haproxy_server_status{{proxy="edges",server="edge-{n}",state="UP"}} {int(n < 3)}' for n in (1, 2, 3)
+            ]
+            return all(line in text for line in up)
+
+        await eventually(known, sentence="two edges are up, and the third is down")
+
+
+def test_it_can_serve_tls(tmp_path: Path) -> None:
+    edges = {f"BALANCER_EDGE_{number}": f"{LOOPBACK}:1" for number in (1, 2, 3)}
+    addresses = {"BALANCER_STATS": f"{LOOPBACK}:1", "BALANCER_LISTEN_TLS": f"{LOOPBACK}:1"}
+    certificate = {"BALANCER_CERTIFICATE": str(authority(tmp_path / "ca").sign("balancer"))}
+    command = [str(install.program("haproxy")), "-c", "-f", str(CONFIGURATION)]
+    environment = {**os.environ, **edges, **addresses, **certificate}
+    checked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "WARNING" not in checked.stderr
