@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 import uvloop
 from picows import WSError
+from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -30,7 +31,7 @@ from tests.support.stack import ROOT, StackError
 FOLDER = ROOT / "docs" / "benchmarks"
 RESULTS = FOLDER / "results.json"
 #: What a system may fail with; the others are still measured.
-FAILURES = (StackError, LocalServiceError, CallFailed, OSError, WSError, TimeoutError)
+FAILURES = (StackError, LocalServiceError, CallFailed, PyMongoError, OSError, WSError, TimeoutError)
 #: Characters of a table that goes to a file.
 WIDTH = 170
 

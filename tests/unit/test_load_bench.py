@@ -1,0 +1,170 @@
+"""What the benchmark says of its samples: medians, ratios, targets, tables and charts."""
+
+import io
+import typing
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.load.bench import charts, plan, table
+from tests.load.bench.goals import GOALS, NODE, PYTHON, WARREN, Goal, plain, ratio
+from tests.load.bench.results import Results, Spread
+from tests.load.bench.steps import traffic_metrics
+from tests.load.checker import Faults, Verdict
+from tests.load.figures import Quantiles, TrafficFigures
+from tests.load.usage import Usage
+
+
+def three_rounds() -> Results:
+    """Rates of two systems, the best round of neither being the last."""
+    results = Results()
+    for warren, node in ((1300.0, 500.0), (1500.0, 650.0), (1200.0, 400.0)):
+        results.add(WARREN, "400 in flight", {"rate": warren, "wrong": 0.0})
+        results.add(NODE, "400 in flight", {"rate": node})
+    return results
+
+
+def full() -> Results:
+    """A sample of everything that the plan measures, with every metric that anything asks for."""
+    results = Results()
+    metrics = ("rate", "ack p50", "ack p99", "delivery p50", "delivery p99", "cpu", "cpu edge", "kilobytes", "seconds")
+    for job in plan.JOBS:
+        for number, step in enumerate(job.steps):
+            results.add(job.system, step.name, {**dict.fromkeys(metrics, number + 1.5), "wrong": 0.0, "late": 0.0})
+    return results
+
+
+def printed(results: Results) -> str:
+    console = Console(width=170, file=io.StringIO())
+    table.show(console, results)
+    return typing.cast("io.StringIO", console.file).getvalue()
+
+
+# --- Medians ----------------------------------------------------------------------------------------------
+
+
+def test_a_spread_is_the_median_and_both_ends() -> None:
+    assert Spread.of([3.0, 1.0, 2.0]) == Spread(median=2.0, lowest=1.0, highest=3.0)
+    assert Spread.of([4.0, 1.0]).median == 2.5
+
+
+def test_results_keep_systems_measurements_and_metrics_apart() -> None:
+    results = three_rounds()
+    assert results.spread(WARREN, "400 in flight", "rate") == Spread(1300.0, 1200.0, 1500.0)
+    assert results.median(NODE, "400 in flight", "rate") == 500.0
+    assert results.spread(WARREN, "400 in flight", "cpu") is None
+    assert results.spread(PYTHON, "400 in flight", "rate") is None
+
+
+def test_what_is_written_can_be_read_back() -> None:
+    results = three_rounds()
+    results.add(WARREN, "idle", {"kilobytes": 30.0})
+    again = Results.from_json(results.as_json())
+    assert again.as_json() == results.as_json()
+    assert again.values(WARREN, "400 in flight", "rate") == [1300.0, 1500.0, 1200.0]
+
+
+# --- Targets ----------------------------------------------------------------------------------------------
+
+
+def test_a_ratio_needs_both_its_sides() -> None:
+    assert ratio(3.0, 2.0) == 1.5
+    assert ratio(None, 2.0) is None
+    assert ratio(3.0, None) is None
+    assert ratio(3.0, 0.0) is None
+
+
+@pytest.mark.parametrize(("limit", "at_least", "met"), [(2.6, True, True), (2.7, True, False), (2.5, False, False)])
+def test_a_target_is_judged_by_medians(limit: float, at_least: bool, met: bool) -> None:
+    over_node = next(goal for goal in GOALS if goal.name.endswith("over (b)"))
+    goal = Goal("ratio", over_node.value, limit, at_least)
+    assert goal.value(three_rounds()) == 2.6
+    assert goal.is_met(three_rounds()) is met
+
+
+def test_a_target_that_was_not_measured_is_neither_met_nor_missed() -> None:
+    assert Goal("latency", plain("200/s", "delivery p50"), 12.0, at_least=False).is_met(three_rounds()) is None
+
+
+def test_one_lost_message_in_any_round_misses_the_target() -> None:
+    results = three_rounds()
+    lost = GOALS[-1]
+    assert lost.is_met(results) is True
+    results.add(WARREN, "50 %", {"wrong": 1.0})
+    assert lost.is_met(results) is False
+
+
+def test_the_plan_measures_what_the_targets_ask_for() -> None:
+    assert [goal.name for goal in GOALS if goal.value(full()) is None] == []
+
+
+# --- Plan -------------------------------------------------------------------------------------------------
+
+
+def test_rounds_alternate_and_long_parts_are_measured_once() -> None:
+    first, second, third = plan.rounds(3, plan.PARTS, plan.STARTS)
+    assert [job.part for job in second if job.part in plan.ONCE] == []
+    assert [(job.part, job.system) for job in second] == [(job.part, job.system) for job in reversed(third)]
+    assert Counter(job.part for job in first)["idle"] > 0
+
+
+def test_a_part_of_the_plan_can_be_run() -> None:
+    (jobs,) = plan.rounds(1, ["main"], [WARREN, NODE])
+    assert [(job.part, job.system) for job in jobs] == [("main", WARREN), ("main", NODE)]
+
+
+def test_the_plan_ends_in_under_half_an_hour() -> None:
+    jobs = [job for jobs in plan.rounds(plan.ROUNDS, plan.PARTS, plan.STARTS) for job in jobs]
+    assert sum(job.seconds for job in jobs) < 28 * 60
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------
+
+
+def test_processes_of_a_kind_are_added_up_and_the_generator_is_none_of_the_system() -> None:
+    cpu = {"edge-1": 1.0, "edge-2": 2.0, "mongod": 3.0, "generator": 0.5}
+    quantiles = Quantiles(1.0, 2.0, 3.0, 4.0)
+    verdict = Verdict(500, 500, 500, 498, 0, Faults(lost=1, undelivered=2))
+    usage = Usage(seconds=5.0, cpu=cpu, machine=0.9)
+    figures = TrafficFigures("", 100.0, 500, quantiles, quantiles, usage, Counter(), 0, verdict)
+    metrics = traffic_metrics(figures)
+    assert (metrics["cpu"], metrics["cpu edge"], metrics["cpu mongod"]) == (12.0, 6.0, 6.0)
+    assert metrics["generator"] == 0.1
+    assert (metrics["wrong"], metrics["late"]) == (1, 2)
+
+
+# --- Table and charts -------------------------------------------------------------------------------------
+
+
+def test_the_table_shows_medians_with_their_range_and_the_targets() -> None:
+    text = printed(three_rounds())
+    assert "1,300 (1,200 to 1,500)" in text
+    assert "2.60 ×" in text
+    assert "not measured" in text
+
+
+def test_a_rate_that_was_not_held_is_starred_and_said() -> None:
+    results = Results()
+    results.add(PYTHON, "200/s", {"rate": 120.0, "asked": 200.0})
+    results.add(NODE, "200/s", {"rate": 199.0, "asked": 200.0})
+    text = printed(results)
+    assert "120*" in text
+    assert "did not hold 200/s: 120 of 200/s arrived" in text
+    assert "199*" not in text
+
+
+def test_charts_are_drawn_alike_each_time_without_date_or_script(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    files = charts.draw(full(), tmp_path)
+    assert [file.name for file in files] == ["throughput.svg", "latency.svg", "cpu.svg", "edges.svg"]
+    for file, again in zip(files, charts.draw(full(), tmp_path / "again"), strict=True):
+        text = file.read_text()
+        assert text == again.read_text()
+        assert "<script" not in text
+        assert "Generated" not in text
+
+
+def test_a_chart_without_figures_is_not_drawn(tmp_path: Path) -> None:
+    assert charts.draw(Results(), tmp_path) == []
