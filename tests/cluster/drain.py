@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,9 +19,14 @@ from tests.cluster.ground import LIMIT, Whole
 from tests.support.stack import Process
 from tests.support.waiting import eventually
 
-#: Workers that share a backlog, and how many messages wait in it, so many to a bundle, as from a busy edge.
+#: Workers that share a backlog.
 WORKERS = (1, 2, 4)
-BACKLOG, BUNDLE = 20_000, 100
+#: Conversations that wait, and messages in each: a burst that is stored by one worker. Where workers write in the same
+#: conversations at the same moment they race for numbers, and more of them bring less.
+ROOMS, BURST = 2_000, 10
+BACKLOG = ROOMS * BURST
+#: Messages in one bundle, as from a busy edge.
+BUNDLE = 100
 #: Part of the backlog that is timed: not the start of the processes, nor the last few messages.
 FROM, TO = 0.1, 0.9
 #: Seconds that a backlog may take.
@@ -49,16 +53,19 @@ async def drain(whole: Whole) -> AsyncIterator[Rate]:
 
 
 async def _rooms(whole: Whole) -> list[tuple[str, str]]:
-    """A conversation for each pair of people, with one who may write in it: (conversation id, user id)."""
+    """Groups of three, each with who started it and writes in it: (conversation id, user id)."""
+    people = whole.crowd.people
 
-    async def start(one: int, other: int) -> tuple[str, str]:
-        people = whole.crowd.people
-        asked = {"participant_ids": [people[other].user_id]}
-        conversation = (await people[one].call("start_conversation", asked))["conversation"]
-        return conversation["id"], people[one].user_id
+    async def start(number: int) -> list[tuple[str, str]]:
+        """As many as one person is to start; the rate limit sets the pace."""
+        others = [people[(number + step) % len(people)].user_id for step in (1, 2)]
+        found = []
+        for _ in range(number, ROOMS, len(people)):
+            started = await people[number].call("start_conversation", {"participant_ids": others})
+            found.append((started["conversation"]["id"], people[number].user_id))
+        return found
 
-    pairs = itertools.combinations(range(len(whole.crowd.people)), 2)
-    return [await start(*pair) for pair in pairs]
+    return [room for rooms in await asyncio.gather(*map(start, range(len(people)))) for room in rooms]
 
 
 async def _measure(whole: Whole, workers: list[Process], rooms: list[tuple[str, str]]) -> Rate:
@@ -76,14 +83,13 @@ async def _measure(whole: Whole, workers: list[Process], rooms: list[tuple[str, 
 async def _fill(whole: Whole, rooms: list[tuple[str, str]]) -> None:
     publisher = Publisher(whole.operator, "backlog")
     link = asyncio.create_task(publisher.link.run())
-    rng = random.Random(1)
     begun = time.time_ns()
     try:
         await asyncio.wait_for(publisher.link.up.wait(), LIMIT)
-        numbers = iter(range(BACKLOG))
-        while bundle := list(itertools.islice(numbers, BUNDLE)):
+        messages = ((room, number) for room in rooms for number in range(BURST))
+        while bundle := list(itertools.islice(messages, BUNDLE)):
             # An edge's bundle: nobody waits there for the answers.
-            commands = [_command(*rng.choice(rooms), f"b{begun}-{number}") for number in bundle]
+            commands = [_command(*room, f"b{begun}-{number}") for room, number in bundle]
             await publisher.publish(COMMANDS, "send_message", encode_bundle(commands))
     finally:
         link.cancel()

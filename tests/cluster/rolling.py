@@ -124,10 +124,12 @@ def line(result: Result) -> str:
 def table(results: list[Result]) -> Table:
     """For people at a terminal."""
     shown = Table(title="Everything restarted under load, one after the other", title_justify="left")
-    for heading in ("restarted", "whole after", "sent", "errors that were retried", "reconnects", "longest wait"):
-        shown.add_column(heading, justify="left" if heading in ("restarted", "errors that were retried") else "right")
-    for kind in KINDS:
-        shown.add_column(kind, justify="right")
+    shown.add_column("restarted", no_wrap=True)
+    shown.add_column("whole after", justify="right")
+    shown.add_column("sent", justify="right")
+    shown.add_column("retried after", no_wrap=True)
+    for heading in ("reconnects", "longest wait", *KINDS):
+        shown.add_column(heading, justify="right")
     for result in results:
         counts = Counter(kind for kind, _ in result.complaints)
         shown.add_row(
