@@ -101,9 +101,10 @@ format: $(INSTALLED) ## Put the code into style
 	@$(VENV)/bin/ruff check --fix --quiet
 	@$(VENV)/bin/ruff format
 
-docs: $(INSTALLED) ## Write what is generated: schemas, channels, the dashboard
+docs: $(INSTALLED) ## Write what is generated: schemas, channels, the dashboard, scaling
 	@$(PYTHON) -m contracts
 	@$(PYTHON) -m infra.deploy.dashboard
+	@$(PYTHON) -m tests.load.scaling
 
 lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml, and the image's from that
 	@$(VENV)/bin/pip install -qq uv

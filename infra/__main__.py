@@ -15,7 +15,7 @@ from rich.table import Table
 
 from contracts.errors import WarrenError
 from contracts.topology import EXCHANGES, QUEUES
-from infra import broker, canary, dead, drift, management, recount
+from infra import broker, canary, dead, drift, management, message, recount, sizing
 from infra.declare import declare_topology
 from infra.deploy import secret_files
 from infra.deploy.definitions import definitions, permissions
@@ -32,6 +32,8 @@ app.add_typer(letters, name="dead")
 topology.command("check")(drift.command)
 app.command("recount")(recount.command)
 app.command("canary")(canary.command)
+app.command("message")(message.command)
+app.command("sizing")(sizing.command)
 app.command("secrets")(secret_files.command)
 
 

@@ -66,11 +66,17 @@ def draw(results: Results, folder: Path) -> list[Path]:
     files = []
     for name, chart in charts.items():
         if chart is not None:
-            chart.uuid = name
             file = folder / f"{name}.svg"
-            file.write_text(_NOISE.sub("", chart.render(is_unicode=True)) + "\n")
+            file.write_text(svg(chart, name))
             files.append(file)
     return files
+
+
+def svg(chart: pygal.Graph, name: str) -> str:
+    """A chart as the text of a file."""
+    chart.uuid = name
+    drawn: str = _NOISE.sub("", chart.render(is_unicode=True))
+    return drawn + "\n"
 
 
 def throughput(results: Results) -> pygal.Graph | None:
@@ -116,7 +122,7 @@ def edges(results: Results) -> pygal.Graph | None:
         height=360,
         range=None,
         include_x_axis=True,
-        **_COMMON,
+        **COMMON,
     )
     for name, system, suffix in (
         ("Warren, 60/s", WARREN, ""),
@@ -128,7 +134,7 @@ def edges(results: Results) -> pygal.Graph | None:
     return chart
 
 
-_COMMON = {
+COMMON = {
     "style": STYLE,
     "js": [],
     "width": 860,
@@ -149,7 +155,7 @@ def _bars(
         print_values_position="top",
         logarithmic=logarithmic,
         height=120 + 62 * len(systems),
-        **_COMMON,
+        **COMMON,
     )
 
 
