@@ -23,7 +23,7 @@ from tests.load.bench.goals import GOALS, wrong
 from tests.load.bench.machine import describe
 from tests.load.bench.plan import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
 from tests.load.bench.results import Results
-from tests.load.bench.steps import Subject
+from tests.load.bench.steps import Subject, calm
 from tests.load.client import CallFailed
 from tests.support.services import local_services
 from tests.support.stack import ROOT, StackError
@@ -109,6 +109,7 @@ async def _do(job: Job, results: Results, bar: Progress, task: TaskID, name: str
             subject.progress = advance
             if step.prepare is not None:
                 await step.prepare(subject)
+            await calm(subject)
             results.add(job.system, step.name, await step.measure(subject))
             done += step.seconds
 

@@ -1,6 +1,7 @@
 """The measurements: each takes a running system and gives metrics by name. Lengths are in one table, `SECONDS`."""
 
 import asyncio
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,7 +12,7 @@ from tests.load.reads import Reader
 from tests.load.storm import reconnect
 from tests.load.target import Target
 from tests.load.traffic import connect_crowd
-from tests.load.usage import GENERATOR
+from tests.load.usage import GENERATOR, Meter
 from tests.support.stack import Process
 
 #: Lengths of the measured stretches, and of the warm-up before each, in seconds.
@@ -35,6 +36,8 @@ GROUP, GROUP_IN_FLIGHT = 50, 16
 READ_WRITES, READS, CROWD = 60.0, 60.0, 10
 #: Messages a second on the curve over edges: one that all systems can carry with 8 edges, one that batches.
 CURVE_RATE, BUSY_CURVE_RATE = 60.0, 400.0
+#: A system is calm when all its processes together take less of a core than this for so many seconds; the time it gets.
+CALM, CALM_LOOK, CALM_LIMIT = 0.2, 0.3, 30.0
 
 Metrics = dict[str, float]
 
@@ -71,6 +74,17 @@ class Subject:
         """The beginning of names that no other measurement has used."""
         self.taken += 1
         return f"m{self.taken}"
+
+
+async def calm(subject: Subject) -> None:
+    """Wait, within limits, until the system has nothing left to do: a measurement is to start without a backlog."""
+    deadline = time.monotonic() + CALM_LIMIT
+    while time.monotonic() < deadline:
+        meter = Meter(subject.target.pids)
+        await asyncio.sleep(CALM_LOOK)
+        cpu = meter.stop().cpu
+        if sum(seconds for name, seconds in cpu.items() if name != GENERATOR) < CALM * CALM_LOOK:
+            return
 
 
 async def throughput(subject: Subject, in_flight: int) -> Metrics:
@@ -170,7 +184,6 @@ async def storm(subject: Subject) -> Metrics:
 
 async def curve(subject: Subject, rate: float) -> Metrics:
     """Open loop at a rate that stays the same while edges are added."""
-    await asyncio.sleep(0.5)  # a new edge settles in
     figures = await scenarios.latency(
         subject.target,
         subject.progress,
