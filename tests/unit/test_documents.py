@@ -36,6 +36,8 @@ DOCUMENTS = [
         "docs/security.md",
         "docs/reliability.md",
         "docs/runbook.md",
+        "docs/scaling.md",
+        "docs/upgrading.md",
     )
 ]
 README = (ROOT / "README.md").read_text()
