@@ -17,6 +17,8 @@ TABLE = re.compile(r"(<!-- sizing (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RATES = (10, 30, 100, 300, 1_000, 3_000, 10_000)
 #: The same up to what one persistence worker can.
 ALONE = (20, 50, 100, 200, 500, 1_000, 2_000, 2_700)
+#: Pixels under the legend, which the library cuts off without.
+ROOM = {"margin_bottom": 36}
 
 
 def generated() -> dict[Path, str]:
@@ -44,10 +46,10 @@ def table(users: int) -> str:
 def message() -> pygal.Graph:
     """What a message costs, by how many there are."""
     chart = pygal.StackedBar(
-        title="CPU milliseconds a message, by messages a second (two edges, one worker of each kind)",
+        title="CPU milliseconds a message, by messages a second",
         x_labels=[f"{rate:,}" for rate in ALONE],
         height=360,
-        **COMMON,
+        **COMMON | ROOM,
     )
     costs = [spent(rate) for rate in ALONE]
     for part in costs[0]:
@@ -61,10 +63,11 @@ def cores() -> pygal.Graph:
         title="Cores to provide, by messages a second in one cell (both logarithmic)",
         x_labels=[f"{rate:,}" for rate in RATES],
         logarithmic=True,
+        y_labels=[0.1, 1, 10, 100],
         dots_size=4,
         stroke_style={"width": 2.5},
         height=380,
-        **COMMON,
+        **COMMON | ROOM,
     )
     plans = [plan(Demand(60 * rate, rate)) for rate in RATES]
     chart.add("edges", [one.edges for one in plans])
