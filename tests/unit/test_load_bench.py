@@ -1,6 +1,7 @@
 """What the benchmark says of its samples: medians, ratios, targets, tables and charts."""
 
 import io
+import json
 import typing
 from collections import Counter
 from pathlib import Path
@@ -8,13 +9,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.load.bench import charts, plan, table
+from tests.load.bench import charts, page, plan, table
 from tests.load.bench.goals import GOALS, NODE, PYTHON, WARREN, Goal, plain, ratio
 from tests.load.bench.results import Results, Spread
 from tests.load.bench.steps import traffic_metrics
 from tests.load.checker import Faults, Verdict
 from tests.load.figures import Quantiles, TrafficFigures
 from tests.load.usage import Usage
+
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "benchmarks" / "README.md"
+RESULTS = PAGE.with_name("results.json")
 
 
 def three_rounds() -> Results:
@@ -164,6 +170,23 @@ def test_charts_are_drawn_alike_each_time_without_date_or_script(tmp_path: Path)
         assert text == again.read_text()
         assert "<script" not in text
         assert "Generated" not in text
+
+
+def test_the_page_shows_the_figures_that_are_kept() -> None:
+    results = Results.from_json(json.loads(RESULTS.read_text())["results"]) if RESULTS.exists() else None
+    text = PAGE.read_text()
+    assert text.count(page.BEGIN) == text.count(page.END) == 1
+    if results is not None:
+        assert page.with_figures(text, results) == text, "`make bench ARGS=--redraw` writes what docs/benchmarks keeps"
+
+
+def test_figures_replace_those_before_and_nothing_else() -> None:
+    text = f"Before.\n{page.BEGIN}\nold\n\n{page.END}\nAfter.\n"
+    once = page.with_figures(text, full())
+    assert once.startswith("Before.\n")
+    assert once.endswith("\nAfter.\n")
+    assert "old" not in once
+    assert page.with_figures(once, full()) == once
 
 
 def test_a_chart_without_figures_is_not_drawn(tmp_path: Path) -> None:

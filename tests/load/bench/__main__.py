@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from infra.local import LocalServiceError
-from tests.load.bench import charts, table
+from tests.load.bench import charts, page, table
 from tests.load.bench.goals import GOALS, wrong
 from tests.load.bench.machine import describe
 from tests.load.bench.plan import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
@@ -62,7 +62,6 @@ def bench(
     if only or systems or repeat != ROUNDS or failures:
         table.show(console, results)
     else:
-        FOLDER.mkdir(exist_ok=True)
         RESULTS.write_text(_document(results, time.monotonic() - started))
         _publish(console, results)
     for failure in failures:
@@ -115,8 +114,9 @@ async def _do(job: Job, results: Results, bar: Progress, task: TaskID, name: str
 
 
 def _publish(console: Console, results: Results) -> None:
-    """Print the tables and draw the charts."""
+    """Print the tables, draw the charts, and write the figures into the page."""
     table.show(console, results)
+    page.write(results, FOLDER / "README.md")
     for file in charts.draw(results, FOLDER):
         console.print(f"Drawn: {file.relative_to(ROOT)}")
 

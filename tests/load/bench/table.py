@@ -1,12 +1,12 @@
 """The tables for people: what was measured, a column for each system, and the targets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.load.bench.goals import GOALS, Goal
+from tests.load.bench.goals import GOALS
 from tests.load.bench.plan import EDGES, TITLES, WORKERS
 from tests.load.bench.results import Results, Spread
 
@@ -69,31 +69,44 @@ SECTIONS: dict[str, Sequence[Row]] = {
 
 def show(console: Console, results: Results) -> None:
     """Print what was measured, whether it can be trusted, and the targets."""
-    systems = [system for system in TITLES if system in results.systems()]
+    systems = measured_systems(results)
     table = Table(title="Medians (lowest to highest)", title_justify="left")
     table.add_column(no_wrap=True)
     for system in systems:
         table.add_column(TITLES[system], justify="right")
-    for title, rows in SECTIONS.items():
-        lines = [(row.title, [cell(results, system, row) for system in systems]) for row in rows]
-        filled = [(name, cells) for name, cells in lines if any(cells)]
-        if filled:
-            table.add_section()
-            table.add_row(f"[bold]{title}")
-            for name, cells in filled:
-                table.add_row(name, *cells)
-    table.add_section()
-    table.add_row("[bold]over all runs")
-    for name, metric in (
-        ("generator, of a core, at most", "generator"),
-        ("other work on all cores, at most", "others"),
-    ):
-        table.add_row(name, *(_share(every(results, system, metric)) for system in systems))
-    for metric, name in (("wrong", "lost, doubled, misordered, gaps"), ("late", "pushes over 5 s late, or lost")):
-        table.add_row(name, *(_count(every(results, system, metric)) for system in systems))
+    for title, lines in sections(results):
+        table.add_section()
+        table.add_row(f"[bold]{title}")
+        for name, cells in lines:
+            table.add_row(name, *cells)
     console.print(table)
     console.print(_goals(results))
-    _remarks(console, results, systems)
+    for remark in remarks(results):
+        console.print(remark, markup=False)
+
+
+def measured_systems(results: Results) -> list[str]:
+    """The columns."""
+    return [system for system in TITLES if system in results.systems()]
+
+
+def sections(results: Results) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    """Each section's title, and its lines: a name, and a cell for each system. What was not measured is left out."""
+    systems = measured_systems(results)
+    for title, rows in SECTIONS.items():
+        lines = [(row.title, [cell(results, system, row) for system in systems]) for row in rows]
+        if filled := [(name, cells) for name, cells in lines if any(cells)]:
+            yield title, filled
+    over_all = [
+        ("generator, of a core, at most", "generator", _share),
+        ("other work on all cores, at most", "others", _share),
+        ("lost, doubled, misordered, gaps", "wrong", _count),
+        ("pushes over 5 s late, or lost", "late", _count),
+    ]
+    yield (
+        "over all runs",
+        [(name, [form(every(results, system, metric)) for system in systems]) for name, metric, form in over_all],
+    )
 
 
 def cell(results: Results, system: str, row: Row) -> str:
@@ -102,7 +115,7 @@ def cell(results: Results, system: str, row: Row) -> str:
     if spread is None:
         return ""
     star = "*" if row.metric == "rate" and not holds(results, system, row.measurement) else ""
-    return f"[bold]{spread.median:{row.form}}[/bold]{star}{_range(spread, row.form)}"
+    return f"{spread.median:{row.form}}{star}{_range(spread, row.form)}"
 
 
 def holds(results: Results, system: str, measurement: str) -> bool:
@@ -130,27 +143,34 @@ def _count(values: list[float]) -> str:
     return f"{sum(values):,.0f}" if values else ""
 
 
+def goal_rows(results: Results) -> list[tuple[str, str, str, str]]:
+    """Each target: what, how much, what was measured, and whether it is met."""
+    rows = []
+    for goal in GOALS:
+        value, met = goal.value(results), goal.is_met(results)
+        limit = f"{'≥' if goal.at_least else '≤'} {goal.limit:g} {goal.unit}".strip()
+        measured = "" if value is None else f"{value:,.2f} {goal.unit}".strip()
+        rows.append((goal.name, limit, measured, "not measured" if met is None else "met" if met else "missed"))
+    return rows
+
+
 def _goals(results: Results) -> Table:
+    colours = {"met": "green", "missed": "bold red", "not measured": "dim"}
     table = Table(title="Targets: Warren's medians over the others'", title_justify="left")
     for name in ("what", "target", "measured", ""):
         table.add_column(name, justify="right" if name in ("target", "measured") else "left")
-    for goal in GOALS:
-        value, met = goal.value(results), goal.is_met(results)
-        verdict = "[dim]not measured" if met is None else "[green]met" if met else "[bold red]missed"
-        table.add_row(goal.name, _limit(goal), "" if value is None else f"{value:,.2f} {goal.unit}", verdict)
+    for *cells, verdict in goal_rows(results):
+        table.add_row(*cells, f"[{colours[verdict]}]{verdict}")
     return table
 
 
-def _limit(goal: Goal) -> str:
-    return f"{'≥' if goal.at_least else '≤'} {goal.limit:g} {goal.unit}"
-
-
-def _remarks(console: Console, results: Results, systems: Sequence[str]) -> None:
-    for system in systems:
+def remarks(results: Results) -> Iterator[str]:
+    """What a reader must know of single figures: rates that were not held, runs in which the generator was busy."""
+    for system in measured_systems(results):
         for name in results.measurements(system):
-            if not holds(results, system, name):
-                asked, got = results.median(system, name, "asked"), results.median(system, name, "rate")
-                console.print(f"* {TITLES[system]} did not hold {name}: {got:,.0f} of {asked:,.0f}/s arrived.")
+            asked, got = results.median(system, name, "asked"), results.median(system, name, "rate")
+            if asked is not None and got is not None and not holds(results, system, name):
+                yield f"* {TITLES[system]} did not hold {name}: {got:,.0f} of {asked:,.0f}/s arrived."
             busy = max(results.values(system, name, "generator"), default=0.0)
             if busy > GENERATOR_BUSY:
-                console.print(f"[red]{TITLES[system]}, {name}: the generator took {busy:.0%} of a core.")
+                yield f"{TITLES[system]}, {name}: the generator took {busy:.0%} of a core, and may be what limits it."
