@@ -17,7 +17,6 @@ from tests.load.checker import Faults, Verdict
 from tests.load.figures import Quantiles, TrafficFigures
 from tests.load.usage import Usage
 
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks" / "README.md"
 RESULTS = PAGE.with_name("results.json")
