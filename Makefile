@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 AUDIT := $(VENV)/audit/bin/pip-audit
 PIP_AUDIT := pip-audit==2.10.1
 # What the image holds beside the bare processes.
-IMAGE_EXTRAS := canary
+IMAGE_EXTRAS := canary otel
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-emit-find-links --no-header --generate-hashes
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
