@@ -74,9 +74,13 @@ def metrics_ports(nodes: Sequence[RabbitNode]) -> list[int]:
 
 
 def start_nodes(nodes: Sequence[RabbitNode]) -> None:
-    """Start every node, one after the other: each joins what is there when it starts."""
+    """Start every node, one after the other: each joins what is there when it starts.
+
+    A node answers before it is done starting, and a virtual host that is made meanwhile is waited for in vain.
+    """
     for node in nodes:
         node.start()
+        node.ctl("await_startup")
 
 
 def stop_nodes(nodes: Sequence[RabbitNode]) -> None:
