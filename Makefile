@@ -24,7 +24,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/d
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster rolling services services-stop web web-check chromium test test-rabbitmq4 load faults audit lint types format docs lock clean
+.PHONY: help setup run cluster rolling services services-stop web web-check chromium test test-rabbitmq4 load faults audit lint types format docs lock release-notes clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml, and th
 	@$(COMPILE) --python-version 3.11 --all-extras --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --python-version 3.13 --constraint requirements.lock $(IMAGE_EXTRAS:%=--extra %) \
 		--output-file infra/deploy/requirements.lock pyproject.toml
+
+release-notes: $(INSTALLED) ## Print what a release says, or what it lacks (ARGS=v1.2.3)
+	@$(PYTHON) -m tests.release $(ARGS)
 
 clean: ## Remove caches; data in .stack and the environment in .venv stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -38,6 +38,8 @@ DOCUMENTS = [
         "docs/runbook.md",
         "docs/scaling.md",
         "docs/upgrading.md",
+        "docs/operations.md",
+        "docs/install.md",
     )
 ]
 README = (ROOT / "README.md").read_text()
