@@ -248,7 +248,7 @@ def test_the_overlay_that_the_documents_show_names_what_is_ones_own(tmp_path: Pa
     (tmp_path / "kustomization.yaml").write_text(here)
     found = run("kubectl", "kustomize", tmp_path)
     for mine in (
-        "image: ghcr.io/you/warren:",
+        "image: registry.you.example/warren:",
         "host: chat.you.example",
         "http://prometheus.monitoring.svc:9090",
         "you.example",
