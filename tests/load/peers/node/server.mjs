@@ -18,7 +18,8 @@ const DUPLICATE_KEY = 11000;
 
 // --- Store ----------------------------------------------------------------------------------------------------
 
-const client = await MongoClient.connect(PEER_MONGO_URL, { maxPoolSize: POOL_SIZE });
+// For writes that the driver may repeat the server keeps a record, which costs as much as the write.
+const client = await MongoClient.connect(PEER_MONGO_URL, { maxPoolSize: POOL_SIZE, retryWrites: false });
 const database = client.db(PEER_DATABASE, { writeConcern: { w: "majority" } });
 const messages = database.collection("messages");
 const conversations = database.collection("conversations");
