@@ -7,7 +7,7 @@ import sys
 import uvloop
 
 from edge.app import Edge
-from infra import logs
+from infra import logs, traces
 from infra.settings import EdgeSettings, SettingsError, load
 
 
@@ -16,7 +16,9 @@ async def run(settings: EdgeSettings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await Edge(settings).run(stopping)
+    edge = Edge(settings)
+    traces.start(settings, "edge", edge.edge_id)
+    await edge.run(stopping)
 
 
 def main() -> None:
@@ -27,6 +29,8 @@ def main() -> None:
         uvloop.run(run(settings))
     except SettingsError as error:
         sys.exit(str(error))
+    finally:
+        traces.current.stop()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from contracts.frames import Delivery as Push
 from contracts.frames import Frame
 from edge.relay import Relay
 from edge.sockets import Sockets
-from infra import metrics
+from infra import metrics, traces
 from infra.broker import Delivery
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,13 @@ class FrameDelivery:
 
     def receive(self, delivery: Delivery) -> None:
         """Take a message from the edge's queue."""
+        if delivery.headers:
+            with traces.current.delivering(delivery.headers):
+                self._receive(delivery)
+        else:
+            self._receive(delivery)
+
+    def _receive(self, delivery: Delivery) -> None:
         started = time.perf_counter()
         try:
             frame = decode_frame(delivery.body)

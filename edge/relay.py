@@ -17,7 +17,7 @@ from contracts.commands import AnyCommand
 from contracts.errors import BrokerUnavailable, Code, PublishUnknown, Refused, Unroutable
 from contracts.frames import Reply
 from contracts.topology import COMMANDS
-from infra import metrics
+from infra import metrics, traces
 from infra.broker import NO_CONNECTION, Publisher
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Relay:
                 on_reply(_UNAVAILABLE)
             return
         deadline = time.monotonic() + (timeout or self._reply_timeout)
-        for command, on_reply in zip(commands, on_replies, strict=True):
+        for command, on_reply in zip(commands, traces.current.asked(commands, on_replies), strict=True):
             self._pending[command.request] = Pending(command.name, on_reply, deadline, overdue or _TIMEOUT)
         self._enqueue(commands)
 
@@ -163,7 +163,10 @@ class Relay:
     async def _publish(self, name: str, bundle: list[AnyCommand]) -> None:
         metrics.BUNDLE_ITEMS.observe(len(bundle))
         try:
-            await self._publisher.publish(COMMANDS, name, encode_bundle(bundle), persistent=name != "typing")
+            headers = traces.current.of_commands(bundle)
+            await self._publisher.publish(
+                COMMANDS, name, encode_bundle(bundle), persistent=name != "typing", headers=headers
+            )
         except (BrokerUnavailable, Unroutable) as error:
             log.warning("%d %s commands were not accepted: %s", len(bundle), name, error)
             for command in bundle:

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     publish_in_flight: int = Field(
         500, description="Unconfirmed messages per process; more are refused as unavailable.", gt=0
     )
+    traces_url: str | None = Field(
+        None, description="Where to send traces: a collector of OTLP over HTTP. Needs warren[otel]; none when left out."
+    )
+    traces_share: float = Field(0.01, description="Share of client events that an edge begins a trace for.", ge=0, le=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     dev: bool = Field(
         False, description="Development: turns on /dev/token, the static page and `python -m infra token`."

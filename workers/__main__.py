@@ -15,7 +15,7 @@ import uvloop
 
 from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
-from infra import logs, memory
+from infra import logs, memory, traces
 from infra.broker import Publisher, backoff
 from infra.health import HealthServer, Readiness, at_most_every, watch_the_clock
 from infra.settings import SettingsError, WorkerSettings, load
@@ -50,7 +50,8 @@ async def run(kind: str, settings: WorkerSettings) -> None:
 
     name = f"{kind} {socket.gethostname()}:{os.getpid()}"
     log.info("Worker %s starts.", name)
-    store = Store(settings)
+    traces.start(settings, kind, name)
+    store = Store(settings, traces.current.store_listeners())
     publisher = Publisher(settings, name)
     runners: list[Runner] = []
     # A worker that has nothing to do would not notice by itself.
@@ -161,7 +162,12 @@ def main(kind: str = typer.Argument(help=" | ".join(WORKERS))) -> None:
     except SettingsError as error:
         sys.exit(str(error))
     logs.configure(f"worker {kind}", settings.log_level)
-    uvloop.run(run(kind, settings))
+    try:
+        uvloop.run(run(kind, settings))
+    except SettingsError as error:
+        sys.exit(str(error))
+    finally:
+        traces.current.stop()
 
 
 if __name__ == "__main__":

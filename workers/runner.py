@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.codec import Item, decode_bundle, encode_bundle, encode_frame
 from contracts.commands import Command, EdgeLost
@@ -29,10 +29,11 @@ from contracts.errors import (
 from contracts.facts import AnyFact
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES, Queue
 from contracts.values import moment_of, rfc3339
-from infra import metrics
+from infra import metrics, traces
 from infra.broker import Channel, Delivery, Link, Publisher, backoff
 from infra.declare import check_topology, declare_topology, needed_by
 from infra.settings import WorkerSettings
+from infra.traces import Headers, Traced
 from workers.outbox import Outbox
 from workers.routing import RoutedFrame, Router
 
@@ -55,10 +56,11 @@ LOST_AGAIN = 5.0
 
 @dataclass
 class Batch:
-    """Messages as they were delivered, and the items that were in them."""
+    """Messages as they were delivered, and the items that were in them, some of them followed."""
 
     deliveries: list[Delivery]
     items: list[Item]
+    traced: list[Traced] = field(default_factory=list)
 
     @property
     def lost(self) -> bool:
@@ -140,8 +142,11 @@ class Runner:
     async def _add(self, batch: Batch, delivery: Delivery) -> None:
         # What came over a channel that is gone comes again.
         if not delivery.lost:
+            items = await self._decode(delivery)
             batch.deliveries.append(delivery)
-            batch.items.extend(await self._decode(delivery))
+            batch.items.extend(items)
+            if delivery.headers:
+                batch.traced.extend(traces.current.carried(delivery.headers, items))
 
     async def _decode(self, delivery: Delivery) -> list[Item]:
         try:
@@ -160,7 +165,8 @@ class Runner:
         if isinstance(first, Command):
             metrics.QUEUE_SECONDS.labels(name).observe(max(0.0, time.time() - first.at / 1000))
         started = time.perf_counter()
-        outbox = await self._handle(batch)
+        with traces.current.handling(name, batch.traced, len(batch.items)):
+            outbox = await self._handle(batch)
         metrics.BATCH_SECONDS.labels(name, "handle").observe(time.perf_counter() - started)
         # The next batch is taken while this one's frames leave; batches still leave in order.
         if self._finishing is not None:
@@ -219,7 +225,7 @@ class Runner:
     async def _finish(self, batch: Batch, outbox: Outbox) -> None:
         """Send what people wait for; facts and acks follow, those of several batches together."""
         started = time.perf_counter()
-        if await self.send_frames(outbox, given_up=lambda: batch.lost):
+        if await self.send_frames(outbox, batch.traced, given_up=lambda: batch.lost):
             self._unsettled.append((batch, outbox.facts))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle_all())
@@ -233,15 +239,21 @@ class Runner:
             unsettled, self._unsettled = self._unsettled, []
             batches = [batch for batch, _ in unsettled]
             facts = [fact for _, of_batch in unsettled for fact in of_batch]
-            if await self._publish_facts(facts, given_up=_lost(batches)):
+            traced = [each for batch in batches for each in batch.traced]
+            if await self._publish_facts(facts, traced, given_up=_lost(batches)):
                 await self._settle(batches)
 
-    async def _publish_facts(self, facts: Sequence[AnyFact], given_up: Callable[[], bool]) -> bool:
-        by_name: dict[str, list[Item]] = {}
+    async def _publish_facts(
+        self, facts: Sequence[AnyFact], traced: Sequence[Traced], given_up: Callable[[], bool]
+    ) -> bool:
+        by_name: dict[str, list[AnyFact]] = {}
         for fact in facts:
             by_name.setdefault(fact.name, []).append(fact)
         publishes = [
-            self._persist_publish(FACTS, name, encode_bundle(same), given_up) for name, same in by_name.items()
+            self._persist_publish(
+                FACTS, name, encode_bundle(same), given_up, headers=traces.current.of_facts(traced, same)
+            )
+            for name, same in by_name.items()
         ]
         return all(await asyncio.gather(*publishes))
 
@@ -251,12 +263,14 @@ class Runner:
         if here:
             await here[-1].ack(and_earlier=True)
 
-    async def send_frames(self, outbox: Outbox, *, given_up: Callable[[], bool] = lambda: False) -> bool:
+    async def send_frames(
+        self, outbox: Outbox, traced: Sequence[Traced] = (), *, given_up: Callable[[], bool] = lambda: False
+    ) -> bool:
         """Publish frames and wait for every confirm; trouble is waited out, unless `given_up`."""
         if not outbox.replies and not outbox.deliveries:
             return True
         routed = await self._routed(outbox, given_up)
-        return all(await asyncio.gather(*(self._send_frame(frame, given_up) for frame in routed)))
+        return all(await asyncio.gather(*(self._send_frame(frame, traced, given_up) for frame in routed)))
 
     async def _routed(self, outbox: Outbox, given_up: Callable[[], bool]) -> list[RoutedFrame]:
         attempt = 0
@@ -273,10 +287,11 @@ class Runner:
                     return []
                 await asyncio.sleep(backoff(attempt))
 
-    async def _send_frame(self, routed: RoutedFrame, given_up: Callable[[], bool]) -> bool:
+    async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], given_up: Callable[[], bool]) -> bool:
+        headers = traces.current.of_frame(traced, routed.edge_id, routed.frame)
         try:
             return await self._persist_publish(
-                FRAMES, routed.edge_id, encode_frame(routed.frame), given_up, persistent=False
+                FRAMES, routed.edge_id, encode_frame(routed.frame), given_up, persistent=False, headers=headers
             )
         except Unroutable:
             metrics.UNROUTABLE.inc()
@@ -300,13 +315,20 @@ class Runner:
             log.warning("The loss of edge %s could not be reported: %s", routed.edge_id, error)
 
     async def _persist_publish(
-        self, exchange: str, key: str, body: bytes, given_up: Callable[[], bool], *, persistent: bool = True
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        given_up: Callable[[], bool],
+        *,
+        persistent: bool = True,
+        headers: Headers | None = None,
     ) -> bool:
         """Publish until it is confirmed; a message that comes twice does no harm. False when given up."""
         attempt = 0
         while True:
             try:
-                await self._publisher.publish(exchange, key, body, persistent=persistent)
+                await self._publisher.publish(exchange, key, body, persistent=persistent, headers=headers)
                 return True
             except (BrokerUnavailable, PublishUnknown) as error:
                 attempt += 1

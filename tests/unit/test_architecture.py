@@ -30,7 +30,7 @@ MAY_IMPORT = {
 }
 #: What reaches the outside; `contracts` knows none of it.
 OUTSIDE = {
-    "aio_pika", "aiormq", "asyncio", "engineio", "httpx", "jwt", "motor", "pamqp", "prometheus_client",
+    "aio_pika", "aiormq", "asyncio", "engineio", "httpx", "jwt", "motor", "opentelemetry", "pamqp", "prometheus_client",
     "pydantic_settings", "pymongo", "socket", "socketio", "starlette", "subprocess", "urllib", "uvicorn", "uvloop",
 }  # fmt: skip
 #: Files that end on a worker's side: everything that handles what a queue carries.
@@ -104,6 +104,12 @@ def test_one_file_knows_the_broker_library() -> None:
     assert files_that(
         lambda file: any(name.split(".")[0] in ("aio_pika", "aiormq", "pamqp") for name in imports(file))
     ) == ["infra/broker.py"]
+
+
+def test_one_file_knows_opentelemetry() -> None:
+    assert files_that(lambda file: any(name.split(".")[0] == "opentelemetry" for name in imports(file))) == [
+        "infra/telemetry.py"
+    ]
 
 
 def test_one_file_makes_clients_of_the_store() -> None:

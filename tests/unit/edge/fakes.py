@@ -17,7 +17,9 @@ class FakePublisher:
         self.bundles: list[list[Any]] = []
         self._confirms: list[asyncio.Future[None]] = []
 
-    async def publish(self, exchange: str, key: str, body: bytes, *, persistent: bool = True) -> None:
+    async def publish(
+        self, exchange: str, key: str, body: bytes, *, persistent: bool = True, headers: Any = None
+    ) -> None:
         """Wait for `confirm` or `fail`."""
         self.bundles.append(decode_bundle(body))
         confirm = asyncio.get_running_loop().create_future()

@@ -45,7 +45,7 @@ class World:
         frame = Frame(
             source=source, number=number, replies=content.get("replies", []), deliveries=content.get("deliveries", [])
         )
-        self.delivery.receive(SimpleNamespace(body=encode_frame(frame)))  # type: ignore[arg-type]
+        self.delivery.receive(SimpleNamespace(headers={}, body=encode_frame(frame)))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -100,5 +100,5 @@ def test_after_a_new_queue_a_jump_is_expected_once(world: World) -> None:
 
 
 def test_bytes_that_are_no_frame_count_as_a_gap(world: World) -> None:
-    world.delivery.receive(SimpleNamespace(body=b"{}"))  # type: ignore[arg-type]
+    world.delivery.receive(SimpleNamespace(headers={}, body=b"{}"))  # type: ignore[arg-type]
     assert world.gaps == ["undecodable frame"]
