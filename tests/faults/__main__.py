@@ -27,7 +27,7 @@ from tests.support.stack import StackError
 
 def main(
     only: Annotated[list[str] | None, typer.Option(help="A fault's name; may be given several times.")] = None,
-    seconds: Annotated[float, typer.Option(help="Least seconds of load for each fault.", min=1)] = 20.0,
+    seconds: Annotated[float, typer.Option(help="Least seconds of load for each fault.", min=1)] = 60.0,
     seed: Annotated[int, typer.Option(help="What is random follows from this number.")] = 1,
     list_them: Annotated[bool, typer.Option("--list", help="Name the faults and end.")] = False,
     write: Annotated[bool, typer.Option(help="Put the table into docs/reliability.md.")] = False,
