@@ -12,6 +12,7 @@ from contracts.ids import direct_conversation_id
 from contracts.topology import COMMANDS, DEAD
 from infra.broker import Publisher
 from infra.declare import declare_topology
+from infra.local import Services
 from infra.message import find, told
 from infra.settings import WorkerSettings
 from infra.store import Store
@@ -25,8 +26,8 @@ CHAT = direct_conversation_id("ada", "bob")
 
 
 @pytest.fixture
-def settings(vhost: str, make_settings: MakeSettings) -> WorkerSettings:
-    return make_settings(amqp_url=SecretStr(vhost))
+def settings(services: Services, vhost: str, make_settings: MakeSettings) -> WorkerSettings:
+    return make_settings(amqp_url=SecretStr(vhost), management_url=SecretStr(services.management_url))
 
 
 @pytest_asyncio.fixture
