@@ -43,6 +43,9 @@ class Queue:
     arguments: dict[str, Any] = field(default_factory=dict, hash=False)
     durable: bool = True
     exclusive: bool = False
+    #: Whether its consumers write the same documents. The broker then fills one of them before it gives another any:
+    #: those who take turns halve each other's batches, and race.
+    one_filled_first: bool = False
 
 
 def dead_letter_queue(queue: str) -> str:
@@ -50,7 +53,7 @@ def dead_letter_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
-def _work_queue(name: str, *bindings: tuple[str, str]) -> Queue:
+def _work_queue(name: str, *bindings: tuple[str, str], one_filled_first: bool = False) -> Queue:
     return Queue(
         name,
         bindings,
@@ -65,6 +68,7 @@ def _work_queue(name: str, *bindings: tuple[str, str]) -> Queue:
             "x-max-length": WORK_QUEUE_MAX_LENGTH,
             "x-max-length-bytes": WORK_QUEUE_MAX_BYTES,
         },
+        one_filled_first=one_filled_first,
     )
 
 
@@ -86,8 +90,10 @@ def edge_queue(edge_id: str, epoch: int) -> Queue:
 
 EXCHANGES = (Exchange(COMMANDS), Exchange(FACTS), Exchange(FRAMES), Exchange(DEAD))
 
-PERSISTENCE = _work_queue("persistence", (COMMANDS, "start_conversation"), (COMMANDS, "send_message"))
-UNREAD = _work_queue("unread", (COMMANDS, "message_seen"), (FACTS, "message.stored"))
+PERSISTENCE = _work_queue(
+    "persistence", (COMMANDS, "start_conversation"), (COMMANDS, "send_message"), one_filled_first=True
+)
+UNREAD = _work_queue("unread", (COMMANDS, "message_seen"), (FACTS, "message.stored"), one_filled_first=True)
 PRESENCE = _work_queue(
     "presence",
     (COMMANDS, "session.open"),

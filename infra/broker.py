@@ -85,15 +85,26 @@ class Channel:
         found = await self._channel.queue_declare(queue, passive=True, timeout=CONNECT_TIMEOUT)
         return found.message_count or 0
 
-    async def consume(self, queue: str, receive: "Callable[[Delivery], None]", *, prefetch: int | None) -> str:
-        """Start to consume; `receive` must only put the delivery somewhere. No prefetch means no acks either."""
+    async def consume(
+        self, queue: str, receive: "Callable[[Delivery], None]", *, prefetch: int | None, priority: int | None = None
+    ) -> str:
+        """Start to consume; `receive` must only put the delivery somewhere. No prefetch means no acks either.
+
+        Of consumers with different priorities the broker fills the highest first; equal ones take turns.
+        """
         if prefetch is not None:
             await self._channel.basic_qos(prefetch_count=prefetch, timeout=CONNECT_TIMEOUT)
 
         async def on_message(message: DeliveredMessage) -> None:
             receive(Delivery(message))
 
-        reply = await self._channel.basic_consume(queue, on_message, no_ack=prefetch is None, timeout=CONNECT_TIMEOUT)
+        reply = await self._channel.basic_consume(
+            queue,
+            on_message,
+            no_ack=prefetch is None,
+            arguments=None if priority is None else {"x-priority": priority},
+            timeout=CONNECT_TIMEOUT,
+        )
         assert reply.consumer_tag is not None
         return reply.consumer_tag
 

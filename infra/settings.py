@@ -230,6 +230,13 @@ class WorkerSettings(Settings):
     worker_port: int = Field(0, description="Port of /healthz, /readyz and /metrics; 0 = none.", ge=0, le=65_535)
     worker_host: str = Field("127.0.0.1", description="Address of that port.")
     batch_size: int = Field(500, description="Commands or facts in one batch at most.", gt=0)
+    worker_priority: int | None = Field(
+        None,
+        description="Priority among the consumers of its queue: the highest is filled first, equal ones take turns. "
+        "Made up for persistence and unread when left out, so that one is filled after the other.",
+        ge=0,
+        lt=1 << 31,
+    )
     lease_seconds: float = Field(
         20, description="Seconds after an edge's last sign of life until its users are gone.", gt=0
     )

@@ -11,6 +11,7 @@ A message that this process does not live to ack is delivered again to another w
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,8 +44,10 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Sequence[Item]], Awaitable[Outbox]]
 
 #: Messages that the broker sends ahead; each may hold many commands or facts. All of them are redelivered, and
-#: counted as delivered, when the process dies.
-PREFETCH = 500
+#: counted as delivered, when the process dies. Where one worker is filled first, others get what is beyond this.
+PREFETCH = 200
+#: Priorities to make one up from; enough that two workers have different ones.
+PRIORITIES = 1 << 30
 #: Seconds that facts wait for those of the next batches. An unread count may come this much later than its message:
 #: one durable message, and one count, for many facts is what keeps them cheap.
 FACTS_WAIT = 0.1
@@ -80,6 +83,10 @@ class Runner:
         self._router = router
         self._batch_size = settings.batch_size
         self._may_declare = settings.declare_topology
+        self._priority = settings.worker_priority
+        if self._priority is None and queue.one_filled_first:
+            # Who of them is first does not matter.
+            self._priority = random.randrange(PRIORITIES)  # noqa: S311
         self._received: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._tag: str | None = None
         self._channel: Channel | None = None
@@ -96,7 +103,9 @@ class Runner:
     async def _consume(self, channel: Channel) -> None:
         await (declare_topology if self._may_declare else check_topology)(channel, needed_by(self._queue))
         self._channel = channel
-        self._tag = await channel.consume(self._queue.name, self._received.put_nowait, prefetch=PREFETCH)
+        self._tag = await channel.consume(
+            self._queue.name, self._received.put_nowait, prefetch=PREFETCH, priority=self._priority
+        )
 
     async def run(self) -> None:
         """Handle batches until `stop` was called and the batch in hand is done."""

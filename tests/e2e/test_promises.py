@@ -75,8 +75,9 @@ async def test_2_a_client_message_id_is_unique_per_sender_and_conversation_only(
 async def test_3_and_4_order_is_dense_and_each_senders_own_under_competing_workers(
     people: People, stack: Stack
 ) -> None:
-    # Given four persistence workers, and ten people in a group, on two edges
-    more = [await stack.add_worker("persistence") for _ in range(3)]
+    # Given four persistence workers that take turns, before any other, and ten people in a group, on two edges
+    in_turns = {"WARREN_WORKER_PRIORITY": f"{(1 << 31) - 1}"}
+    more = [await stack.add_worker("persistence", in_turns) for _ in range(4)]
     senders = await people.arrive(*["sender"] * 10)
     conversation_id = await people.start(senders[0], *senders[1:])
     await people.say(senders[0], conversation_id)

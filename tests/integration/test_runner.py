@@ -56,6 +56,10 @@ def _name(item: Item) -> str:
     return item.payload.client_message_id
 
 
+def _counts(recorders: Sequence[Recorder]) -> list[int]:
+    return [len(recorder.handled) for recorder in recorders]
+
+
 class Bench:
     """A broker with our topology, a publisher, and whatever queues a test listens to."""
 
@@ -140,6 +144,38 @@ async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: B
     async with bench.runner(recorder := Recorder()):
         await eventually(lambda: recorder.handled == ["m1"], within=5, sentence="the other worker gets the message")
     assert REGISTRY.get_sample_value(redelivered, {"queue": "persistence"}) == before + 1
+
+
+async def test_one_worker_is_filled_before_another_gets_any(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "PREFETCH", 10)
+    recorders = [Recorder(), Recorder()]
+    async with bench.runner(recorders[0]), bench.runner(recorders[1]):
+        for n in range(5):
+            await bench.publish(send("ada", "c", f"m{n}"))
+        await eventually(lambda: sum(_counts(recorders)) == 5, within=5, sentence="five messages are handled")
+        free, busy = sorted(recorders, key=lambda recorder: len(recorder.handled))
+        assert free.handled == [], "two workers shared what one had room for"
+
+        # When that one has all it takes, and stands still
+
+        async def hang(_: Sequence[Item]) -> None:
+            await asyncio.sleep(60)
+
+        busy.before = hang
+        for n in range(5, 17):
+            await bench.publish(send("ada", "c", f"m{n}"))
+        # Then the other gets what is beyond that
+        await eventually(lambda: "m16" in free.handled, within=5, sentence="the other worker gets what is too much")
+
+
+async def test_workers_of_one_priority_take_turns(bench: Bench) -> None:
+    bench.settings = bench.settings.model_copy(update={"worker_priority": 7})
+    recorders = [Recorder(), Recorder()]
+    async with bench.runner(recorders[0]), bench.runner(recorders[1]):
+        for n in range(6):
+            await bench.publish(send("ada", "c", f"m{n}"))
+        await eventually(lambda: sum(_counts(recorders)) == 6, within=5, sentence="six messages are handled")
+    assert _counts(recorders) == [3, 3], "one of two equal workers got more than the other"
 
 
 async def test_what_cannot_be_read_is_acked_without_what_came_before(
