@@ -44,7 +44,8 @@ class Edge:
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
         self.edge_id = settings.name()
-        self._publisher = Publisher(settings, self.edge_id)
+        self._publisher = Publisher(settings, self.edge_id, self._on_publisher)
+        self._asking_again: asyncio.Task[None] | None = None
         self._frames = Link(settings, f"consume:{self.edge_id}", self._on_connection)
         self._tokens = Tokens(settings)
         self._sockets = Sockets(rate=settings.rate_limit, burst=settings.rate_burst)
@@ -105,11 +106,27 @@ class Edge:
         await declare_edge_queue(channel, queue)
         await channel.consume(queue.name, self._delivery.receive, prefetch=None)
         self._registration = asyncio.create_task(self._register())
+        self._ask_again_when_up()
 
-    async def _register(self) -> None:
+    async def _on_publisher(self, _: Channel) -> None:
+        self._ask_again_when_up()
+
+    async def _both_up(self) -> None:
         await self._frames.up.wait()
         await self._publisher.link.up.wait()
+
+    async def _register(self) -> None:
+        await self._both_up()
         self._sessions.register_all("new queue")
+
+    def _ask_again_when_up(self) -> None:
+        """Whichever connection was lost, once they are both there: a command was on the one, its reply on the other."""
+        if self._asking_again is None or self._asking_again.done():
+            self._asking_again = asyncio.create_task(self._ask_again())
+
+    async def _ask_again(self) -> None:
+        await self._both_up()
+        self._relay.ask_again()
 
     async def readiness(self) -> str | None:
         """Why this edge cannot serve now, or None."""

@@ -3,6 +3,9 @@
 Commands for one queue that come while the broker is still confirming an earlier message travel together in the
 next one: a busy edge sends few large messages, an idle one sends each command at once. (The idea is Nagle's,
 with the broker's confirm as the acknowledgement; no timer is involved.)
+
+What was on its way when a connection broke may be lost, or its reply: it is asked again when the connection is back.
+Commands can be repeated, so whoever asked gets the ack that the first answer would have been.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from contracts.codec import encode_bundle, encode_refusal
-from contracts.commands import AnyCommand
+from contracts.commands import AnyCommand, ClientCommand, Typing
 from contracts.errors import BrokerUnavailable, Code, PublishUnknown, Refused, Unroutable
 from contracts.frames import Reply
 from contracts.topology import COMMANDS
@@ -38,12 +41,17 @@ OnReply = Callable[[str], None]
 
 @dataclass(slots=True)
 class Pending:
-    """A command whose reply is awaited until `deadline` (monotonic seconds); then `overdue` is its ack."""
+    """A command whose reply is awaited until `deadline` (monotonic seconds); then `overdue` is its ack.
+
+    `group` is what it was sent with.
+    """
 
     name: str
     on_reply: OnReply
     deadline: float
     overdue: str
+    group: Sequence[AnyCommand]
+    asked_again: bool = False
 
 
 class Relay:
@@ -91,7 +99,7 @@ class Relay:
             return
         deadline = time.monotonic() + (timeout or self._reply_timeout)
         for command, on_reply in zip(commands, traces.current.asked(commands, on_replies), strict=True):
-            self._pending[command.request] = Pending(command.name, on_reply, deadline, overdue or _TIMEOUT)
+            self._pending[command.request] = Pending(command.name, on_reply, deadline, overdue or _TIMEOUT, commands)
         self._enqueue(commands)
 
     def _trouble(self) -> str | None:
@@ -112,6 +120,23 @@ class Relay:
     def tell(self, command: AnyCommand) -> None:
         """Send a command that nobody waits for; when the broker is away it is not sent."""
         self._enqueue([command])
+
+    def ask_again(self) -> None:
+        """Send every client's command again that has no reply yet. Those that were sent together stay together."""
+        groups: dict[int, Sequence[AnyCommand]] = {
+            id(pending.group): pending.group for pending in self._pending.values()
+        }
+        again = 0
+        for group in groups.values():
+            commands = [command for command in group if command.request in self._pending and _lasting(command)]
+            for command in commands:
+                self._pending[command.request].asked_again = True
+            if commands:
+                again += len(commands)
+                self._enqueue(commands)
+        if again:
+            metrics.ASKED_AGAIN.inc(again)
+            log.warning("Asking %d commands again: they, or their replies, were on a connection that is gone.", again)
 
     def resolve(self, reply: Reply) -> None:
         """Hand a reply to who waits for it; one that came late, or twice, is dropped."""
@@ -170,13 +195,21 @@ class Relay:
         except (BrokerUnavailable, Unroutable) as error:
             log.warning("%d %s commands were not accepted: %s", len(bundle), name, error)
             for command in bundle:
-                self.resolve(Reply.model_construct(request=command.request, ack=_UNAVAILABLE))
+                pending = self._pending.get(command.request)
+                # When it was asked before, that may have been accepted.
+                if pending is not None and not pending.asked_again:
+                    self.resolve(Reply.model_construct(request=command.request, ack=_UNAVAILABLE))
         except PublishUnknown as error:
             # They may be there: the reply still comes, or the deadline says `timeout`.
             log.warning("%d %s commands are not confirmed: %s", len(bundle), name, error)
         finally:
             self._outstanding[name] -= 1
             self._flush(name)
+
+
+def _lasting(command: AnyCommand) -> bool:
+    """Whether it is a client's, and worth something later. What edges report they report anew by themselves."""
+    return isinstance(command, ClientCommand) and not isinstance(command, Typing)
 
 
 _UNAVAILABLE = encode_refusal(

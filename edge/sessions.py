@@ -21,7 +21,7 @@ from contracts.values import MAX_BODY_CHARACTERS, moment_of, rfc3339
 from edge.relay import Relay
 from edge.sockets import LocalUser, Socket, Sockets
 from infra import metrics
-from infra.broker import backoff
+from infra.backoff import backoff
 from infra.settings import EdgeSettings
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import socketio
 
 from contracts.errors import WarrenError
 from infra import metrics
-from infra.broker import backoff
+from infra.backoff import backoff
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,8 @@
 
 A `Link` is one AMQP connection that rebuilds itself: connect, set up, wait until it is lost, back off with
 jitter, again. (aio-pika's own robust connection retries at a fixed pace, keeps queue names that the broker may
-still hold, and replays bindings one by one; see docs/design.md.) `Publisher` and `Consumer` are the two things
-one does over a link; a process keeps them on separate links, because a broker under memory pressure stops
-reading from connections that publish.
+still hold, and replays bindings one by one; see docs/design.md.) Publishing and consuming have a link each, because a
+broker under memory pressure stops reading from connections that publish.
 """
 
 import asyncio
@@ -17,11 +16,11 @@ import aio_pika
 import aiormq
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
-from tenacity import RetryCallState, wait_random_exponential
 
 from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable
 from contracts.topology import Exchange, Queue
 from infra import metrics
+from infra.backoff import backoff
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,10 +29,6 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 10.0
 #: Seconds to wait for a clean close; the broker forgets us either way.
 CLOSE_TIMEOUT = 3.0
-#: Longest pause between two attempts, seconds; the first is under one. A broker that is back waits this long for the
-#: last of us: with 10 s, killing RabbitMQ cost ten seconds more than its own start (`make faults`).
-MAX_BACKOFF = 3.0
-
 #: What a process says of itself, at /readyz and in logs.
 NO_CONNECTION = "no connection to the broker"
 
@@ -41,15 +36,6 @@ NO_CONNECTION = "no connection to the broker"
 #: was opened while a quorum queue had just lost its leader asks the lost node and refuses until that is back; one that
 #: is opened later asks the new leader. Where the queue is really full, nothing changes.
 STUBBORN = 3.0
-
-_backoff = wait_random_exponential(multiplier=0.5, max=MAX_BACKOFF)
-
-
-def backoff(attempt: int) -> float:
-    """Seconds to wait after a failed attempt (1, 2, …): random up to an exponentially growing cap (full jitter)."""
-    state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
-    state.attempt_number = attempt
-    return _backoff(state)
 
 
 class Channel:

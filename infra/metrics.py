@@ -22,6 +22,10 @@ ACK_SECONDS = Histogram("warren_edge_ack_seconds", "Time from a client's event t
 BAD_PACKETS = Counter("warren_edge_bad_packets_total", "Packets that closed their socket, by reason.", ["reason"])
 PENDING = Gauge("warren_edge_pending_replies", "Commands without a reply yet.")
 OVERDUE = Counter("warren_edge_overdue_replies_total", "Commands that had no reply in time, by name.", ["command"])
+ASKED_AGAIN = Counter(
+    "warren_edge_asked_again_total",
+    "Commands sent again because they, or their replies, may be lost with a connection.",
+)
 DELIVERED = Counter("warren_edge_deliveries_total", "Pushes put on a socket, by event.", ["event"])
 FRAME_SECONDS = Histogram(
     "warren_edge_frame_seconds", "Time to hand out one frame: read it, replies, pushes onto sockets.", buckets=_SHORT

@@ -16,7 +16,8 @@ import uvloop
 from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
 from infra import logs, memory, traces
-from infra.broker import Publisher, backoff
+from infra.backoff import backoff
+from infra.broker import Publisher
 from infra.health import HealthServer, Readiness, at_most_every, watch_the_clock
 from infra.settings import SettingsError, WorkerSettings, load
 from infra.store import Store

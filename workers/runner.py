@@ -31,7 +31,8 @@ from contracts.facts import AnyFact
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES, Queue
 from contracts.values import moment_of, rfc3339
 from infra import metrics, traces
-from infra.broker import Channel, Delivery, Link, Publisher, backoff
+from infra.backoff import backoff
+from infra.broker import Channel, Delivery, Link, Publisher
 from infra.declare import check_topology, declare_topology, needed_by
 from infra.settings import WorkerSettings
 from infra.traces import Headers, Traced

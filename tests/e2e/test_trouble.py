@@ -181,6 +181,42 @@ async def test_nobody_else_notices_that_one_edge_lost_its_broker(people: People,
     assert "presence_updated" not in bob.names()
 
 
+async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
+    people: People, stack: Stack, run: PrivateRun
+) -> None:
+    # Given two who chat, and a message that is stored while the sender's edge has no broker, so that its ack is lost
+    async with wire(run.amqp_url) as opened:
+        edge = await stack.add_edge({"WARREN_AMQP_URL": opened.url})
+        ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), 1)
+        conversation_id = await people.chat(ada, bob)
+        (worker,) = stack.workers["persistence"]
+        stack.pause(worker)
+        payload = {"conversation_id": conversation_id, "client_message_id": "m", "body": "hello"}
+        sending = asyncio.create_task(ada.ack("send_message", payload))
+
+        async def accepted() -> bool:
+            return await metric(edge, "warren_edge_pending_replies") == 1
+
+        async def cut_off() -> bool:
+            return await metric(edge, "warren_broker_up") == 0
+
+        try:
+            await eventually(accepted, sentence="the message is on its way")
+            opened.cut()
+            await eventually(cut_off, sentence="the edge has lost its broker")
+        finally:
+            stack.resume(worker)
+        pushed = await bob.push("new_message", conversation_id)
+        assert not sending.done()
+
+        # When the broker is back, then the edge asks again, and the sender gets the ack that was lost
+        opened.mend()
+        ack = await asyncio.wait_for(sending, 30)
+        assert ack == {"ok": True, "data": pushed}
+        assert await metric(edge, "warren_edge_asked_again_total") >= 1
+        await stack.kill(edge)
+
+
 async def still_refused(client: Client) -> bool:
     """Whether a client's edge can't relay now."""
     ack = await client.ack("list_conversations")

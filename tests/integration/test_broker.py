@@ -224,11 +224,3 @@ async def test_an_unreachable_broker_is_a_sentence(settings: WorkerSettings) -> 
         await broker.once(wrong, declare_topology)
     assert "127.0.0.1:1" in str(raised.value)
     assert "secret-word" not in str(raised.value)
-
-
-def test_back_off_grows_to_a_limit_and_never_repeats_itself() -> None:
-    pauses = [[broker.backoff(attempt) for _ in range(50)] for attempt in range(1, 12)]
-    assert max(pauses[0]) <= 1
-    assert max(max(one) for one in pauses) <= broker.MAX_BACKOFF
-    assert max(pauses[-1]) > 2 * max(pauses[0])
-    assert len({round(pause, 6) for pause in pauses[-1]}) > 40, "no jitter"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from contracts.codec import decode_bundle
-from contracts.commands import SendMessage, SendMessagePayload
+from contracts.commands import SendMessage, SendMessagePayload, Typing, TypingPayload
 from contracts.errors import WarrenError
 
 
@@ -46,3 +46,9 @@ def message(request: int, *, sid: str = "s1", conversation_id: str = "c1") -> Se
     """A message as an edge relays it."""
     payload = SendMessagePayload(conversation_id=conversation_id, client_message_id=f"m{request}", body="hello")
     return SendMessage(edge_id="e", request=request, at=0, user_id="ada", sid=sid, payload=payload)
+
+
+def typing(request: int) -> Typing:
+    """A typing notice as an edge relays it."""
+    payload = TypingPayload(conversation_id="c1", typing=True)
+    return Typing(edge_id="e", request=request, at=0, user_id="ada", sid="s1", payload=payload)

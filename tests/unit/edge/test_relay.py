@@ -5,12 +5,13 @@ import asyncio
 import orjson
 import pytest
 
+from contracts.commands import EdgeLost
 from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable, WarrenError
 from contracts.frames import Reply
 from edge.lanes import Lanes
 from edge.relay import BUNDLE_ITEMS, MAX_WAITING, OUTSTANDING, Relay
 from tests.support.waiting import eventually
-from tests.unit.edge.fakes import FakePublisher, message, settle
+from tests.unit.edge.fakes import FakePublisher, message, settle, typing
 
 
 class Answers:
@@ -116,6 +117,43 @@ async def test_what_is_not_confirmed_waits_for_its_reply(
     assert answers.acks == {}, "the message may be there: nobody may be told that it is not"
     relay.resolve(Reply(request=1, ack='{"ok":true}'))
     assert answers.acks == {1: ['{"ok":true}']}
+
+
+async def test_what_waits_for_a_reply_is_asked_again_in_its_groups_and_answered_once(
+    relay: Relay, publisher: FakePublisher, answers: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given three messages that were sent together, of which one is answered, a typing notice, and an edge's own report
+    relay.send([message(n) for n in (1, 2, 3)], [answers.of(n) for n in (1, 2, 3)])
+    relay.send([typing(4)], [answers.of(4)])
+    relay.send([EdgeLost(edge_id="e", epoch=1, request=5, at=0)], [answers.of(5)])
+    await settle()
+    for _ in range(3):
+        await publisher.confirm()
+    relay.resolve(Reply(request=1, ack='{"ok":true}'))
+
+    # When a connection is back, then what may be lost and is worth it goes out again, together
+    relay.ask_again()
+    await settle()
+    assert [[command.request for command in bundle] for bundle in publisher.bundles[3:]] == [[2, 3]]
+    assert caplog.messages == ["Asking 2 commands again: they, or their replies, were on a connection that is gone."]
+
+    # And the first of two replies counts
+    for _ in range(2):
+        relay.resolve(Reply(request=2, ack='{"ok":true}'))
+    assert answers.acks[2] == ['{"ok":true}']
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("full"), Unroutable("no queue")])
+async def test_what_was_asked_before_is_never_said_to_be_refused(
+    relay: Relay, publisher: FakePublisher, answers: Answers, error: WarrenError
+) -> None:
+    relay.send([message(1)], [answers.of(1)])
+    await settle()
+    await publisher.confirm(PublishUnknown("connection lost"))
+    relay.ask_again()
+    await settle()
+    await publisher.confirm(error)
+    assert answers.acks == {}, "the first may have been accepted: nobody may be told that nothing was"
 
 
 async def test_no_reply_in_time_is_a_timeout(
