@@ -4,8 +4,8 @@ Commands for one queue that come while the broker is still confirming an earlier
 next one: a busy edge sends few large messages, an idle one sends each command at once. (The idea is Nagle's,
 with the broker's confirm as the acknowledgement; no timer is involved.)
 
-What was on its way when a connection broke may be lost, or its reply: it is asked again when the connection is back.
-Commands can be repeated, so whoever asked gets the ack that the first answer would have been.
+A command that the broker did not confirm may be lost, and so may a reply on a connection that broke. Until the reply's
+time is up it is asked again: commands can be repeated, and whoever asked gets the ack that the first would have got.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from contracts.errors import BrokerUnavailable, Code, PublishUnknown, Refused, U
 from contracts.frames import Reply
 from contracts.topology import COMMANDS
 from infra import metrics, traces
+from infra.backoff import backoff
 from infra.broker import NO_CONNECTION, Publisher
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ OnReply = Callable[[str], None]
 class Pending:
     """A command whose reply is awaited until `deadline` (monotonic seconds); then `overdue` is its ack.
 
-    `group` is what it was sent with.
+    `group` is what it was sent with, and `asked` how often it was sent.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Pending:
     deadline: float
     overdue: str
     group: Sequence[AnyCommand]
-    asked_again: bool = False
+    asked: int = 1
 
 
 class Relay:
@@ -123,20 +124,18 @@ class Relay:
 
     def ask_again(self) -> None:
         """Send every client's command again that has no reply yet. Those that were sent together stay together."""
-        groups: dict[int, Sequence[AnyCommand]] = {
-            id(pending.group): pending.group for pending in self._pending.values()
-        }
-        again = 0
-        for group in groups.values():
-            commands = [command for command in group if command.request in self._pending and _lasting(command)]
-            for command in commands:
-                self._pending[command.request].asked_again = True
-            if commands:
-                again += len(commands)
-                self._enqueue(commands)
-        if again:
-            metrics.ASKED_AGAIN.inc(again)
+        groups = {id(pending.group): pending.group for pending in self._pending.values()}
+        if again := sum(self._repeat(group) for group in groups.values()):
             log.warning("Asking %d commands again: they, or their replies, were on a connection that is gone.", again)
+
+    def _repeat(self, group: Sequence[AnyCommand]) -> int:
+        commands = [command for command in group if command.request in self._pending and _lasting(command)]
+        if commands:
+            for command in commands:
+                self._pending[command.request].asked += 1
+            metrics.ASKED_AGAIN.inc(len(commands))
+            self._enqueue(commands)
+        return len(commands)
 
     def resolve(self, reply: Reply) -> None:
         """Hand a reply to who waits for it; one that came late, or twice, is dropped."""
@@ -194,17 +193,28 @@ class Relay:
             )
         except (BrokerUnavailable, Unroutable) as error:
             log.warning("%d %s commands were not accepted: %s", len(bundle), name, error)
+            # What was asked before may have been accepted then.
+            self._repeat_later([command for command in bundle if self._asked(command) > 1])
             for command in bundle:
-                pending = self._pending.get(command.request)
-                # When it was asked before, that may have been accepted.
-                if pending is not None and not pending.asked_again:
+                if self._asked(command) == 1:
                     self.resolve(Reply.model_construct(request=command.request, ack=_UNAVAILABLE))
         except PublishUnknown as error:
             # They may be there: the reply still comes, or the deadline says `timeout`.
             log.warning("%d %s commands are not confirmed: %s", len(bundle), name, error)
+            self._repeat_later(bundle)
         finally:
             self._outstanding[name] -= 1
             self._flush(name)
+
+    def _asked(self, command: AnyCommand) -> int:
+        """How often a command that waits for its reply was sent; 0 when it waits no more."""
+        pending = self._pending.get(command.request)
+        return 0 if pending is None else pending.asked
+
+    def _repeat_later(self, commands: Sequence[AnyCommand]) -> None:
+        if commands:
+            pause = backoff(max(self._asked(command) for command in commands))
+            asyncio.get_running_loop().call_later(pause, self._repeat, commands)
 
 
 def _lasting(command: AnyCommand) -> bool:

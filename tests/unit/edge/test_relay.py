@@ -144,16 +144,21 @@ async def test_what_waits_for_a_reply_is_asked_again_in_its_groups_and_answered_
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("full"), Unroutable("no queue")])
-async def test_what_was_asked_before_is_never_said_to_be_refused(
+async def test_what_may_be_there_is_asked_again_and_never_said_to_be_refused(
     relay: Relay, publisher: FakePublisher, answers: Answers, error: WarrenError
 ) -> None:
-    relay.send([message(1)], [answers.of(1)])
+    # Given two messages that were sent together, and no confirm
+    relay.send([message(1), message(2)], [answers.of(1), answers.of(2)])
     await settle()
-    await publisher.confirm(PublishUnknown("connection lost"))
-    relay.ask_again()
-    await settle()
+    await publisher.confirm(PublishUnknown("no confirm in time"))
+    # When they are sent again, and refused, then that says nothing about the first time
+    await eventually(lambda: len(publisher.bundles) == 2, within=5, sentence="they are sent again")
     await publisher.confirm(error)
     assert answers.acks == {}, "the first may have been accepted: nobody may be told that nothing was"
+    # And they are sent once more, those that still wait
+    relay.resolve(Reply(request=1, ack='{"ok":true}'))
+    await eventually(lambda: len(publisher.bundles) == 3, within=5, sentence="what still waits is sent once more")
+    assert [command.request for command in publisher.bundles[2]] == [2]
 
 
 async def test_no_reply_in_time_is_a_timeout(
