@@ -119,11 +119,13 @@ class Socket(WSListener):
 
 
 async def open_socket(edge_url: str, token: str, on_push: OnPush | None = None) -> Socket:
-    """Connect to an edge (`http://host:port`) and wait for `session_ready`."""
+    """Connect to an edge (`http://host:port`) and wait for `session_ready`. Raises OSError, WSError or TimeoutError."""
     url = edge_url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
     async with asyncio.timeout(CONNECT_LIMIT):
         _, socket = await ws_connect(lambda: Socket(token, on_push), url, websocket_handshake_timeout=CONNECT_LIMIT)
-        assert isinstance(socket, Socket)
+        if not isinstance(socket, Socket):
+            # picows hands out nothing when the server dies between its answer and our first look.
+            raise ConnectionResetError(f"{edge_url} went away while it accepted us")
         try:
             await socket.ready
         except BaseException:
