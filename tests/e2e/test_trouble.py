@@ -13,8 +13,12 @@ import httpx
 import pymongo
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from contracts.errors import Code
+from contracts.topology import PERSISTENCE
+from infra.broker import Channel, once
+from infra.settings import Settings
 from tests.e2e.client import Client, Json
 from tests.e2e.metrics import metric
 from tests.e2e.network import Wire, wire
@@ -181,40 +185,51 @@ async def test_nobody_else_notices_that_one_edge_lost_its_broker(people: People,
     assert "presence_updated" not in bob.names()
 
 
-async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
-    people: People, stack: Stack, run: PrivateRun
-) -> None:
-    # Given two who chat, and a message that is stored while the sender's edge has no broker, so that its ack is lost
+@pytest_asyncio.fixture
+async def patient(stack: Stack, run: PrivateRun) -> AsyncIterator[FrailEdge]:
+    """An edge whose broker can be taken away, and that waits for longer than that takes."""
     async with wire(run.amqp_url) as opened:
-        edge = await stack.add_edge({"WARREN_AMQP_URL": opened.url})
-        ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), 1)
-        conversation_id = await people.chat(ada, bob)
-        (worker,) = stack.workers["persistence"]
-        stack.pause(worker)
-        payload = {"conversation_id": conversation_id, "client_message_id": "m", "body": "hello"}
-        sending = asyncio.create_task(ada.ack("send_message", payload))
-
-        async def accepted() -> bool:
-            return await metric(edge, "warren_edge_pending_replies") == 1
-
-        async def cut_off() -> bool:
-            return await metric(edge, "warren_broker_up") == 0
-
-        try:
-            await eventually(accepted, sentence="the message is on its way")
-            opened.cut()
-            await eventually(cut_off, sentence="the edge has lost its broker")
-        finally:
-            stack.resume(worker)
-        pushed = await bob.push("new_message", conversation_id)
-        assert not sending.done()
-
-        # When the broker is back, then the edge asks again, and the sender gets the ack that was lost
-        opened.mend()
-        ack = await asyncio.wait_for(sending, 30)
-        assert ack == {"ok": True, "data": pushed}
-        assert await metric(edge, "warren_edge_asked_again_total") >= 1
+        edge = await stack.add_edge({"WARREN_AMQP_URL": opened.url, "WARREN_REPLY_TIMEOUT": "30"})
+        yield FrailEdge(edge, opened)
         await stack.kill(edge)
+
+
+async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
+    people: People, stack: Stack, run: PrivateRun, patient: FrailEdge
+) -> None:
+    # Given two who chat, and a message that the broker has and no worker
+    ada, bob = await people.connect(people.name("ada"), patient.process), await people.connect(people.name("bob"), 1)
+    conversation_id = await people.chat(ada, bob)
+    (worker,) = stack.workers["persistence"]
+    await stack.terminate(worker)
+    payload = {"conversation_id": conversation_id, "client_message_id": "m", "body": "hello"}
+    sending = asyncio.create_task(ada.ack("send_message", payload, within=40))
+    ready: list[int] = []
+
+    async def count(channel: Channel) -> None:
+        ready.append(await channel.count(PERSISTENCE.name))
+
+    async def accepted() -> bool:
+        await once(Settings(amqp_url=SecretStr(run.amqp_url)), count)
+        return ready[-1] == 1
+
+    async def cut_off() -> bool:
+        return await metric(patient.process, "warren_broker_up") == 0
+
+    # When it is stored while the sender's edge has no broker, so that its ack is lost
+    try:
+        await eventually(accepted, sentence="the message is in its queue")
+        patient.wire.cut()
+        await eventually(cut_off, sentence="the edge has lost its broker")
+    finally:
+        await stack.restart(worker)
+    pushed = await bob.push("new_message", conversation_id)
+    assert not sending.done()
+
+    # Then the edge asks again once the broker is back, and the sender gets the ack that was lost
+    patient.wire.mend()
+    assert await sending == {"ok": True, "data": pushed}
+    assert await metric(patient.process, "warren_edge_asked_again_total") >= 1
 
 
 async def still_refused(client: Client) -> bool:

@@ -27,6 +27,9 @@ from tests.support.stack import Process, Stack, WorkerKind
 
 #: Seconds that a dead process stays away, as long as a supervisor takes to notice.
 AWAY = 3.0
+#: The same for the store: longer than a worker waits for one operation (WARREN_MONGO_TIMEOUT_MS). A shorter absence
+#: shows as slow acks and nothing else.
+STORE_GONE = 7.0
 #: Seconds that something is frozen or blocked, and that all presence workers are away.
 FROZEN, NO_PRESENCE = 20.0, 60.0
 #: How often a worker is killed in one run, so that one of the kills meets a batch half done.
@@ -257,7 +260,7 @@ async def kill_mongod(scene: Scene) -> None:
     """The only mongod is killed and started again."""
     (member,) = scene.ground.members
     await asyncio.to_thread(member.kill)
-    await asyncio.sleep(AWAY)
+    await asyncio.sleep(STORE_GONE)
     await asyncio.to_thread(member.start)
 
 
