@@ -200,7 +200,7 @@ async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
     # Given two who chat, and a message that the broker has and no worker
     ada, bob = await people.connect(people.name("ada"), patient.process), await people.connect(people.name("bob"), 1)
     conversation_id = await people.chat(ada, bob)
-    (worker,) = stack.workers["persistence"]
+    worker = stack.workers["persistence"][0]
     await stack.terminate(worker)
     payload = {"conversation_id": conversation_id, "client_message_id": "m", "body": "hello"}
     sending = asyncio.create_task(ada.ack("send_message", payload, within=40))
