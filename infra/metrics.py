@@ -48,6 +48,7 @@ CONFIRM_SECONDS = Histogram(
 BUNDLE_ITEMS = Histogram("warren_broker_bundle_items", "Commands in one AMQP message.", buckets=_SIZES)
 
 # --- Store ------------------------------------------------------------------------------------------------
+STORE_UP = Gauge("warren_store_up", "1 while the store has a primary, as far as the driver knows.", ["database"])
 STORE_SECONDS = Histogram("warren_store_seconds", "Time that one operation of the store took.", buckets=_FAST)
 
 # --- Workers ----------------------------------------------------------------------------------------------

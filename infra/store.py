@@ -8,6 +8,7 @@ those the server keeps a record of every statement, which costs it as much as th
 and the runner repeats whole batches.
 """
 
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,13 +28,22 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
     WTimeoutError,
 )
-from pymongo.monitoring import CommandListener
+from pymongo.monitoring import (
+    CommandListener,
+    TopologyClosedEvent,
+    TopologyDescriptionChangedEvent,
+    TopologyListener,
+    TopologyOpenedEvent,
+)
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
+from typing_extensions import override
 
 from contracts.errors import StoreUnavailable
 from infra import metrics
 from infra.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 
@@ -79,11 +89,48 @@ class Update:
 Election = object
 
 
+class Watch(TopologyListener):
+    """Says when the primary is lost and when there is one again, also where nobody asks, or a call waits it out.
+
+    The driver calls it, from a thread of its own where it has one.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._up = metrics.STORE_UP.labels(database)
+        self._had_primary = False
+        #: Whether the client is being closed: that it loses its primary then is no news.
+        self.closing = False
+
+    @override
+    def opened(self, event: TopologyOpenedEvent) -> None:
+        """Nothing is known yet."""
+        self._up.set(0)
+
+    @override
+    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
+        """A server came, went, or changed its part."""
+        has_primary = event.new_description.has_writable_server()
+        if has_primary == self._had_primary or self.closing:
+            return
+        self._had_primary = has_primary
+        self._up.set(has_primary)
+        if has_primary:
+            log.info("The store has a primary.")
+        else:
+            log.warning("The store is away: it has no primary.")
+
+    @override
+    def closed(self, event: TopologyClosedEvent) -> None:
+        """Nobody asks any more."""
+        self._up.set(0)
+
+
 class Store:
     """The collections of one database."""
 
     def __init__(self, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
         files = {"tlsCAFile": settings.mongo_ca_file, "tlsCertificateKeyFile": settings.mongo_certificate_key_file}
+        self._watch = Watch(settings.mongo_database)
         make: Any = AsyncIOMotorClient if settings.mongo_driver == "motor" else AsyncMongoClient
         self.client = make(
             settings.mongo_url.get_secret_value(),
@@ -93,7 +140,7 @@ class Store:
             waitQueueTimeoutMS=2_000,
             timeoutMS=settings.mongo_timeout_ms,
             serverSelectionTimeoutMS=settings.mongo_timeout_ms,
-            event_listeners=list(listeners),
+            event_listeners=[self._watch, *listeners],
             **{option: str(file) for option, file in files.items() if file is not None},
         )
         database = self.client.get_database(
@@ -136,6 +183,7 @@ class Store:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._watch.closing = True
         closing = self.client.close()
         if closing is not None:
             await closing

@@ -27,9 +27,6 @@ from tests.support.stack import Process, Stack, WorkerKind
 
 #: Seconds that a dead process stays away, as long as a supervisor takes to notice.
 AWAY = 3.0
-#: The same for the store: longer than a worker waits for one operation (WARREN_MONGO_TIMEOUT_MS). A shorter absence
-#: shows as slow acks and nothing else.
-STORE_GONE = 7.0
 #: Seconds that something is frozen or blocked, and that all presence workers are away.
 FROZEN, NO_PRESENCE = 20.0, 60.0
 #: How often a worker is killed in one run, so that one of the kills meets a batch half done.
@@ -260,7 +257,7 @@ async def kill_mongod(scene: Scene) -> None:
     """The only mongod is killed and started again."""
     (member,) = scene.ground.members
     await asyncio.to_thread(member.kill)
-    await asyncio.sleep(STORE_GONE)
+    await asyncio.sleep(AWAY)
     await asyncio.to_thread(member.start)
 
 
@@ -331,7 +328,7 @@ STOOD_STILL = Sign("warren_process_stalls_total", "This process stood still for"
 EDGE_LOST = Sign('warren_presence_edges_dropped_total{reason="no queue"}', "has no queue: its sessions")
 CONNECTION_LOST = Sign("warren_broker_connection_losses_total", "was lost.")
 CONNECTION_CLOSED = Sign("warren_broker_connection_losses_total", "Closed via management plugin")
-STORE_AWAY = Sign("warren_worker_store_failures_total", "The store is away; holding")
+STORE_AWAY = Sign("warren_store_up", "The store is away: it has no primary", becomes=0.0)
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault

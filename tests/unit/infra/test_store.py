@@ -1,12 +1,15 @@
 """Which errors of the driver mean "not now", so that a batch is held, and which mean that something is wrong."""
 
+import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from pymongo.errors import BulkWriteError, NotPrimaryError, OperationFailure, PyMongoError
 
 from contracts.errors import StoreUnavailable
-from infra.store import guarded
+from infra.store import Watch, guarded
 
 DUPLICATE: dict[str, Any] = {"index": 0, "code": 11000, "errmsg": "duplicate"}
 
@@ -41,3 +44,19 @@ async def test_anything_else_is_passed_on(error: PyMongoError) -> None:
     with pytest.raises(type(error)):
         async with guarded():
             raise error
+
+
+def test_a_primary_is_missed_and_welcomed_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    watch = Watch("watched")
+    ups = []
+    for has_primary in (False, True, True, False, False, True):
+        description = SimpleNamespace(has_writable_server=lambda has=has_primary: has)
+        watch.description_changed(SimpleNamespace(new_description=description))  # type: ignore[arg-type]
+        ups.append(REGISTRY.get_sample_value("warren_store_up", {"database": "watched"}))
+    assert ups == [0, 1, 1, 0, 0, 1]
+    assert caplog.messages == [
+        "The store has a primary.",
+        "The store is away: it has no primary.",
+        "The store has a primary.",
+    ]
