@@ -1,14 +1,14 @@
 """Persistence: stores messages and starts conversations.
 
 A batch of messages costs the same round trips whatever its size: headers and blocked senders side by side, one
-ordered insert, one bulk of headers; then the runner looks up sessions and publishes. A message that was stored
-before (its id says so) is answered with what is there, and everything that follows from it is done again: that
-is what makes a crash at any point harmless.
+ordered insert, one bulk of headers; then the runner looks up sessions and publishes. A small batch may know its
+headers already (see `recent`). A message that was stored before (its id says so) is answered with what is there, and
+everything that follows from it is done again: that is what makes a crash at any point harmless.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -21,6 +21,7 @@ from contracts.ids import direct_conversation_id, group_conversation_id, message
 from infra import metrics
 from infra.store import Document, Store
 from workers.outbox import Outbox
+from workers.recent import RecentHeaders
 from workers.stores.conversations import Conversations, Header, Start
 from workers.stores.messages import Messages, StoredMessage
 from workers.stores.users import Users
@@ -36,6 +37,7 @@ class Persistence:
         self._messages = Messages(store)
         self._conversations = Conversations(store)
         self._users = Users(store)
+        self._recent = RecentHeaders()
 
     async def __call__(self, items: Sequence[Item]) -> Outbox:
         outbox = Outbox()
@@ -51,7 +53,7 @@ class Persistence:
 
     async def _send(self, commands: Sequence[SendMessage], outbox: Outbox) -> None:
         headers, blocked = await asyncio.gather(
-            self._conversations.headers({command.payload.conversation_id for command in commands}),
+            self._headers({command.payload.conversation_id for command in commands}),
             self._users.blocked({command.user_id for command in commands}),
         )
         allowed: list[tuple[SendMessage, str]] = []
@@ -63,6 +65,7 @@ class Persistence:
             payload = command.payload
             allowed.append((command, message_id(payload.conversation_id, command.user_id, payload.client_message_id)))
         stored, repeated = await self._store(allowed, headers)
+        self._recent.keep(headers, stored.values())
         await self._announce_first([message for message in stored.values() if message.seq == 1], outbox)
         read: dict[tuple[str, str], int] = {}
         for command, id in allowed:
@@ -73,6 +76,10 @@ class Persistence:
             # A header that shows the message already no longer tells what its sender had read before.
             behind = before < message.seq - 1 or id in repeated
             _announce(command, message, header, outbox, sender_was_behind=behind)
+
+    async def _headers(self, ids: Collection[str]) -> dict[str, Header]:
+        found = self._recent.find(ids)
+        return found if found is not None else await self._conversations.headers(ids)
 
     async def _store(
         self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header]
@@ -114,6 +121,8 @@ class Persistence:
                     self._messages.by_id(pending),
                     self._messages.highest_seqs({m.conversation_id: last[m.conversation_id] for m in pending.values()}),
                 )
+                if numbered[count].id not in known:
+                    self._recent.was_wrong()
                 if known:
                     # Who stored them may not have lived to show them.
                     await self._conversations.advance(known.values(), headers)

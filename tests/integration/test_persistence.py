@@ -205,6 +205,47 @@ async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, cou
     assert sixty == one, f"one message cost {one}, sixty cost {sixty}"
 
 
+async def test_a_small_batch_knows_the_headers_of_the_one_before(store: Store, counter: CommandCounter) -> None:
+    chat = await conversation(store, "ada", "bob")
+    persistence = Persistence(store)
+    await persistence([send("bob", chat, "m1"), send("ada", chat, "m2")])
+    counter.take()
+    outbox = await persistence([send("ada", chat, "m3"), send("bob", chat, "m4")])
+    assert counter.take() == ["insert", "update"], "the header was read, which this worker had just written"
+    assert [fact.sender_was_behind for fact in outbox.facts] == [False, True]
+    assert await stored_seqs(store, chat) == [1, 2, 3, 4]
+
+
+async def test_what_is_kept_of_a_header_is_what_the_store_has(store: Store) -> None:
+    chat = await conversation(store, "ada", "bob", "cleo")
+    persistence, rng = Persistence(store), random.Random(3)
+    kept = persistence._recent
+    for number in range(30):
+        senders = rng.choices(("ada", "bob", "cleo"), k=rng.randint(1, 4))
+        commands = [send(sender, chat, f"m{number}-{place}") for place, sender in enumerate(senders)]
+        await persistence([*commands, *rng.choices(commands, k=1)])
+        found = kept.find({chat})
+        assert found is not None
+        document = (await Conversations(store).headers({chat}))[chat].document
+        shown = {name: document[name] for name in ("last", "participants")}
+        assert {name: found[chat].document[name] for name in shown} == shown
+
+
+async def test_a_seq_that_another_worker_took_is_noticed_and_headers_are_read_for_a_while(
+    store: Store, counter: CommandCounter
+) -> None:
+    chat = await conversation(store, "ada", "bob")
+    one, other = Persistence(store), Persistence(store)
+    await one([send("ada", chat, "m1")])
+    await other([send("bob", chat, "m2"), send("bob", chat, "m3")])
+    outbox = await one([command := send("ada", chat, "m4")])
+    assert acks(outbox)[command.request]["data"]["message"]["seq"] == 4
+    counter.take()
+    await one([send("ada", chat, "m5")])
+    assert sorted(counter.take()) == ["find", "insert", "update"], "headers are not read after a wrong guess"
+    assert await stored_seqs(store, chat) == [1, 2, 3, 4, 5]
+
+
 async def test_strangers_the_blocked_and_ghosts_are_refused(store: Store) -> None:
     chat = await conversation(store, "ada", "bob", opened_by_all=False)
     await Presence(store)([opened("eve")])

@@ -71,6 +71,19 @@ class Header:
         """A participant's unread messages: always computed, never counted up."""
         return max(0, self.last_seq - self.read(user_id).seq)
 
+    def with_messages(self, messages: Iterable[StoredMessage]) -> "Header":
+        """The header as it is once these messages are shown in it; see `Conversations.advance`."""
+        last, reads = self.document.get("last"), {}
+        for message in sorted(messages, key=lambda message: message.seq):
+            if message.seq > (last["seq"] if last else 0):
+                last = message.header()
+            if message.seq > self.read(message.sender_id).seq:
+                reads[message.sender_id] = {"seq": message.seq, "at": message.sent_at}
+        participants = [
+            {**part, "read": reads.get(part["user_id"], part["read"])} for part in self.document["participants"]
+        ]
+        return Header(self.id, {**self.document, "last": last, "participants": participants})
+
     def view(self, viewer: str, users: Mapping[str, Document]) -> Conversation:
         """The conversation as one participant sees it, fully populated."""
         document = self.document
