@@ -5,6 +5,7 @@ of disk, the whole conversation is removed from the store and begins anew: it ne
 it, so nobody misses it. Without access to the store it grows by some 20 MB a day.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -17,14 +18,14 @@ from contracts.errors import StoreUnavailable
 from infra import logs
 from infra.settings import EdgeSettings, Settings, load
 from infra.shell import run, serve
-from infra.store import Store, guarded
+from infra.store import REMEMBERED_FOR, Store, guarded
 from infra.tokens import make_token
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a token of its own lives; after that the edge closes the socket, and a fresh one is made.
 TOKEN_TTL = 86_400
-#: Messages in the conversation after which it begins anew: not quite three hours of them, gone in less than a second.
+#: Messages in the conversation after which it begins anew: not quite three hours of them, gone in seconds.
 FORGOTTEN_AT = 10_000
 
 
@@ -32,7 +33,7 @@ async def forget(store: Store, conversation_id: str, user_ids: Sequence[str]) ->
     """Remove a conversation that only these users are in from the store; any other is left alone.
 
     Messages go first: whoever dies in between finds the header again. Inbox entries go last: no worker writes one for a
-    conversation without a header. Raises StoreUnavailable.
+    conversation without a header. Returns when no worker remembers it. Raises StoreUnavailable.
     """
     entries = [{"u": user_id, "c": conversation_id} for user_id in user_ids]
     async with guarded():
@@ -42,6 +43,7 @@ async def forget(store: Store, conversation_id: str, user_ids: Sequence[str]) ->
         await store.messages.delete_many({"conversation_id": conversation_id})
         await store.conversations.delete_one({"_id": conversation_id})
         await store.inboxes.delete_many({"_id": {"$in": entries}})
+    await asyncio.sleep(REMEMBERED_FOR)
 
 
 # --- The command ------------------------------------------------------------------------------------------

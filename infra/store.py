@@ -58,6 +58,9 @@ EDGE_TTL = 86_400
 BLOCKED = [("blocked", 1), ("_id", 1)]
 #: Documents that come with the first answer; by default it is 101, and the rest costs another round trip.
 ONE_TRIP = 100_000
+#: Seconds for which workers may act on what they read of a user or a conversation; who changes or removes one by hand
+#: is heeded after that.
+REMEMBERED_FOR = 5.0
 #: What says "not now": the connection, the primary, or the majority is missing.
 _AWAY = (ConnectionFailure, NetworkTimeout, NotPrimaryError, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
 #: What a server says that is starting, stepping down, cut off from the others, or out of disk. The driver tries a read

@@ -5,20 +5,20 @@ would save next to nothing.
 
 What is kept may be old in two ways, and neither does harm. Another worker may have stored a message since: then the
 next seq is taken, the store says so, and the batch reads it there. A participant may have read on since: then a
-sender counts as behind who was not, which costs one write. Who is in a conversation never changes.
+sender counts as behind who was not, which costs one write. Who is in a conversation never changes. A header is read
+again after `REMEMBERED_FOR`, so that a conversation which was removed by hand is noticed.
 """
 
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from infra.store import REMEMBERED_FOR
 from workers.stores.conversations import Header
 from workers.stores.messages import StoredMessage
 
 #: Conversations in a batch up to which a round trip is worth saving.
 SMALL_BATCH = 8
-#: Seconds after which a header is read again, so that what an operator changes by hand is noticed.
-TRUSTED_FOR = 5.0
 #: Seconds without guesses after one that was wrong: other workers store messages of the same conversations then, and
 #: each wrong guess costs three round trips.
 PAUSE = 5.0
@@ -48,7 +48,7 @@ class RecentHeaders:
         found = {}
         for id in ids:
             kept = self._kept.get(id)
-            if kept is None or now - kept.read_at > TRUSTED_FOR:
+            if kept is None or now - kept.read_at >= REMEMBERED_FOR:
                 return None
             found[id] = kept.header
         return found

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 
+import infra.canary
+import workers.recent
 from contracts.ids import direct_conversation_id
 from infra.canary import forget
 from infra.store import Store
@@ -83,7 +86,11 @@ async def test_an_edge_that_is_away_is_told(watch: Watch, stack: Stack) -> None:
     assert await metric(canary, "warren_canary_sockets") == 1
 
 
-async def test_a_forgotten_conversation_begins_anew_and_others_stay(store: Store) -> None:
+async def test_a_forgotten_conversation_begins_anew_and_others_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (infra.canary, workers.recent):
+        monkeypatch.setattr(module, "REMEMBERED_FOR", 0.5)
     await Presence(store)([opened(user) for user in ("canary-1", "canary-2", "ada")])
     persistence, unread = Persistence(store), Unread(store)
     ours, theirs = direct_conversation_id("canary-1", "canary-2"), direct_conversation_id("canary-1", "ada")

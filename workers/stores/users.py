@@ -9,11 +9,9 @@ from typing import Any
 from contracts.commands import SessionOpen
 from contracts.models import FoundUser, Presence, User
 from contracts.values import rfc3339
-from infra.store import BLOCKED, ONE_TRIP, Document, Store, Update, find_all, guarded, union, update_all
+from infra.store import BLOCKED, ONE_TRIP, REMEMBERED_FOR, Document, Store, Update, find_all, guarded, union, update_all
 
 _WORDS = re.compile(r"[^\s,;]+")
-#: Seconds that the answer to who is blocked is kept.
-BLOCKED_FOR = 5.0
 #: Words of a name or a query that count in the search.
 MAX_TERMS = 10
 
@@ -37,7 +35,7 @@ class Users:
     async def blocked(self, ids: Collection[str]) -> set[str]:
         """Those who may not write; what was true a few seconds ago still counts."""
         now = time.monotonic()
-        if now - self._blocked_at > BLOCKED_FOR:
+        if now - self._blocked_at > REMEMBERED_FOR:
             self._asked.clear()
             self._blocked.clear()
             self._blocked_at = now

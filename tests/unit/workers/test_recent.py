@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from infra.store import REMEMBERED_FOR
 from workers import recent
-from workers.recent import MAX_HEADERS, MAX_PARTICIPANTS, PAUSE, SMALL_BATCH, TRUSTED_FOR, RecentHeaders
+from workers.recent import MAX_HEADERS, MAX_PARTICIPANTS, PAUSE, SMALL_BATCH, RecentHeaders
 from workers.stores.conversations import Header
 from workers.stores.messages import StoredMessage
 
@@ -54,12 +55,12 @@ def test_a_header_is_read_again_after_a_while_however_busy_its_conversation_is(c
     kept = RecentHeaders()
     kept.keep({"a": header("a")}, [message("a", 1)])
     for seq in range(2, 100):
-        clock.now += TRUSTED_FOR / 10
+        clock.now += REMEMBERED_FOR / 8
         found = kept.find({"a"})
         if found is None:
             break
         kept.keep(found, [message("a", seq)])
-    assert clock.now - 1_000 == pytest.approx(TRUSTED_FOR + TRUSTED_FOR / 10), "that is how long it was trusted"
+    assert clock.now - 1_000 == REMEMBERED_FOR, "that is how long it was not read"
 
 
 def test_one_unknown_header_or_a_large_batch_is_read_whole() -> None:
@@ -89,6 +90,7 @@ def test_nothing_is_guessed_for_a_while_after_a_wrong_guess(clock: Clock) -> Non
     kept.keep({"a": header("a")}, [message("a", 2)])
     assert kept.find({"a"}) is None
     clock.now += PAUSE
+    kept.keep({"a": header("a")}, [message("a", 3)])
     assert kept.find({"a"}) is not None
 
 
