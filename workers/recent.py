@@ -55,12 +55,12 @@ class RecentHeaders:
 
     def keep(self, headers: Mapping[str, Header], stored: Iterable[StoredMessage]) -> None:
         """Keep a small batch's headers, which were read or found a moment ago, as they are with the stored messages."""
-        if len(headers) > SMALL_BATCH:
+        now = time.monotonic()
+        if len(headers) > SMALL_BATCH or now < self._paused_until:
             # They are old now, and new ones would cost more than they save.
             for id in headers:
                 self._kept.pop(id, None)
             return
-        now = time.monotonic()
         by_conversation: dict[str, list[StoredMessage]] = {}
         for message in stored:
             by_conversation.setdefault(message.conversation_id, []).append(message)

@@ -117,6 +117,8 @@ async def test_a_message_is_followed_from_one_edge_to_the_other(people: People, 
     assert counted.parent_span_id == stored.span_id
     assert {span.parent_span_id for _, span in trace["mongodb insert"]} == {stored.span_id}
     assert {span.parent_span_id for _, span in trace["mongodb update"]} == {stored.span_id, counted.span_id}
+    # Persistence knows the header; should it have taken too long, it reads it again.
+    assert {span.parent_span_id for _, span in trace["mongodb find"]} - {stored.span_id} == {counted.span_id}
 
     def delivered(what: str) -> tuple[str, bytes]:
         ((instance, span),) = trace[f"deliver {what}"]
