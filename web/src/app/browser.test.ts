@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { signedOut, userIdentified } from "@/features/auth/authSlice";
 import { claimsOf, developmentTokens, hostedTokens, TokenRefused, userIdFor } from "@/features/auth/tokens";
-import { conversationClosed, conversationOpened, selectOpenId } from "@/features/conversations/screenSlice";
+import { openConversation } from "@/features/conversations/openConversation";
+import { conversationClosed, selectOpenId } from "@/features/conversations/screenSlice";
 import { draftChanged, selectDraft } from "@/features/messages/draftsSlice";
 import { messageComposed } from "@/features/messages/messageEvents";
 import { tokenFor } from "../../test/fakeWarren";
@@ -132,7 +133,7 @@ it("lets the address name what is open, both ways", () => {
   const page = store();
   undo.push(followAddress(page));
   expect(selectOpenId(page.getState())).toBe("c1");
-  page.dispatch(conversationOpened("c2"));
+  page.dispatch(openConversation("c2"));
   expect(window.location.hash).toBe("#c=c2");
   page.dispatch(conversationClosed());
   expect(window.location.hash).toBe("");

@@ -1,9 +1,5 @@
-import {
-  attentionChanged,
-  conversationClosed,
-  conversationOpened,
-  selectOpenId,
-} from "@/features/conversations/screenSlice";
+import { openConversation } from "@/features/conversations/openConversation";
+import { attentionChanged, conversationClosed, selectOpenId } from "@/features/conversations/screenSlice";
 import { networkLost, networkReturned } from "@/features/connection/connectionSlice";
 import { draftsRestored } from "@/features/messages/draftsSlice";
 import type { AppStore } from "./store";
@@ -68,7 +64,7 @@ export function followAddress(store: AppStore): () => void {
     const id = named();
     if (id === selectOpenId(store.getState())) return;
     if (id === null) store.dispatch(conversationClosed());
-    else store.dispatch(conversationOpened(id));
+    else store.dispatch(openConversation(id));
   };
   open();
   let shown = selectOpenId(store.getState());

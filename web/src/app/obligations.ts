@@ -8,15 +8,10 @@ import {
   totalCounted,
   unreadUpdated,
 } from "@/features/conversations/conversationsSlice";
-import { selectSeenDue } from "@/features/conversations/screenSlice";
+import { selectSeenDue } from "@/features/conversations/conversationSelectors";
+import { selectHistoryWish } from "@/features/messages/historySelectors";
 import { messageAccepted } from "@/features/messages/messageEvents";
-import {
-  newerLoaded,
-  newestLoaded,
-  olderLoaded,
-  selectHistoryWish,
-  threadFailed,
-} from "@/features/messages/messagesSlice";
+import { newerLoaded, newestLoaded, olderLoaded, threadFailed } from "@/features/messages/messagesSlice";
 import { messageRefused, selectNextToSend } from "@/features/messages/outboxSlice";
 import { searchFailed, usersFound } from "@/features/people/peopleSlice";
 import type { Commands } from "@/protocol";

@@ -4,7 +4,8 @@ import { signedIn, signedOut } from "@/features/auth/authSlice";
 import { TokenRefused, type TokenProvider } from "@/features/auth/tokens";
 import { networkLost, retryRequested, selectConnection } from "@/features/connection/connectionSlice";
 import { selectConversationIds, selectTotalUnread, selectUnread } from "@/features/conversations/conversationsSlice";
-import { attentionChanged, conversationOpened, endShown, startRequested } from "@/features/conversations/screenSlice";
+import { openConversation } from "@/features/conversations/openConversation";
+import { attentionChanged, endShown, startRequested } from "@/features/conversations/screenSlice";
 import { draftChanged } from "@/features/messages/draftsSlice";
 import { messageComposed, type OutgoingMessage } from "@/features/messages/messageEvents";
 import { olderRequested, selectMessages } from "@/features/messages/messagesSlice";
@@ -90,7 +91,7 @@ async function reading(count: number, options: Options = {}): Promise<AppStore> 
   for (let index = 1; index <= count; index += 1) world.store(held, YOU, `${index}`);
   const store = open(options);
   await until(() => expect(selectConversationIds(store.getState())).toContain("c1"));
-  store.dispatch(conversationOpened("c1"));
+  store.dispatch(openConversation("c1"));
   await until(() => expect(seqs(store).at(-1)).toBe(count));
   return store;
 }
@@ -316,7 +317,7 @@ describe("with others", () => {
     await until(() => expect(selectConversationIds(you.getState())).toEqual(["c1"]));
     // No hijack: it is in the list, and not on the screen
     expect(you.getState().screen.openId).toBeNull();
-    you.dispatch(conversationOpened("c1"));
+    you.dispatch(openConversation("c1"));
     you.dispatch(messageComposed("c1", "pong"));
     await until(() =>
       expect([bodies(me), bodies(you)]).toEqual([

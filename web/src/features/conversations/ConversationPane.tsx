@@ -10,9 +10,10 @@ import { MessageList } from "../messages/MessageList";
 import { selectThreadError } from "../messages/messagesSlice";
 import { selectPresence } from "../presence/presenceSlice";
 import { TypingIndicator } from "../typing/TypingIndicator";
+import { selectOpenConversation } from "./conversationSelectors";
 import { selectListState } from "./conversationsSlice";
 import { nameOf, otherIn } from "./names";
-import { conversationClosed, selectOpenConversation, selectOpenId } from "./screenSlice";
+import { conversationClosed, selectOpenId } from "./screenSlice";
 
 export function ConversationPane() {
   const id = useAppSelector(selectOpenId);

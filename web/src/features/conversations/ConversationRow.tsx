@@ -6,9 +6,10 @@ import { selectMe } from "../auth/authSlice";
 import { selectDraft } from "../messages/draftsSlice";
 import { selectPresence } from "../presence/presenceSlice";
 import { selectTyping } from "../typing/typingSlice";
+import { selectBadge } from "./conversationSelectors";
 import { selectConversation } from "./conversationsSlice";
 import { firstName, nameOf, otherIn, plainPreview } from "./names";
-import { conversationOpened, selectBadge } from "./screenSlice";
+import { openConversation } from "./openConversation";
 
 export const ConversationRow = memo(function ConversationRow({ id }: { id: string }) {
   const dispatch = useAppDispatch();
@@ -35,7 +36,7 @@ export const ConversationRow = memo(function ConversationRow({ id }: { id: strin
         className={badge > 0 ? "row row--unread" : "row"}
         aria-current={open ? "true" : undefined}
         data-conversation={id}
-        onClick={() => dispatch(conversationOpened(id))}
+        onClick={() => dispatch(openConversation(id))}
       >
         <Avatar user={direct ? other : { id, name: "", picture: null }} group={!direct} online={direct && online} />
         <span className="row__text">

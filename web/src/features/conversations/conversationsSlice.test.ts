@@ -17,10 +17,10 @@ import {
   snapshotTaken,
   unreadUpdated,
 } from "./conversationsSlice";
+import { selectBadge } from "./conversationSelectors";
 import { mergeConversation } from "./merge";
-import { attentionChanged, screenSlice, selectBadge, startRequested } from "./screenSlice";
+import { attentionChanged, conversationOpened, startRequested } from "./screenSlice";
 
-const { conversationOpened } = screenSlice.actions;
 type Action = Parameters<typeof rootReducer>[1];
 
 function after(...actions: Action[]): RootState {

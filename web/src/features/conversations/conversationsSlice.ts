@@ -5,7 +5,6 @@ import {
   prepareAutoBatched,
   type PayloadAction,
 } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
 import type { Conversation, ConversationPage, Message, SeenByOther, UnreadCount } from "@/protocol";
 import { userIdentified } from "../auth/authSlice";
 import { sessionReady } from "../connection/connectionSlice";
@@ -91,6 +90,17 @@ function noteMessage(state: State, message: Message): void {
   });
 }
 
+const totalUnread = (state: State) => state.totalUnread;
+
+const listState = createSelector(
+  [
+    (state: State) => state.snapshotsTaken > 0,
+    (state: State) => state.error,
+    (state: State) => state.nextCursor !== null,
+  ],
+  (loaded, error, hasMore) => ({ loaded, error, hasMore }),
+);
+
 export const conversationsSlice = createSlice({
   name: "conversations",
   initialState,
@@ -152,6 +162,27 @@ export const conversationsSlice = createSlice({
       .addCase(messageReceived, (state, { payload }) => noteMessage(state, payload))
       .addCase(messageAccepted, (state, { payload }) => noteMessage(state, payload));
   },
+  selectors: {
+    /** The ids of the conversations in the list, newest activity first. */
+    selectConversationIds: (state) => state.ids,
+    selectConversation: (state, id: string | null): Conversation | undefined =>
+      id === null ? undefined : state.entities[id],
+    selectTotalUnread: totalUnread,
+    /** Whether the list is loaded, why loading it failed, and whether the server has more of it. */
+    selectListState: listState,
+    /** How far this person has read, as the server last said. */
+    selectLastRead: (state, id: string) => state.unread[id]?.last_read_seq ?? 0,
+    selectUnread: (state, id: string) => state.unread[id]?.unread_count ?? 0,
+    /**
+     * Whether the total belongs to another moment than the numbers of the conversations: the pushes that carry them may
+     * overtake each other. The total shown is still the server's own; this only says that it is time to ask for it.
+     */
+    selectTotalIsStale: createSelector(
+      [(state: State) => state.unread, totalUnread, listState],
+      (unread, total, { loaded, hasMore }) =>
+        loaded && !hasMore && Object.values(unread).reduce((sum, each) => sum + (each?.unread_count ?? 0), 0) !== total,
+    ),
+  },
 });
 
 export const {
@@ -166,29 +197,12 @@ export const {
   unreadUpdated,
   seenByOther,
 } = conversationsSlice.actions;
-
-const own = (state: RootState) => state.conversations;
-const selectors = adapter.getSelectors(own);
-export const selectConversations = selectors.selectAll;
-export const selectConversationIds = selectors.selectIds;
-export const selectConversation = (state: RootState, id: string | null): Conversation | undefined =>
-  id === null ? undefined : state.conversations.entities[id];
-export const selectTotalUnread = (state: RootState) => own(state).totalUnread;
-export const selectListState = createSelector([own], ({ snapshotsTaken, error, nextCursor }) => ({
-  loaded: snapshotsTaken > 0,
-  error,
-  hasMore: nextCursor !== null,
-}));
-/** How far this person has read, as the server last said. */
-export const selectLastRead = (state: RootState, id: string) => own(state).unread[id]?.last_read_seq ?? 0;
-export const selectUnread = (state: RootState, id: string) => own(state).unread[id]?.unread_count ?? 0;
-
-/**
- * Whether the total belongs to another moment than the numbers of the conversations: the pushes that carry them may
- * overtake each other. The total shown is still the server's own; this only says that it is time to ask for it.
- */
-export const selectTotalIsStale = createSelector(
-  [(state: RootState) => own(state).unread, selectTotalUnread, selectListState],
-  (unread, total, { loaded, hasMore }) =>
-    loaded && !hasMore && Object.values(unread).reduce((sum, each) => sum + (each?.unread_count ?? 0), 0) !== total,
-);
+export const {
+  selectConversationIds,
+  selectConversation,
+  selectTotalUnread,
+  selectListState,
+  selectLastRead,
+  selectUnread,
+  selectTotalIsStale,
+} = conversationsSlice.selectors;

@@ -1,7 +1,6 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
 import { messageComposed, messageReceived } from "../messages/messageEvents";
-import { conversationStarted, selectConversation, selectLastRead, selectUnread } from "./conversationsSlice";
+import { conversationStarted } from "./conversationsSlice";
 
 export interface ScreenState {
   openId: string | null;
@@ -82,30 +81,12 @@ export const screenSlice = createSlice({
         }
       });
   },
+  selectors: {
+    selectScreen: (state) => state,
+    selectOpenId: (state) => state.openId,
+  },
 });
 
-export const { conversationClosed, startRequested, startFailed, attentionChanged, endShown } = screenSlice.actions;
-
-/** Open a conversation, with the divider where its unread messages begin. */
-export const conversationOpened =
-  (id: string) =>
-  (dispatch: (action: unknown) => unknown, getState: () => RootState): void => {
-    const state = getState();
-    const dividerAfter = selectUnread(state, id) > 0 ? selectLastRead(state, id) : null;
-    dispatch(screenSlice.actions.conversationOpened({ id, dividerAfter }));
-  };
-
-export const selectScreen = (state: RootState) => state.screen;
-export const selectOpenId = (state: RootState) => state.screen.openId;
-export const selectOpenConversation = (state: RootState) => selectConversation(state, state.screen.openId);
-
-/** The number on a conversation's badge: the server's, and none on the one the person has before their eyes. */
-export const selectBadge = (state: RootState, id: string): number =>
-  id === state.screen.openId && state.screen.attentive ? 0 : selectUnread(state, id);
-
-/** What the server has not been told yet about the messages on screen. */
-export function selectSeenDue(state: RootState): { conversation_id: string; seq: number } | null {
-  const { openId, attentive, shownSeq } = state.screen;
-  if (openId === null || !attentive || shownSeq === 0 || !state.conversations.entities[openId]) return null;
-  return shownSeq > selectLastRead(state, openId) ? { conversation_id: openId, seq: shownSeq } : null;
-}
+export const { conversationOpened, conversationClosed, startRequested, startFailed, attentionChanged, endShown } =
+  screenSlice.actions;
+export const { selectScreen, selectOpenId } = screenSlice.selectors;

@@ -1,5 +1,4 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
 import { messageComposed } from "./messageEvents";
 
 const initialState: Record<string, string> = {};
@@ -20,7 +19,10 @@ export const draftsSlice = createSlice({
       Reflect.deleteProperty(state, payload.conversation_id);
     });
   },
+  selectors: {
+    selectDraft: (state, conversationId: string) => state[conversationId] ?? "",
+  },
 });
 
 export const { draftChanged, draftsRestored } = draftsSlice.actions;
-export const selectDraft = (state: RootState, id: string) => state.drafts[id] ?? "";
+export const { selectDraft } = draftsSlice.selectors;

@@ -3,17 +3,11 @@ import { rootReducer, type RootState } from "@/app/rootReducer";
 import { aConversation, aMessage, messagesFrom, sessionOf } from "../../../test/builders";
 import { sessionReady } from "../connection/connectionSlice";
 import { conversationUpdated } from "../conversations/conversationsSlice";
-import { screenSlice } from "../conversations/screenSlice";
+import { conversationOpened } from "../conversations/screenSlice";
 import { createCutter } from "./blocks";
+import { selectHistoryWish } from "./historySelectors";
 import { messageAccepted, messageComposed, messageReceived } from "./messageEvents";
-import {
-  newerLoaded,
-  newestLoaded,
-  olderLoaded,
-  olderRequested,
-  selectHistoryWish,
-  selectMessages,
-} from "./messagesSlice";
+import { newerLoaded, newestLoaded, olderLoaded, olderRequested, selectMessages } from "./messagesSlice";
 import { messageRefused, selectNextToSend, selectOutgoing } from "./outboxSlice";
 
 type Action = Parameters<typeof rootReducer>[1];
@@ -24,7 +18,7 @@ function reading(...actions: Action[]): RootState {
   return [
     sessionReady(sessionOf("me")),
     conversationUpdated(aConversation("c1", { last_seq: 20 })),
-    screenSlice.actions.conversationOpened({ id: "c1", dividerAfter: null }),
+    conversationOpened({ id: "c1", dividerAfter: null }),
     newestLoaded({ conversation_id: "c1", session: 1, messages: messagesFrom("c1", 11, 20), has_more: true }),
     ...actions,
   ].reduce<RootState>(rootReducer, begin);

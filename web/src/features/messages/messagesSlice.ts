@@ -1,7 +1,7 @@
-import { type Action, createEntityAdapter, createSlice, type EntityState, type PayloadAction } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
+import { createEntityAdapter, createSlice, isAnyOf, type EntityState, type PayloadAction } from "@reduxjs/toolkit";
 import type { Message, MessagePage } from "@/protocol";
-import { selectSessions, sessionReady } from "../connection/connectionSlice";
+import { sessionReady } from "../connection/connectionSlice";
+import { conversationClosed, conversationOpened } from "../conversations/screenSlice";
 import { messageAccepted, messageReceived } from "./messageEvents";
 
 const adapter = createEntityAdapter<Message>({ sortComparer: (a, b) => a.seq - b.seq });
@@ -31,10 +31,11 @@ const initialState: MessagesState = { threads: {}, errors: {} };
 
 /** A thread that nobody looks at is kept down to this many messages. */
 const KEPT_MESSAGES = 200;
-/** When this many were missed, the newest page is loaded anew instead of all of them. */
-const MISSED_MESSAGES = 500;
+const { selectAll } = adapter.getSelectors();
+const NONE: Message[] = [];
 
-const firstSeq = (thread: Thread) => {
+/** The sequence number of the first message held. */
+export const firstSeq = (thread: Thread) => {
   const id = thread.messages.ids[0];
   return id === undefined ? thread.top + 1 : (thread.messages.entities[id]?.seq ?? 0);
 };
@@ -104,51 +105,26 @@ export const messagesSlice = createSlice({
       .addCase(messageReceived, (state, { payload }) => addPushed(state, payload))
       .addCase(messageAccepted, (state, { payload }) => addPushed(state, payload))
       // Leaving a long thread: drop its beginning, which can be loaded again.
-      .addMatcher(
-        ({ type }: Action) => type === "screen/conversationOpened" || type === "screen/conversationClosed",
-        (state) => {
-          for (const thread of Object.values(state.threads)) {
-            const surplus = (thread?.messages.ids.length ?? 0) - KEPT_MESSAGES;
-            if (!thread || surplus <= KEPT_MESSAGES) continue;
-            adapter.removeMany(thread.messages, thread.messages.ids.slice(0, surplus));
-            thread.hasOlder = true;
-          }
-        },
-      );
+      .addMatcher(isAnyOf(conversationOpened, conversationClosed), (state) => {
+        for (const thread of Object.values(state.threads)) {
+          const surplus = (thread?.messages.ids.length ?? 0) - KEPT_MESSAGES;
+          if (!thread || surplus <= KEPT_MESSAGES) continue;
+          adapter.removeMany(thread.messages, thread.messages.ids.slice(0, surplus));
+          thread.hasOlder = true;
+        }
+      });
+  },
+  selectors: {
+    selectThread: (state, id: string) => state.threads[id],
+    selectThreadError: (state, id: string) => state.errors[id],
+    /** The messages held of a conversation, in order. */
+    selectMessages: (state, id: string): Message[] => {
+      const thread = state.threads[id];
+      return thread ? selectAll(thread.messages) : NONE;
+    },
   },
 });
 
 export const { newestLoaded, newerLoaded, olderRequested, olderLoaded, threadFailed, threadRetried } =
   messagesSlice.actions;
-
-const selectors = adapter.getSelectors();
-const NONE: Message[] = [];
-
-export const selectThread = (state: RootState, id: string) => state.messages.threads[id];
-export const selectThreadError = (state: RootState, id: string) => state.messages.errors[id];
-/** The messages held of a conversation, in order. */
-export function selectMessages(state: RootState, id: string): Message[] {
-  const thread = state.messages.threads[id];
-  return thread ? selectors.selectAll(thread.messages) : NONE;
-}
-
-/** What has to be fetched so that the open conversation's picture equals the server's. */
-export type HistoryWish =
-  | { kind: "newest"; conversation_id: string; limit: number }
-  | { kind: "newer"; conversation_id: string; after_seq: number; gap: boolean }
-  | { kind: "older"; conversation_id: string; before_seq: number };
-
-export function selectHistoryWish(state: RootState): HistoryWish | null {
-  const conversation_id = state.screen.openId;
-  if (conversation_id === null || state.messages.errors[conversation_id] !== undefined) return null;
-  const thread = state.messages.threads[conversation_id];
-  const lastSeq = state.conversations.entities[conversation_id]?.last_seq ?? 0;
-  if (!thread || lastSeq - thread.top > MISSED_MESSAGES) {
-    const unread = state.conversations.unread[conversation_id]?.unread_count ?? 0;
-    return { kind: "newest", conversation_id, limit: Math.min(100, Math.max(50, unread + 10)) };
-  }
-  if (thread.session < selectSessions(state) || thread.top < lastSeq)
-    return { kind: "newer", conversation_id, after_seq: thread.top, gap: thread.session >= selectSessions(state) };
-  if (thread.olderWanted && thread.hasOlder) return { kind: "older", conversation_id, before_seq: firstSeq(thread) };
-  return null;
-}
+export const { selectThread, selectThreadError, selectMessages } = messagesSlice.selectors;

@@ -1,5 +1,4 @@
 import { createEntityAdapter, createSelector, createSlice, type PayloadAction } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
 import type { Message } from "@/protocol";
 import { messageAccepted, messageComposed, messageReceived, type OutgoingMessage } from "./messageEvents";
 import { newerLoaded, newestLoaded, olderLoaded } from "./messagesSlice";
@@ -17,6 +16,8 @@ function settle(state: State, messages: Message[]): void {
     if (entry?.conversation_id === message.conversation_id) adapter.removeOne(state, message.client_message_id);
   }
 }
+
+const { selectAll } = adapter.getSelectors();
 
 export const outboxSlice = createSlice({
   name: "outbox",
@@ -46,21 +47,21 @@ export const outboxSlice = createSlice({
       .addCase(newerLoaded, (state, { payload }) => settle(state, payload.messages))
       .addCase(olderLoaded, (state, { payload }) => settle(state, payload.messages));
   },
+  selectors: {
+    /** The outgoing messages of a conversation, in the order written. */
+    selectOutgoing: createSelector(
+      [selectAll, (_: State, conversationId: string) => conversationId],
+      (entries, conversationId) => entries.filter((entry) => entry.conversation_id === conversationId),
+    ),
+    /** The next message to send in each conversation: one at a time, so that order survives any retry. */
+    selectNextToSend: createSelector([selectAll], (entries) => {
+      const heads = new Map<string, OutgoingMessage>();
+      for (const entry of entries)
+        if (!entry.refusal && !heads.has(entry.conversation_id)) heads.set(entry.conversation_id, entry);
+      return [...heads.values()];
+    }),
+  },
 });
 
 export const { outboxRestored, messageRefused, messageWithdrawn } = outboxSlice.actions;
-
-const selectAllOutgoing = adapter.getSelectors((state: RootState) => state.outbox).selectAll;
-
-export const selectOutgoing = createSelector(
-  [selectAllOutgoing, (_: RootState, conversationId: string) => conversationId],
-  (entries, conversationId) => entries.filter((entry) => entry.conversation_id === conversationId),
-);
-
-/** The next message to send in each conversation: one at a time, so that order survives any retry. */
-export const selectNextToSend = createSelector([selectAllOutgoing], (entries) => {
-  const heads = new Map<string, OutgoingMessage>();
-  for (const entry of entries)
-    if (!entry.refusal && !heads.has(entry.conversation_id)) heads.set(entry.conversation_id, entry);
-  return [...heads.values()];
-});
+export const { selectOutgoing, selectNextToSend } = outboxSlice.selectors;

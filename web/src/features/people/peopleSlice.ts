@@ -1,5 +1,4 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
 import type { FoundUser, User } from "@/protocol";
 import { userIdentified } from "../auth/authSlice";
 import { sessionReady } from "../connection/connectionSlice";
@@ -28,6 +27,15 @@ function close(state: PeopleState): void {
 function know(state: PeopleState, { id, name, picture }: User): void {
   const held = state.known[id];
   if (held?.name !== name || held.picture !== picture) state.known[id] = { id, name, picture };
+}
+
+const strangers = new Map<string, User>();
+
+/** Someone whose name never reached this client: shown by id. */
+function unknownPerson(id: string): User {
+  let user = strangers.get(id);
+  if (!user) strangers.set(id, (user = { id, name: id, picture: null }));
+  return user;
 }
 
 export const peopleSlice = createSlice({
@@ -72,18 +80,12 @@ export const peopleSlice = createSlice({
         for (const { participants } of payload.conversations) for (const { user } of participants) know(state, user);
       });
   },
+  selectors: {
+    selectPeople: (state) => state,
+    /** A user by id, also one whose name is not known. */
+    selectPerson: (state, id: string): User => state.known[id] ?? unknownPerson(id),
+  },
 });
 
 export const { searchChanged, searchClosed, usersFound, searchFailed } = peopleSlice.actions;
-
-export const selectPeople = (state: RootState) => state.people;
-export const selectPerson = (state: RootState, id: string): User => state.people.known[id] ?? unknownPerson(id);
-
-const strangers = new Map<string, User>();
-
-/** Someone whose name never reached this client: shown by id. */
-function unknownPerson(id: string): User {
-  let user = strangers.get(id);
-  if (!user) strangers.set(id, (user = { id, name: id, picture: null }));
-  return user;
-}
+export const { selectPeople, selectPerson } = peopleSlice.selectors;

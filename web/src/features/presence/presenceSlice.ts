@@ -1,5 +1,4 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
 import type { Conversation, Presence } from "@/protocol";
 import { connectionLost, networkLost } from "../connection/connectionSlice";
 import { conversationsListed, conversationStarted, conversationUpdated } from "../conversations/conversationsSlice";
@@ -41,7 +40,11 @@ export const presenceSlice = createSlice({
         for (const { id, online, last_seen_at } of payload.users) hold(state, { user_id: id, online, last_seen_at });
       });
   },
+  selectors: {
+    /** What is known of a user's presence; nothing while there is no connection. */
+    selectPresence: (state, userId: string) => state[userId],
+  },
 });
 
 export const { presenceUpdated } = presenceSlice.actions;
-export const selectPresence = (state: RootState, userId: string) => state.presence[userId];
+export const { selectPresence } = presenceSlice.selectors;

@@ -1,5 +1,4 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
-import type { RootState } from "@/app/rootReducer";
 import type { TypingByOther } from "@/protocol";
 import { connectionLost } from "../connection/connectionSlice";
 import { messageReceived } from "../messages/messageEvents";
@@ -8,6 +7,7 @@ import { messageReceived } from "../messages/messageEvents";
 type State = Record<string, string[] | undefined>;
 
 const initialState: State = {};
+const NOBODY: string[] = [];
 
 function stop(state: State, conversationId: string, userId: string): void {
   const typing = state[conversationId];
@@ -32,9 +32,11 @@ export const typingSlice = createSlice({
       .addCase(messageReceived, (state, { payload }) => stop(state, payload.conversation_id, payload.sender_id))
       .addCase(connectionLost, () => ({}));
   },
+  selectors: {
+    /** The ids of the users who are typing in a conversation. */
+    selectTyping: (state, conversationId: string) => state[conversationId] ?? NOBODY,
+  },
 });
 
-const NOBODY: string[] = [];
-
 export const { typingChanged } = typingSlice.actions;
-export const selectTyping = (state: RootState, conversationId: string) => state.typing[conversationId] ?? NOBODY;
+export const { selectTyping } = typingSlice.selectors;

@@ -1,0 +1,23 @@
+/** Selectors that need both the conversations and the screen. */
+import type { WithSlice } from "@reduxjs/toolkit";
+import type { Conversation } from "@/protocol";
+import { selectConversation, selectLastRead, selectUnread, type conversationsSlice } from "./conversationsSlice";
+import { selectOpenId, selectScreen, type screenSlice } from "./screenSlice";
+
+type State = WithSlice<typeof conversationsSlice> & WithSlice<typeof screenSlice>;
+
+export const selectOpenConversation = (state: State): Conversation | undefined =>
+  selectConversation(state, selectOpenId(state));
+
+/** The number on a conversation's badge: the server's count, or none while the person is looking at it. */
+export function selectBadge(state: State, id: string): number {
+  const { openId, attentive } = selectScreen(state);
+  return id === openId && attentive ? 0 : selectUnread(state, id);
+}
+
+/** The read receipt to send for the messages on screen, if the server does not have it yet. */
+export function selectSeenDue(state: State): { conversation_id: string; seq: number } | null {
+  const { openId, attentive, shownSeq } = selectScreen(state);
+  if (openId === null || !attentive || shownSeq === 0 || !selectOpenConversation(state)) return null;
+  return shownSeq > selectLastRead(state, openId) ? { conversation_id: openId, seq: shownSeq } : null;
+}

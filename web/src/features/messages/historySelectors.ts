@@ -1,0 +1,38 @@
+import type { WithSlice } from "@reduxjs/toolkit";
+import { selectSessions, type connectionSlice } from "../connection/connectionSlice";
+import { selectUnread, type conversationsSlice } from "../conversations/conversationsSlice";
+import { selectOpenConversation } from "../conversations/conversationSelectors";
+import { selectOpenId, type screenSlice } from "../conversations/screenSlice";
+import { firstSeq, selectThread, selectThreadError, type messagesSlice } from "./messagesSlice";
+
+type State = WithSlice<typeof connectionSlice> &
+  WithSlice<typeof conversationsSlice> &
+  WithSlice<typeof messagesSlice> &
+  WithSlice<typeof screenSlice>;
+
+/** When this many messages were missed, the newest page is loaded instead of all of them. */
+const MISSED_MESSAGES = 500;
+
+/** What has to be fetched so that the open conversation's picture equals the server's. */
+export type HistoryWish =
+  | { kind: "newest"; conversation_id: string; limit: number }
+  | { kind: "newer"; conversation_id: string; after_seq: number; gap: boolean }
+  | { kind: "older"; conversation_id: string; before_seq: number };
+
+export function selectHistoryWish(state: State): HistoryWish | null {
+  const conversation_id = selectOpenId(state);
+  if (conversation_id === null || selectThreadError(state, conversation_id) !== undefined) return null;
+  const thread = selectThread(state, conversation_id);
+  const lastSeq = selectOpenConversation(state)?.last_seq ?? 0;
+  if (!thread || lastSeq - thread.top > MISSED_MESSAGES)
+    return {
+      kind: "newest",
+      conversation_id,
+      limit: Math.min(100, Math.max(50, selectUnread(state, conversation_id) + 10)),
+    };
+  const sessions = selectSessions(state);
+  if (thread.session < sessions || thread.top < lastSeq)
+    return { kind: "newer", conversation_id, after_seq: thread.top, gap: thread.session >= sessions };
+  if (thread.olderWanted && thread.hasOlder) return { kind: "older", conversation_id, before_seq: firstSeq(thread) };
+  return null;
+}
