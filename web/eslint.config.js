@@ -12,6 +12,10 @@ const SOCKETS = {
   group: ["socket.io-client"],
   message: "Only app/socketMiddleware knows sockets.",
 };
+const APP = {
+  group: ["@/app/*"],
+  message: "The root reducer imports the slices: a slice and its selectors take their own state.",
+};
 
 export default tseslint.config(
   { ignores: ["dist", "node_modules"] },
@@ -24,6 +28,7 @@ export default tseslint.config(
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
       "no-restricted-imports": ["error", { patterns: [HOOKS, SOCKETS] }],
+      "max-lines": ["error", 400],
       // Bodies become React elements, never markup: see features/messages/Markdown.
       "no-restricted-syntax": [
         "error",
@@ -34,5 +39,9 @@ export default tseslint.config(
   },
   { files: ["src/app/hooks.ts"], rules: { "no-restricted-imports": ["error", { patterns: [SOCKETS] }] } },
   { files: ["src/app/socketMiddleware.ts"], rules: { "no-restricted-imports": ["error", { patterns: [HOOKS] }] } },
+  {
+    files: ["src/features/**/*{Slice,Selectors}.ts"],
+    rules: { "no-restricted-imports": ["error", { patterns: [HOOKS, SOCKETS, APP] }] },
+  },
   { files: ["scripts/**/*.mjs", "*.js"], languageOptions: { globals: globals.node } },
 );
