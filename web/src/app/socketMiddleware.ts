@@ -1,10 +1,10 @@
 /**
- * The one place that knows sockets.
+ * The only module that uses sockets.
  *
- * Components dispatch actions and select state. What the server must be told, and what must be fetched from it, is
- * read off the state after every action: a message in the outbox, a message on screen that counts as unread, a gap in
- * the history. Each such duty is carried out one at a time, again with back-off while it can't be, and once more after
- * every `session_ready`; so a lost connection, a lost push and a reload need no code of their own.
+ * Components dispatch actions and select state. After every action, the middleware derives from the state what to send
+ * to the server and what to fetch from it: a message in the outbox, a read receipt, a gap in the history. Each of these
+ * effects runs one at a time, is retried with back-off, and is tried again after every `session_ready`. A lost
+ * connection, a lost push and a reload therefore need no code of their own.
  */
 import { nanoid, type Middleware } from "@reduxjs/toolkit";
 import { io, type Socket } from "socket.io-client";
@@ -35,11 +35,11 @@ import { presenceUpdated } from "@/features/presence/presenceSlice";
 import { typingChanged } from "@/features/typing/typingSlice";
 import type { Commands, Error as ErrorBody, Pushes } from "@/protocol";
 import { backoff } from "./backoff";
-import { createDuties, type Duty } from "./duties";
-import { obligations, type StoreAccess } from "./obligations";
+import { createEffectRunner, type Effect } from "./effectRunner";
 import { offline, Refused, unanswered, type Request } from "./requests";
 import type { OutboxStorage } from "./outboxStorage";
 import type { RootState } from "./rootReducer";
+import { createServerEffects, type StoreAccess } from "./serverEffects";
 import { TIMING, type Timing } from "./timing";
 
 export interface SocketDependencies {
@@ -64,9 +64,9 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
 
   return (api) => {
     const connection = createConnection(api as StoreAccess, dependencies, timing);
-    const duties = createDuties(
+    const effects = createEffectRunner(
       () => api.getState(),
-      obligations(api as StoreAccess, connection.request, timing).map(whileOnline),
+      createServerEffects(api as StoreAccess, connection.request, timing).map(whenOnline),
       timing,
     );
     const typing = createTyping(connection.request, timing);
@@ -85,17 +85,17 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
       else if (signedOut.match(action)) {
         saved = state.outbox;
         typing.reset();
-        duties.reset();
+        effects.reset();
         connection.close();
       } else if (networkReturned.match(action) || (attentionChanged.match(action) && action.payload))
         connection.hurry();
       else if (networkLost.match(action)) connection.distrust();
-      else if (sessionReady.match(action)) duties.reset();
+      else if (sessionReady.match(action)) effects.reset();
       else if (startRequested.match(action)) void start(action.payload);
       else if (draftChanged.match(action)) typing.drafted(action.payload.conversationId, action.payload.text);
       else if (messageComposed.match(action)) typing.stopped(action.payload.conversation_id);
 
-      duties.check();
+      effects.runPending();
       return result;
     };
 
@@ -119,7 +119,10 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
   };
 }
 
-const whileOnline = (duty: Duty): Duty => ({ ...duty, due: (state) => (selectOnline(state) ? duty.due(state) : []) });
+const whenOnline = (effect: Effect): Effect => ({
+  ...effect,
+  pending: (state) => (selectOnline(state) ? effect.pending(state) : []),
+});
 
 /** Keeps one socket to one of the edges, with a valid token, for as long as someone is signed in. */
 function createConnection(

@@ -15,21 +15,21 @@ import { newerLoaded, newestLoaded, olderLoaded, threadFailed } from "@/features
 import { messageRefused, selectNextToSend } from "@/features/messages/outboxSlice";
 import { searchFailed, usersFound } from "@/features/people/peopleSlice";
 import type { Commands } from "@/protocol";
-import type { Duty } from "./duties";
+import type { Effect } from "./effectRunner";
 import { offline, Refused, type Request } from "./requests";
 import type { RootState } from "./rootReducer";
 import type { Timing } from "./timing";
 
-/** What a part of the middleware sees of the store. */
+/** The parts of the store that the middleware uses. */
 export interface StoreAccess {
   dispatch: Dispatch;
   getState: () => RootState;
 }
 
-/** Everything that state can oblige this client to ask of the server. */
-export function obligations({ dispatch, getState }: StoreAccess, request: Request, timing: Timing): Duty[] {
-  /** Pages until everything held before, and what is open, has been seen again. */
-  async function takeSnapshot(): Promise<void> {
+/** The effects that ask the server for what the state says is missing, unsent or unconfirmed. */
+export function createServerEffects({ dispatch, getState }: StoreAccess, request: Request, timing: Timing): Effect[] {
+  /** Load pages until the list is as long as before and includes the open conversation. */
+  async function loadConversations(): Promise<void> {
     const due = getState().conversations.snapshotsDue;
     const held = getState().conversations.ids.length;
     let cursor: string | null = null;
@@ -42,11 +42,11 @@ export function obligations({ dispatch, getState }: StoreAccess, request: Reques
       dispatch(conversationsListed(page));
       cursor = page.next_cursor;
       listed += page.conversations.length;
-    } while (cursor !== null && (listed < held || openIsUnknown()));
+    } while (cursor !== null && (listed < held || openConversationIsMissing()));
     dispatch(snapshotTaken(due));
   }
 
-  const openIsUnknown = () => {
+  const openConversationIsMissing = () => {
     const { screen, conversations } = getState();
     return screen.openId !== null && !conversations.entities[screen.openId];
   };
@@ -59,7 +59,7 @@ export function obligations({ dispatch, getState }: StoreAccess, request: Reques
   async function loadHistory(): Promise<void> {
     let wish = selectHistoryWish(getState());
     if (wish?.kind === "newer" && wish.gap) {
-      await pause(timing.gapPatience);
+      await delay(timing.gapPatience);
       wish = selectHistoryWish(getState());
     }
     if (!wish) return;
@@ -78,13 +78,13 @@ export function obligations({ dispatch, getState }: StoreAccess, request: Reques
     else if (wish.kind === "older") dispatch(olderLoaded(loaded));
     else {
       dispatch(newerLoaded(loaded));
-      // The store that answered is behind what was pushed: ask again, but not at once.
+      // The server answered from a store that lags behind its pushes: fail, so that the request is retried later.
       if (wish.gap && page.messages.length === 0) throw offline();
     }
   }
 
   async function search(): Promise<void> {
-    await pause(timing.searchPause);
+    await delay(timing.searchPause);
     const { query } = getState().people;
     if (query === null) return;
     const { users } = await request("find_users", { query: query.trim().slice(0, 100), limit: 50 });
@@ -93,36 +93,36 @@ export function obligations({ dispatch, getState }: StoreAccess, request: Reques
 
   return [
     {
-      due: ({ conversations: { snapshotsTaken, snapshotsDue, error } }) =>
+      pending: ({ conversations: { snapshotsTaken, snapshotsDue, error } }) =>
         snapshotsTaken < snapshotsDue && error === null ? ["snapshot"] : [],
-      run: takeSnapshot,
-      refused: (error) => dispatch(snapshotFailed(error.message)),
+      run: loadConversations,
+      onFailure: (error) => dispatch(snapshotFailed(error.message)),
     },
     {
-      due: ({ conversations }) => (conversations.moreWanted ? ["more-conversations"] : []),
+      pending: ({ conversations }) => (conversations.moreWanted ? ["more-conversations"] : []),
       run: loadMoreConversations,
     },
     {
-      due: (state) => (selectTotalIsStale(state) ? ["total"] : []),
+      pending: (state) => (selectTotalIsStale(state) ? ["total"] : []),
       run: async () => {
-        await pause(timing.totalPatience);
+        await delay(timing.totalPatience);
         if (!selectTotalIsStale(getState())) return;
         dispatch(totalCounted((await request("list_conversations", { limit: 1 })).total_unread));
-        // Numbers still on their way may explain it; ask again, but ever less often.
+        // Counts may still be on their way: fail, so that the request is retried with back-off.
         if (selectTotalIsStale(getState())) throw offline();
       },
     },
     {
-      due: (state) => {
+      pending: (state) => {
         const wish = selectHistoryWish(state);
         return wish ? [`history:${wish.conversation_id}`] : [];
       },
       run: loadHistory,
-      refused: (error, key) =>
+      onFailure: (error, key) =>
         dispatch(threadFailed({ conversation_id: key.slice("history:".length), message: error.message })),
     },
     {
-      due: (state) => selectNextToSend(state).map(({ conversation_id }) => `send:${conversation_id}`),
+      pending: (state) => selectNextToSend(state).map(({ conversation_id }) => `send:${conversation_id}`),
       run: async (key) => {
         const entry = selectNextToSend(getState()).find(({ conversation_id }) => key === `send:${conversation_id}`);
         if (!entry) return;
@@ -138,7 +138,7 @@ export function obligations({ dispatch, getState }: StoreAccess, request: Reques
       },
     },
     {
-      due: (state) => {
+      pending: (state) => {
         const seen = selectSeenDue(state);
         return seen ? [`seen:${seen.conversation_id}`] : [];
       },
@@ -148,11 +148,11 @@ export function obligations({ dispatch, getState }: StoreAccess, request: Reques
       },
     },
     {
-      due: ({ people }) => (people.query !== null && people.query !== people.answered ? ["search"] : []),
+      pending: ({ people }) => (people.query !== null && people.query !== people.answered ? ["search"] : []),
       run: search,
-      refused: (error) => dispatch(searchFailed({ query: getState().people.query ?? "", message: error.message })),
+      onFailure: (error) => dispatch(searchFailed({ query: getState().people.query ?? "", message: error.message })),
     },
   ];
 }
 
-const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
+const delay = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
