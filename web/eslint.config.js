@@ -10,7 +10,7 @@ const HOOKS = {
 };
 const SOCKETS = {
   group: ["socket.io-client"],
-  message: "Only app/socketMiddleware knows sockets.",
+  message: "Only app/socketConnection uses sockets.",
 };
 const APP = {
   group: ["@/app/*"],
@@ -38,7 +38,7 @@ export default tseslint.config(
     },
   },
   { files: ["src/app/hooks.ts"], rules: { "no-restricted-imports": ["error", { patterns: [SOCKETS] }] } },
-  { files: ["src/app/socketMiddleware.ts"], rules: { "no-restricted-imports": ["error", { patterns: [HOOKS] }] } },
+  { files: ["src/app/socketConnection.ts"], rules: { "no-restricted-imports": ["error", { patterns: [HOOKS] }] } },
   {
     files: ["src/features/**/*{Slice,Selectors}.ts"],
     rules: { "no-restricted-imports": ["error", { patterns: [HOOKS, SOCKETS, APP] }] },
