@@ -13,7 +13,7 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
 # What `make bench` holds Warren against on Node.
-PEER := tests/load/peers/node
+PEER := infra/bench/peers/node
 PEER_INSTALLED := $(PEER)/node_modules/.installed
 # The web client; Node comes with the Python packages.
 WEB := web
@@ -72,7 +72,7 @@ test-rabbitmq4: setup ## Run the broker-facing tests against RabbitMQ 4, in a De
 	@$(PYTHON) -m tests.rabbitmq4 $(ARGS)
 
 load: $(INSTALLED) ## Measure throughput and latency
-	@$(PYTHON) -m tests.load $(ARGS)
+	@$(PYTHON) -m infra.bench.load $(ARGS)
 
 redis: # What the Node peer of `make bench` needs; RUNLEVEL=1 keeps Debian from starting the system's own.
 	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
@@ -82,7 +82,7 @@ redis: # What the Node peer of `make bench` needs; RUNLEVEL=1 keeps Debian from 
 		|| { echo 'The benchmark needs redis-server (Debian: apt-get install redis-server).'; exit 1; }
 
 bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Measure Warren beside what people use today, draw the charts (under 30 min)
-	@$(PYTHON) -m tests.load.bench $(ARGS)
+	@$(PYTHON) -m infra.bench.benchmark $(ARGS)
 
 faults: $(INSTALLED) ## Break every part under load and check what clients, store and counts say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)
@@ -104,7 +104,7 @@ format: $(INSTALLED) ## Put the code into style
 docs: $(INSTALLED) ## Write what is generated: schemas, channels, the dashboard, scaling
 	@$(PYTHON) -m contracts
 	@$(PYTHON) -m infra.deploy.dashboard
-	@$(PYTHON) -m tests.load.scaling
+	@$(PYTHON) -m infra.bench.sizing_page
 
 lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml, and the image's from that
 	@$(VENV)/bin/pip install -qq uv

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from contracts import topology
-from contracts.codec import FrameEnvelope
-from contracts.commands import CLIENT_EVENTS, AnyCommand
-from contracts.events import ACKS, PUSHES
+from contracts.acks import ACKS
+from contracts.codec import AnyCommand, FrameEnvelope
+from contracts.commands import CLIENT_EVENTS
 from contracts.facts import AnyFact
+from contracts.pushes import PUSHES
 from contracts.schema import Schema, ack_of, client_types, definitions, envelopes, written
 from contracts.values import Value
 
@@ -17,7 +18,7 @@ MESSAGES = "#/components/messages/"
 
 #: Every command and fact by name.
 ITEMS: dict[str, type[Value]] = {
-    str(item.model_fields["name"].default): item for item in (*get_args(get_args(AnyCommand)[0]), AnyFact)
+    str(item.model_fields["name"].default): item for item in (*get_args(AnyCommand), AnyFact)
 }
 #: What stands for an edge in names.
 _EDGE = {

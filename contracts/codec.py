@@ -12,14 +12,16 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from contracts.commands import AnyCommand
+from contracts.commands import AnyClientCommand
 from contracts.errors import Code, DecodeError, Error, Refused, invalid_payload
 from contracts.facts import AnyFact
 from contracts.frames import Frame
+from contracts.reports import AnyReport
 from contracts.values import MAX_BODY_CHARACTERS, Value
 
 P = TypeVar("P", bound=Value)
 
+AnyCommand = AnyClientCommand | AnyReport
 #: Something that a worker consumes.
 Item = AnyCommand | AnyFact
 

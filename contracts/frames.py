@@ -4,7 +4,7 @@ A worker sends one frame per edge and batch. Payloads travel as finished JSON te
 and put on the sockets by the edge without being looked into.
 """
 
-from contracts.events import PushName
+from contracts.pushes import PushName
 from contracts.values import Value
 
 

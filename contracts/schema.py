@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from typing_extensions import override
 
+from contracts.acks import ACKS
 from contracts.commands import CLIENT_EVENTS
 from contracts.errors import Error
-from contracts.events import ACKS, PUSHES
+from contracts.pushes import PUSHES
 from contracts.values import Value
 
 Schema = dict[str, Any]

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from contracts import topology
+from contracts.acks import ACKS, LeaseRenewed, SessionOpened
 from contracts.asyncapi import ITEMS
 from contracts.codec import Bundle, FrameEnvelope, decode_bundle, decode_frame, encode_bundle, encode_frame
 from contracts.commands import CLIENT_EVENTS
 from contracts.compatibility import Comparison, Schema
 from contracts.errors import Error
-from contracts.events import ACKS, PUSHES, LeaseRenewed, SessionOpened
+from contracts.pushes import PUSHES
 from contracts.schema import DEFS, Typed, definitions, written
 from contracts.values import Value
 

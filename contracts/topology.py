@@ -1,6 +1,6 @@
 """Exchanges, queues and bindings as values. Names are chosen to be read in RabbitMQ's console.
 
-Declares and runs unchanged on RabbitMQ 3.10 to 4.3. `infra/declare.py` is the only place that turns these
+Declares and runs unchanged on RabbitMQ 3.10 to 4.3. `infra/broker/declare.py` is the only place that turns these
 values into calls to a broker.
 """
 

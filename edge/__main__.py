@@ -7,7 +7,7 @@ import sys
 import uvloop
 
 from edge.app import Edge
-from infra import logs, traces
+from infra import logs, tracing
 from infra.settings import EdgeSettings, SettingsError, load
 
 
@@ -17,7 +17,7 @@ async def run(settings: EdgeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     edge = Edge(settings)
-    traces.start(settings, "edge", edge.edge_id)
+    tracing.start(settings, "edge", edge.edge_id)
     await edge.run(stopping)
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(str(error))
     finally:
-        traces.current.stop()
+        tracing.current.stop()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import socketio
 import uvicorn
 
-from contracts.events import ServerDraining
+from contracts.pushes import ServerDraining
 from contracts.topology import edge_queue
 from edge.auth import Tokens
 from edge.delivery import FrameDelivery
@@ -19,12 +19,14 @@ from edge.http import web_app
 from edge.lanes import Lanes
 from edge.limits import Addresses
 from edge.relay import Relay
+from edge.server import FRAME_SLACK, Environ, SocketServer
 from edge.sessions import Sessions
 from edge.sockets import Socket, Sockets
-from edge.wire import FRAME_SLACK, Environ, SocketServer
-from infra import memory, metrics
-from infra.broker import Channel, Link, Publisher
-from infra.declare import declare_edge_queue
+from infra import gc, metrics
+from infra.broker.channel import Channel
+from infra.broker.declare import declare_edge_queue
+from infra.broker.link import Link
+from infra.broker.publisher import Publisher
 from infra.health import Server, watch_the_clock
 from infra.settings import EdgeSettings
 
@@ -163,7 +165,7 @@ class Edge:
                 watch_the_clock(),
             )
         ]
-        memory.settle()
+        gc.tune()
         stop = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)

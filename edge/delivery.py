@@ -10,8 +10,8 @@ from contracts.frames import Delivery as Push
 from contracts.frames import Frame
 from edge.relay import Relay
 from edge.sockets import Sockets
-from infra import metrics, traces
-from infra.broker import Delivery
+from infra import metrics, tracing
+from infra.broker.channel import IncomingMessage
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +28,15 @@ class FrameDelivery:
         self._on_gap = on_gap
         self._numbers: dict[str, int | None] = {}
 
-    def receive(self, delivery: Delivery) -> None:
+    def receive(self, delivery: IncomingMessage) -> None:
         """Take a message from the edge's queue."""
         if delivery.headers:
-            with traces.current.delivering(delivery.headers):
+            with tracing.current.delivery_span(delivery.headers):
                 self._receive(delivery)
         else:
             self._receive(delivery)
 
-    def _receive(self, delivery: Delivery) -> None:
+    def _receive(self, delivery: IncomingMessage) -> None:
         started = time.perf_counter()
         try:
             frame = decode_frame(delivery.body)

@@ -11,17 +11,17 @@ from typing import Any
 
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
+from contracts.acks import Nothing, TokenRefreshed
 from contracts.codec import decode_payload, encode_ok, encode_refusal
 from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage, StartConversation
 from contracts.errors import Code, Refused
-from contracts.events import Nothing, TokenRefreshed
 from contracts.values import moment_of, rfc3339
 from edge.auth import Tokens
 from edge.lanes import Lanes
 from edge.relay import Relay
+from edge.server import EngineSocket
 from edge.sessions import Sessions
 from edge.sockets import Socket, Sockets
-from edge.wire import EngineSocket
 from infra import metrics
 from infra.settings import EdgeSettings
 

@@ -15,14 +15,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from contracts.codec import encode_bundle, encode_refusal
-from contracts.commands import AnyCommand, ClientCommand, Typing
+from contracts.codec import AnyCommand, encode_bundle, encode_refusal
+from contracts.commands import ClientCommand, Typing
 from contracts.errors import BrokerUnavailable, Code, PublishUnknown, Refused, Unroutable
 from contracts.frames import Reply
 from contracts.topology import COMMANDS
-from infra import metrics, traces
+from infra import metrics, tracing
 from infra.backoff import backoff
-from infra.broker import NO_CONNECTION, Publisher
+from infra.broker.link import NO_CONNECTION
+from infra.broker.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Relay:
                 on_reply(_UNAVAILABLE)
             return
         deadline = time.monotonic() + (timeout or self._reply_timeout)
-        for command, on_reply in zip(commands, traces.current.asked(commands, on_replies), strict=True):
+        for command, on_reply in zip(commands, tracing.current.start_commands(commands, on_replies), strict=True):
             self._pending[command.request] = Pending(command.name, on_reply, deadline, overdue or _TIMEOUT, commands)
         self._enqueue(commands)
 
@@ -187,7 +188,7 @@ class Relay:
     async def _publish(self, name: str, bundle: list[AnyCommand]) -> None:
         metrics.BUNDLE_ITEMS.observe(len(bundle))
         try:
-            headers = traces.current.of_commands(bundle)
+            headers = tracing.current.inject_commands(bundle)
             await self._publisher.publish(
                 COMMANDS, name, encode_bundle(bundle), persistent=name != "typing", headers=headers
             )

@@ -12,11 +12,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.acks import LeaseRenewed, Nothing, SessionOpened
 from contracts.codec import decode_ok
-from contracts.commands import EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from contracts.errors import WarrenError
-from contracts.events import LeaseRenewed, Limits, Nothing, SessionOpened, SessionReady
 from contracts.models import User
+from contracts.pushes import Limits, SessionReady
+from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from contracts.values import MAX_BODY_CHARACTERS, moment_of, rfc3339
 from edge.relay import Relay
 from edge.sockets import LocalUser, Socket, Sockets

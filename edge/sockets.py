@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from edge.auth import Identity
 from edge.limits import TokenBucket
-from edge.wire import EngineSocket
+from edge.server import EngineSocket
 from infra import metrics
 
 

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from infra.local import Services
+from infra.local.private import PrivateRun, local_services, private_run
+from infra.local.services import Services
+from infra.local.stack import Stack
 from tests.e2e.client import seen_codes
 from tests.e2e.people import People
-from tests.support.services import PrivateRun, local_services, private_run
-from tests.support.stack import Stack
 
 
 def pytest_configure(config: pytest.Config) -> None:

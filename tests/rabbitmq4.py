@@ -13,8 +13,10 @@ from typing import Annotated
 
 import typer
 
-from infra.local import LocalServiceError, RabbitNode, rabbitmq4
+from infra.local import rabbitmq4
 from infra.local.install import SCRIPTS
+from infra.local.process import LocalServiceError
+from infra.local.rabbitmq import RabbitNode
 from infra.local.services import STACK
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,18 +15,19 @@ import uvloop
 
 from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
-from infra import logs, memory, traces
+from infra import gc, logs, tracing
 from infra.backoff import backoff
-from infra.broker import Publisher
+from infra.broker.publisher import Publisher
 from infra.health import HealthServer, Readiness, at_most_every, watch_the_clock
 from infra.settings import SettingsError, WorkerSettings, load
-from infra.store import Store
+from infra.store.client import Store
+from infra.store.sessions import Sessions
 from workers.history import History
 from workers.persistence import Persistence
 from workers.presence import Presence, TypingNotices, sweep
 from workers.routing import Router
 from workers.runner import Handler, Runner
-from workers.stores.sessions import Sessions
+from workers.sending import Sender
 from workers.unread import Unread
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,8 @@ async def run(kind: str, settings: WorkerSettings) -> None:
 
     name = f"{kind} {socket.gethostname()}:{os.getpid()}"
     log.info("Worker %s starts.", name)
-    traces.start(settings, kind, name)
-    store = Store(settings, traces.current.store_listeners())
+    tracing.start(settings, kind, name)
+    store = Store(settings, tracing.current.store_listeners())
     publisher = Publisher(settings, name)
     runners: list[Runner] = []
     # A worker that has nothing to do would not notice by itself.
@@ -76,14 +77,15 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             # A source per runner: each numbers its own frames, so that an edge can tell when one is missing.
             router = Router(Sessions(store), source=f"{name} {queue.name} {os.urandom(4).hex()}")
             handler = make(store)
-            runner = Runner(queue, handler, publisher=publisher, router=router, settings=settings)
+            sender = Sender(publisher, router)
+            runner = Runner(queue, handler, sender=sender, settings=settings)
             runners.append(runner)
             if isinstance(handler, Presence):
                 tasks.append(
                     asyncio.create_task(
                         sweep(
                             handler,
-                            runner.send_frames,
+                            sender.send_frames,
                             lease_seconds=settings.lease_seconds,
                             consuming=runner.link.up.is_set,
                         )
@@ -91,7 +93,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
                 )
         links = [asyncio.create_task(link.run()) for link in (publisher.link, *(r.link for r in runners))]
         loops = [asyncio.create_task(runner.run()) for runner in runners]
-        memory.settle()
+        gc.tune()
         await asyncio.wait([asyncio.create_task(stopping.wait()), *loops], return_when=asyncio.FIRST_COMPLETED)
         log.info("Stopping.")
         # 1. Take no more. 2. Finish, publish and ack the batch in hand. 3. Close, whatever is left over.
@@ -168,7 +170,7 @@ def main(kind: str = typer.Argument(help=" | ".join(WORKERS))) -> None:
     except SettingsError as error:
         sys.exit(str(error))
     finally:
-        traces.current.stop()
+        tracing.current.stop()
 
 
 if __name__ == "__main__":

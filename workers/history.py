@@ -3,19 +3,25 @@
 import time
 from collections.abc import Sequence
 
+from contracts.acks import ConversationPage, MessagePage, PresenceList, UsersFound
 from contracts.codec import Item
 from contracts.commands import ClientCommand, FindUsers, GetPresence, ListConversations, ListMessages
 from contracts.errors import Code, Refused, StoreUnavailable, not_found
-from contracts.events import ConversationPage, MessagePage, PresenceList, UsersFound
-from infra.store import Store
-from workers.outbox import Outbox
-from workers.stores.conversations import Conversations, read_cursor
-from workers.stores.inboxes import Inboxes
-from workers.stores.messages import Messages
-from workers.stores.users import Users, found_view, presence_view
+from infra.store.client import Store
+from infra.store.conversations import Conversations, Header, PageQuery
+from infra.store.inboxes import Inboxes
+from infra.store.messages import Messages
+from infra.store.users import Users
+from workers.cursors import read_cursor, write_cursor
+from workers.effects import Effects
+from workers.views import conversation_view, found_user_view, message_view, presence_view
+from workers.visibility import may_see
 
 #: Seconds after which nobody waits for the answer to a read any more, clock differences included.
 STALE_AFTER = 60.0
+#: Participants on one page of conversations, about 400 KB of text; a page of large groups ends early, well below what
+#: may wait for a socket.
+PAGE_PARTICIPANTS = 2_000
 
 
 class History:
@@ -27,72 +33,94 @@ class History:
         self._inboxes = Inboxes(store)
         self._users = Users(store)
 
-    async def __call__(self, items: Sequence[Item]) -> Outbox:
+    async def __call__(self, items: Sequence[Item]) -> Effects:
         stale = (time.time() - STALE_AFTER) * 1000
         commands = [item for item in items if isinstance(item, ClientCommand) and item.at > stale]
-        outbox = Outbox()
+        effects = Effects()
         try:
-            await self._list_conversations([c for c in commands if isinstance(c, ListConversations)], outbox)
-            await self._list_messages([c for c in commands if isinstance(c, ListMessages)], outbox)
-            await self._find_users([c for c in commands if isinstance(c, FindUsers)], outbox)
-            await self._get_presence([c for c in commands if isinstance(c, GetPresence)], outbox)
+            await self._list_conversations([c for c in commands if isinstance(c, ListConversations)], effects)
+            await self._list_messages([c for c in commands if isinstance(c, ListMessages)], effects)
+            await self._find_users([c for c in commands if isinstance(c, FindUsers)], effects)
+            await self._get_presence([c for c in commands if isinstance(c, GetPresence)], effects)
         except StoreUnavailable:
-            outbox = Outbox()
+            effects = Effects()
             for command in commands:
-                outbox.refuse(
+                effects.refuse(
                     command, Refused(Code.UNAVAILABLE, "The history cannot be read now.", retry_after_ms=1_000)
                 )
-        return outbox
+        return effects
 
-    async def _list_conversations(self, commands: Sequence[ListConversations], outbox: Outbox) -> None:
-        valid: list[ListConversations] = []
+    async def _list_conversations(self, commands: Sequence[ListConversations], effects: Effects) -> None:
+        valid: list[tuple[ListConversations, PageQuery]] = []
         for command in commands:
+            payload = command.payload
             try:
-                if command.payload.cursor is not None:
-                    read_cursor(command.payload.cursor)
-                valid.append(command)
+                before = read_cursor(payload.cursor) if payload.cursor is not None else None
             except Refused as refusal:
-                outbox.refuse(command, refusal)
+                effects.refuse(command, refusal)
+            else:
+                # One more than asked for tells whether there is a next page.
+                valid.append((command, PageQuery(command.user_id, before, payload.limit + 1)))
         if not valid:
             return
-        pages = await self._conversations.pages(valid)
+        found = await self._conversations.pages([query for _, query in valid])
+        pages = [_page(headers, command.payload.limit) for (command, _), headers in zip(valid, found, strict=True)]
         users = await self._users.find({user for page, _ in pages for header in page for user in header.user_ids})
         # What the page shows is counted as it shows it: an inbox may still wait for the fact of the newest message.
         elsewhere = await self._inboxes.elsewhere(
-            [(command.user_id, [header.id for header in page]) for command, (page, _) in zip(valid, pages, strict=True)]
+            [
+                (command.user_id, [header.id for header in page])
+                for (command, _), (page, _) in zip(valid, pages, strict=True)
+            ]
         )
-        for command, (page, next_cursor), unread in zip(valid, pages, elsewhere, strict=True):
-            outbox.reply(
+        for (command, _), (page, next_cursor), unread in zip(valid, pages, elsewhere, strict=True):
+            effects.reply(
                 command,
                 ConversationPage.model_construct(
-                    conversations=[header.view(command.user_id, users) for header in page],
+                    conversations=[conversation_view(header, command.user_id, users) for header in page],
                     next_cursor=next_cursor,
                     total_unread=unread + sum(header.unread(command.user_id) for header in page),
                 ),
             )
 
-    async def _list_messages(self, commands: Sequence[ListMessages], outbox: Outbox) -> None:
+    async def _list_messages(self, commands: Sequence[ListMessages], effects: Effects) -> None:
         headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
         allowed = []
         for command in commands:
             header = headers.get(command.payload.conversation_id)
-            if header is not None and header.visible_to(command.user_id):
+            if header is not None and may_see(header, command.user_id):
                 allowed.append(command)
             else:
-                outbox.refuse(command, not_found())
+                effects.refuse(command, not_found())
         for command, (page, has_more) in zip(allowed, await self._messages.pages(allowed), strict=True):
-            outbox.reply(
-                command, MessagePage.model_construct(messages=[message.view() for message in page], has_more=has_more)
+            effects.reply(
+                command,
+                MessagePage.model_construct(messages=[message_view(message) for message in page], has_more=has_more),
             )
 
-    async def _find_users(self, commands: Sequence[FindUsers], outbox: Outbox) -> None:
+    async def _find_users(self, commands: Sequence[FindUsers], effects: Effects) -> None:
         queries = [(c.user_id, c.payload.query, c.payload.online_only, c.payload.limit) for c in commands]
         for command, found in zip(commands, await self._users.search(queries), strict=True):
-            outbox.reply(command, UsersFound.model_construct(users=[found_view(document) for document in found]))
+            effects.reply(command, UsersFound.model_construct(users=[found_user_view(document) for document in found]))
 
-    async def _get_presence(self, commands: Sequence[GetPresence], outbox: Outbox) -> None:
+    async def _get_presence(self, commands: Sequence[GetPresence], effects: Effects) -> None:
         users = await self._users.find({user_id for command in commands for user_id in command.payload.user_ids})
         for command in commands:
             asked = dict.fromkeys(command.payload.user_ids)
             presence = [presence_view(user_id, users.get(user_id)) for user_id in asked]
-            outbox.reply(command, PresenceList.model_construct(presence=presence))
+            effects.reply(command, PresenceList.model_construct(presence=presence))
+
+
+def _page(found: list[Header], limit: int) -> tuple[list[Header], str | None]:
+    """The page that is shown of what was found, and the cursor of the next one, if any.
+
+    It ends early when it would show too many people; there is always at least one conversation on it.
+    """
+    page = found[:limit]
+    people = 0
+    for index, header in enumerate(page):
+        people += len(header.user_ids)
+        if people > PAGE_PARTICIPANTS and index:
+            page = page[:index]
+            break
+    return page, write_cursor(page[-1]) if len(found) > len(page) else None

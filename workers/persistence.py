@@ -2,8 +2,8 @@
 
 A batch of messages costs the same round trips whatever its size: headers and blocked senders side by side, one
 ordered insert, one bulk of headers; then the runner looks up sessions and publishes. A small batch may know its
-headers already (see `recent`). A message that was stored before (its id says so) is answered with what is there, and
-everything that follows from it is done again: that is what makes a crash at any point harmless.
+headers already (see `header_cache`). A message that was stored before (its id says so) is answered with what is
+there, and everything that follows from it is done again: that is what makes a crash at any point harmless.
 """
 
 import asyncio
@@ -12,19 +12,23 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from contracts.acks import ConversationStarted, MessageSent
 from contracts.codec import Item
 from contracts.commands import SendMessage, StartConversation
 from contracts.errors import Code, Refused, StoreUnavailable, not_found
-from contracts.events import ConversationStarted, ConversationUpdated, MessageSent, NewMessage
 from contracts.facts import MessageStored
 from contracts.ids import direct_conversation_id, group_conversation_id, message_id
+from contracts.pushes import ConversationUpdated, NewMessage
 from infra import metrics
-from infra.store import Document, Store
-from workers.outbox import Outbox
-from workers.recent import RecentHeaders
-from workers.stores.conversations import Conversations, Header, Start
-from workers.stores.messages import Messages, StoredMessage
-from workers.stores.users import Users
+from infra.store.client import Store
+from infra.store.conversations import Conversations, Header, NewConversation
+from infra.store.messages import Messages, StoredMessage
+from infra.store.operations import Document
+from infra.store.users import Users
+from workers.effects import Effects
+from workers.header_cache import HeaderCache
+from workers.views import conversation_view, message_view
+from workers.visibility import may_see
 
 #: Inserts of one batch that may lose a race for a seq before the batch is held like one whose store is away.
 MAX_ROUNDS = 50
@@ -37,21 +41,21 @@ class Persistence:
         self._messages = Messages(store)
         self._conversations = Conversations(store)
         self._users = Users(store)
-        self._recent = RecentHeaders()
+        self._header_cache = HeaderCache()
 
-    async def __call__(self, items: Sequence[Item]) -> Outbox:
-        outbox = Outbox()
+    async def __call__(self, items: Sequence[Item]) -> Effects:
+        effects = Effects()
         starts = [item for item in items if isinstance(item, StartConversation)]
         if starts:
-            await self._start(starts, outbox)
+            await self._start(starts, effects)
         sends = [item for item in items if isinstance(item, SendMessage)]
         if sends:
-            await self._send(sends, outbox)
-        return outbox
+            await self._send(sends, effects)
+        return effects
 
     # --- Messages -----------------------------------------------------------------------------------------
 
-    async def _send(self, commands: Sequence[SendMessage], outbox: Outbox) -> None:
+    async def _send(self, commands: Sequence[SendMessage], effects: Effects) -> None:
         headers, blocked = await asyncio.gather(
             self._headers({command.payload.conversation_id for command in commands}),
             self._users.blocked({command.user_id for command in commands}),
@@ -60,25 +64,25 @@ class Persistence:
         for command in commands:
             refusal = _refusal(command, headers.get(command.payload.conversation_id), blocked)
             if refusal is not None:
-                outbox.refuse(command, refusal)
+                effects.refuse(command, refusal)
                 continue
             payload = command.payload
             allowed.append((command, message_id(payload.conversation_id, command.user_id, payload.client_message_id)))
         stored, repeated = await self._store(allowed, headers)
-        self._recent.keep(headers, stored.values())
-        await self._announce_first([message for message in stored.values() if message.seq == 1], outbox)
+        self._header_cache.keep(headers, stored.values())
+        await self._announce_first([message for message in stored.values() if message.seq == 1], effects)
         read: dict[tuple[str, str], int] = {}
         for command, id in allowed:
             message, header = stored[id], headers[command.payload.conversation_id]
             key = (header.id, command.user_id)
-            before = max(read.get(key, 0), header.read(command.user_id).seq)
+            before = max(read.get(key, 0), header.watermark(command.user_id).seq)
             read[key] = max(before, message.seq)
             # A header that shows the message already no longer tells what its sender had read before.
             behind = before < message.seq - 1 or id in repeated
-            _announce(command, message, header, outbox, sender_was_behind=behind)
+            _announce(command, message, header, effects, sender_was_behind=behind)
 
     async def _headers(self, ids: Collection[str]) -> dict[str, Header]:
-        found = self._recent.find(ids)
+        found = self._header_cache.find(ids)
         return found if found is not None else await self._conversations.headers(ids)
 
     async def _store(
@@ -108,10 +112,10 @@ class Persistence:
                 # The first retry has fresh numbers and is at once; after that, workers get out of step.
                 await asyncio.sleep(random.uniform(0, 0.005) * (attempt - 1))  # noqa: S311 - jitter, not a secret
             numbered = _number(list(pending.values()), last)
-            count, election = await self._messages.insert(numbered)
+            count, term = await self._messages.insert(numbered)
             inserted = {message.id: message for message in numbered[:count]}
             # Nothing is numbered after these before they are committed, which this write waits for.
-            if inserted and await self._conversations.advance(inserted.values(), headers) != election:
+            if inserted and await self._conversations.advance(inserted.values(), headers) != term:
                 raise StoreUnavailable("The primary changed before the messages were committed.")
             stored.update(inserted)
             pending = {id: message for id, message in pending.items() if id not in inserted}
@@ -122,7 +126,7 @@ class Persistence:
                     self._messages.highest_seqs({m.conversation_id: last[m.conversation_id] for m in pending.values()}),
                 )
                 if numbered[count].id not in known:
-                    self._recent.was_wrong()
+                    self._header_cache.was_wrong()
                 if known:
                     # Who stored them may not have lived to show them.
                     await self._conversations.advance(known.values(), headers)
@@ -131,7 +135,7 @@ class Persistence:
                 pending = {id: message for id, message in pending.items() if id not in known}
         raise StoreUnavailable(f"{len(pending)} messages lost the race for a seq {MAX_ROUNDS} times.")
 
-    async def _announce_first(self, messages: Sequence[StoredMessage], outbox: Outbox) -> None:
+    async def _announce_first(self, messages: Sequence[StoredMessage], effects: Effects) -> None:
         """Show a conversation to everyone in it once its first message is stored."""
         if not messages:
             return
@@ -139,20 +143,20 @@ class Persistence:
         users = await self._users.find({user_id for header in headers.values() for user_id in header.user_ids})
         for header in headers.values():
             for viewer in header.user_ids:
-                view = ConversationUpdated.model_construct(conversation=header.view(viewer, users))
-                outbox.deliver("conversation_updated", view, [viewer])
+                view = ConversationUpdated.model_construct(conversation=conversation_view(header, viewer, users))
+                effects.deliver("conversation_updated", view, [viewer])
 
     # --- Conversations ------------------------------------------------------------------------------------
 
-    async def _start(self, commands: Sequence[StartConversation], outbox: Outbox) -> None:
+    async def _start(self, commands: Sequence[StartConversation], effects: Effects) -> None:
         asked = {user for command in commands for user in (*command.payload.participant_ids, command.user_id)}
         users = await self._users.find(asked)
-        starts: list[tuple[StartConversation, Start]] = []
+        starts: list[tuple[StartConversation, NewConversation]] = []
         for command in commands:
             try:
                 starts.append((command, _start(command, users)))
             except Refused as refusal:
-                outbox.refuse(command, refusal)
+                effects.refuse(command, refusal)
         await self._conversations.start([start for _, start in starts])
         headers = await self._conversations.headers({start.id for _, start in starts})
         # A direct conversation that exists may hold nobody new, but its people may not have been looked up yet.
@@ -160,20 +164,20 @@ class Persistence:
             {user_id for header in headers.values() for user_id in header.user_ids if user_id not in users}
         )
         for command, start in starts:
-            view = headers[start.id].view(command.user_id, users)
-            outbox.reply(command, ConversationStarted.model_construct(conversation=view))
+            view = conversation_view(headers[start.id], command.user_id, users)
+            effects.reply(command, ConversationStarted.model_construct(conversation=view))
             update = ConversationUpdated.model_construct(conversation=view)
-            outbox.deliver("conversation_updated", update, [command.user_id], command.sid)
+            effects.deliver("conversation_updated", update, [command.user_id], command.sid)
 
 
 def _announce(
-    command: SendMessage, message: StoredMessage, header: Header, outbox: Outbox, *, sender_was_behind: bool
+    command: SendMessage, message: StoredMessage, header: Header, effects: Effects, *, sender_was_behind: bool
 ) -> None:
     """Everything that follows from one stored message."""
-    view = message.view()
-    outbox.reply(command, MessageSent.model_construct(message=view))
-    outbox.deliver("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
-    outbox.facts.append(
+    view = message_view(message)
+    effects.reply(command, MessageSent.model_construct(message=view))
+    effects.deliver("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
+    effects.facts.append(
         MessageStored.model_construct(
             conversation_id=header.id,
             seq=message.seq,
@@ -184,7 +188,7 @@ def _announce(
 
 
 def _refusal(command: SendMessage, header: Header | None, blocked: set[str]) -> Refused | None:
-    if header is None or not header.visible_to(command.user_id):
+    if header is None or not may_see(header, command.user_id):
         return not_found()
     if command.user_id in blocked:
         return Refused(Code.FORBIDDEN, "You may not write.")
@@ -201,7 +205,7 @@ def _number(messages: list[StoredMessage], last: dict[str, int]) -> list[StoredM
     return numbered
 
 
-def _start(command: StartConversation, users: dict[str, Document]) -> Start:
+def _start(command: StartConversation, users: dict[str, Document]) -> NewConversation:
     """What a command starts. Raises Refused."""
     others = sorted({user for user in command.payload.participant_ids if user != command.user_id})
     if not others:
@@ -215,6 +219,6 @@ def _start(command: StartConversation, users: dict[str, Document]) -> Start:
         raise Refused(Code.USER_NOT_FOUND, "Someone you named has never been here.", details=details)
     people = [command.user_id, *others]
     if len(others) == 1:
-        return Start(direct_conversation_id(*people), "direct", None, people, command.user_id)
+        return NewConversation(direct_conversation_id(*people), "direct", None, people, command.user_id)
     id = group_conversation_id(command.nonce)
-    return Start(id, "group", command.payload.title, people, command.user_id)
+    return NewConversation(id, "group", command.payload.title, people, command.user_id)

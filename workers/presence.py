@@ -6,16 +6,21 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from contracts.acks import LeaseRenewed, Nothing, SessionOpened
 from contracts.codec import Item
-from contracts.commands import EdgeAlive, EdgeLost, SessionClose, SessionOpen, Typing
+from contracts.commands import Typing
 from contracts.errors import StoreUnavailable, not_found
-from contracts.events import LeaseRenewed, Nothing, SessionOpened, TypingByOther
+from contracts.pushes import TypingByOther
+from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from infra import metrics
-from infra.store import Document, Store
-from workers.outbox import Outbox
-from workers.stores.conversations import Conversations
-from workers.stores.sessions import Sessions
-from workers.stores.users import Users, presence_view, user_view
+from infra.store.client import Store
+from infra.store.conversations import Conversations
+from infra.store.operations import Document
+from infra.store.sessions import Sessions
+from infra.store.users import Users
+from workers.effects import Effects
+from workers.views import presence_view, user_view
+from workers.visibility import may_see, viewers
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +38,15 @@ class Presence:
         self._users = Users(store)
         self._conversations = Conversations(store)
 
-    async def __call__(self, items: Sequence[Item]) -> Outbox:
-        outbox = Outbox()
+    async def __call__(self, items: Sequence[Item]) -> Effects:
+        effects = Effects()
         alive = [item for item in items if isinstance(item, EdgeAlive)]
         opens = [item for item in items if isinstance(item, SessionOpen)]
         closes = [item for item in items if isinstance(item, SessionClose)]
         if alive:
             known = await self._sessions.renew(alive)
             for sign in alive:
-                outbox.reply(sign, LeaseRenewed.model_construct(known=known[sign.edge_id]))
+                effects.reply(sign, LeaseRenewed.model_construct(known=known[sign.edge_id]))
         for lost in {(item.edge_id, item.epoch) for item in items if isinstance(item, EdgeLost)}:
             await self.drop_edge(*lost, grace_ms=LOST_GRACE_MS, reason="no queue")
         if opens or closes:
@@ -49,17 +54,17 @@ class Presence:
             await self._sessions.record([*opens, *closes])
         if opens:
             arrived = await self._users.come_online(opens)
-            await self._announce(arrived, outbox)
+            await self._announce(arrived, effects)
             for command in opens:
                 user = user_view(command.user_id, {"name": command.user_name, "picture": command.picture})
-                outbox.reply(command, SessionOpened.model_construct(user=user))
+                effects.reply(command, SessionOpened.model_construct(user=user))
         if closes:
             for close in closes:
-                outbox.reply(close, Nothing())
+                effects.reply(close, Nothing())
             grace = {close.user_id: close.grace_ms for close in closes}
             await self._plan_absence(grace)
-            outbox.add(await self.announce_absences())
-        return outbox
+            effects.add(await self.announce_absences())
+        return effects
 
     async def drop_edge(self, edge_id: str, epoch: int, *, grace_ms: int, reason: str) -> None:
         """Forget an edge's sessions; who is connected nowhere else goes offline after the grace."""
@@ -73,17 +78,17 @@ class Presence:
         for edge_id, epoch in (await self._sessions.lapsed(lease_seconds)).items():
             await self.drop_edge(edge_id, epoch, grace_ms=0, reason="lease")
 
-    async def announce_absences(self) -> Outbox:
+    async def announce_absences(self) -> Effects:
         """Set offline whoever's planned absence is due and who is connected nowhere; tell those who share."""
-        outbox = Outbox()
+        effects = Effects()
         due = await self._users.absence_due()
         if not due:
-            return outbox
+            return effects
         connected = {session.user_id for session in await self._sessions.locate(due)}
         await self._users.cancel_absence(connected)
         gone = await self._users.go_offline([user_id for user_id in due if user_id not in connected])
-        await self._announce([user["_id"] for user in gone], outbox, {user["_id"]: user for user in gone})
-        return outbox
+        await self._announce([user["_id"] for user in gone], effects, {user["_id"]: user for user in gone})
+        return effects
 
     async def _plan_absence(self, grace_ms: dict[str, int]) -> None:
         if not grace_ms:
@@ -92,7 +97,7 @@ class Presence:
         await self._users.plan_absence({user: grace for user, grace in grace_ms.items() if user not in connected})
 
     async def _announce(
-        self, user_ids: Collection[str], outbox: Outbox, users: dict[str, Document] | None = None
+        self, user_ids: Collection[str], effects: Effects, users: dict[str, Document] | None = None
     ) -> None:
         """Tell everyone who shares a conversation with these users whether they are online."""
         if not user_ids:
@@ -102,10 +107,10 @@ class Presence:
         for header in await self._conversations.sharing_with(user_ids):
             members = set(header.user_ids)
             for user_id in members & set(user_ids):
-                audience[user_id].update(header.viewers())
-        for user_id, viewers in audience.items():
+                audience[user_id].update(viewers(header))
+        for user_id, told in audience.items():
             presence = presence_view(user_id, users.get(user_id))
-            outbox.deliver("presence_updated", presence, sorted(viewers - {user_id}))
+            effects.deliver("presence_updated", presence, sorted(told - {user_id}))
 
 
 class TypingNotices:
@@ -114,27 +119,27 @@ class TypingNotices:
     def __init__(self, store: Store) -> None:
         self._conversations = Conversations(store)
 
-    async def __call__(self, items: Sequence[Item]) -> Outbox:
-        outbox = Outbox()
+    async def __call__(self, items: Sequence[Item]) -> Effects:
+        effects = Effects()
         commands = [item for item in items if isinstance(item, Typing)]
         headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
         for command in commands:
             header = headers.get(command.payload.conversation_id)
-            if header is None or not header.visible_to(command.user_id):
-                outbox.refuse(command, not_found())
+            if header is None or not may_see(header, command.user_id):
+                effects.refuse(command, not_found())
                 continue
-            outbox.reply(command, Nothing())
+            effects.reply(command, Nothing())
             notice = TypingByOther.model_construct(
                 conversation_id=header.id, user_id=command.user_id, typing=command.payload.typing
             )
-            others = [user_id for user_id in header.viewers() if user_id != command.user_id]
-            outbox.deliver("typing", notice, others)
-        return outbox
+            others = [user_id for user_id in viewers(header) if user_id != command.user_id]
+            effects.deliver("typing", notice, others)
+        return effects
 
 
 async def sweep(
     presence: Presence,
-    send: Callable[[Outbox], Awaitable[bool]],
+    send: Callable[[Effects], Awaitable[bool]],
     *,
     lease_seconds: float,
     consuming: Callable[[], bool],
@@ -151,7 +156,7 @@ async def sweep(
             healthy_since = None
             continue
         try:
-            outbox = await presence.announce_absences()
+            effects = await presence.announce_absences()
             if healthy_since is None:
                 healthy_since = time.monotonic()
             if time.monotonic() - healthy_since > lease_seconds:
@@ -160,4 +165,4 @@ async def sweep(
             healthy_since = None
             log.warning("The sweep waits for the store: %s", error)
             continue
-        await send(outbox)
+        await send(effects)

@@ -4,8 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from contracts.frames import Delivery, Frame, Reply
-from workers.outbox import Outbox
-from workers.stores.sessions import Sessions
+from infra.store.sessions import Sessions
+from workers.effects import Effects
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Router:
         self._source = source
         self._numbers: dict[str, int] = {}
 
-    async def frames(self, outbox: Outbox) -> list[RoutedFrame]:
+    async def frames(self, effects: Effects) -> list[RoutedFrame]:
         """Look up the sessions of everyone who is to get something, and write one frame per edge.
 
         Must be called after the batch's writes are durable: whoever opens a session after this look-up takes a
         snapshot that shows them. Raises StoreUnavailable.
         """
-        users = {user for delivery in outbox.deliveries for user in delivery.to}
+        users = {user for delivery in effects.deliveries for user in delivery.to}
         located = await self._sessions.locate(users) if users else []
         edges_of: dict[str, list[str]] = defaultdict(list)
         epochs: dict[str, int] = {}
@@ -46,12 +46,12 @@ class Router:
             edges_of[session.user_id].append(session.edge_id)
             epochs[session.edge_id] = max(session.epoch, epochs.get(session.edge_id, 0))
         deliveries: dict[str, list[Delivery]] = defaultdict(list)
-        for delivery in outbox.deliveries:
+        for delivery in effects.deliveries:
             for edge_id, to in _by_edge(delivery.to, edges_of).items():
                 deliveries[edge_id].append(delivery if len(to) == len(delivery.to) else _narrowed(delivery, to))
         routed = []
-        for edge_id in {**outbox.replies, **deliveries}:
-            for part in _parts([*outbox.replies.get(edge_id, []), *deliveries.get(edge_id, [])]):
+        for edge_id in {**effects.replies, **deliveries}:
+            for part in _parts([*effects.replies.get(edge_id, []), *deliveries.get(edge_id, [])]):
                 frame = Frame.model_construct(
                     source=self._source,
                     number=self._next_number(edge_id),

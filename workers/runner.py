@@ -16,33 +16,25 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from contracts.codec import Item, decode_bundle, encode_bundle, encode_frame
-from contracts.commands import Command, EdgeLost
-from contracts.errors import (
-    BrokerUnavailable,
-    Code,
-    DecodeError,
-    PublishUnknown,
-    Refused,
-    StoreUnavailable,
-    Unroutable,
-)
+from contracts.codec import Item, decode_bundle, encode_bundle
+from contracts.commands import Command
+from contracts.errors import Code, DecodeError, Refused, StoreUnavailable
 from contracts.facts import AnyFact
-from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES, Queue
-from contracts.values import moment_of, rfc3339
-from infra import metrics, traces
+from contracts.topology import Queue
+from infra import metrics, tracing
 from infra.backoff import backoff
-from infra.broker import Channel, Delivery, Link, Publisher
-from infra.declare import check_topology, declare_topology, needed_by
+from infra.broker.channel import Channel, IncomingMessage
+from infra.broker.declare import check_topology, declare_topology, needed_by
+from infra.broker.link import Link
 from infra.settings import WorkerSettings
-from infra.traces import Headers, Traced
-from workers.outbox import Outbox
-from workers.routing import RoutedFrame, Router
+from infra.tracing.tracer import Traced
+from workers.effects import Effects
+from workers.sending import Sender
 
 log = logging.getLogger(__name__)
 
 #: Decides and stores a batch, and returns what to send. Every write it made is durable when it returns.
-Handler = Callable[[Sequence[Item]], Awaitable[Outbox]]
+Handler = Callable[[Sequence[Item]], Awaitable[Effects]]
 
 #: Messages that the broker sends ahead; each may hold many commands or facts. All of them are redelivered, and
 #: counted as delivered, when the process dies. Where one worker is filled first, others get what is beyond this.
@@ -54,15 +46,13 @@ PRIORITIES = 1 << 30
 FACTS_WAIT = 0.1
 #: How often an item that fails alone is tried before it is put aside.
 MAX_ATTEMPTS = 3
-#: Seconds before the same edge is reported as lost again.
-LOST_AGAIN = 5.0
 
 
 @dataclass
 class Batch:
     """Messages as they were delivered, and the items that were in them, some of them followed."""
 
-    deliveries: list[Delivery]
+    deliveries: list[IncomingMessage]
     items: list[Item]
     traced: list[Traced] = field(default_factory=list)
 
@@ -75,29 +65,29 @@ class Batch:
 class Runner:
     """Consumes one queue for one handler."""
 
-    def __init__(
-        self, queue: Queue, handler: Handler, *, publisher: Publisher, router: Router, settings: WorkerSettings
-    ) -> None:
+    def __init__(self, queue: Queue, handler: Handler, *, sender: Sender, settings: WorkerSettings) -> None:
         self._queue = queue
         self._handler = handler
-        self._publisher = publisher
-        self._router = router
+        self._sender = sender
         self._batch_size = settings.batch_size
         self._may_declare = settings.declare_topology
         self._priority = settings.worker_priority
         if self._priority is None and queue.one_filled_first:
             # Who of them is first does not matter.
             self._priority = random.randrange(PRIORITIES)  # noqa: S311
-        self._received: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._received: asyncio.Queue[IncomingMessage | None] = asyncio.Queue()
         self._tag: str | None = None
         self._channel: Channel | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._unsettled: list[tuple[Batch, list[AnyFact]]] = []
-        self._reported: dict[tuple[str, int], float] = {}
         self.link = Link(settings, f"consume:{queue.name}", self._consume)
-        #: Why the last batch is being held, or None.
-        self.trouble: str | None = None
+        self._held_because: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the batch in hand does not move on, or None."""
+        return self._held_because or self._sender.trouble
 
     # --- Taking -------------------------------------------------------------------------------------------
 
@@ -149,21 +139,21 @@ class Runner:
             log.info("%d messages of %s came again: whoever had them is gone.", again, self._queue.name)
         return batch
 
-    async def _add(self, batch: Batch, delivery: Delivery) -> None:
+    async def _add(self, batch: Batch, delivery: IncomingMessage) -> None:
         # What came over a channel that is gone comes again.
         if not delivery.lost:
             items = await self._decode(delivery)
             batch.deliveries.append(delivery)
             batch.items.extend(items)
             if delivery.headers:
-                batch.traced.extend(traces.current.carried(delivery.headers, items))
+                batch.traced.extend(tracing.current.extract(delivery.headers, items))
 
-    async def _decode(self, delivery: Delivery) -> list[Item]:
+    async def _decode(self, delivery: IncomingMessage) -> list[Item]:
         try:
             return decode_bundle(delivery.body)
         except DecodeError as error:
             log.error("A message in %s cannot be decoded: %s", self._queue.name, error)
-            await self._bury(error.body, f"undecodable: {error}", attempts=1)
+            await self._sender.bury(self._queue.name, error.body, f"undecodable: {error}", attempts=1)
             return []
 
     # --- Handling -----------------------------------------------------------------------------------------
@@ -175,27 +165,27 @@ class Runner:
         if isinstance(first, Command):
             metrics.QUEUE_SECONDS.labels(name).observe(max(0.0, time.time() - first.at / 1000))
         started = time.perf_counter()
-        with traces.current.handling(name, batch.traced, len(batch.items)):
-            outbox = await self._handle(batch)
+        with tracing.current.batch_span(name, batch.traced, len(batch.items)):
+            effects = await self._handle(batch)
         metrics.BATCH_SECONDS.labels(name, "handle").observe(time.perf_counter() - started)
         # The next batch is taken while this one's frames leave; batches still leave in order.
         if self._finishing is not None:
             await self._finishing
-        self._finishing = asyncio.create_task(self._finish(batch, outbox))
+        self._finishing = asyncio.create_task(self._finish(batch, effects))
 
-    async def _handle(self, batch: Batch) -> Outbox:
+    async def _handle(self, batch: Batch) -> Effects:
         try:
-            outbox = await self._held(batch, batch.items)
+            effects = await self._held(batch, batch.items)
         except Exception:
             log.exception("A batch of %d in %s failed; trying its items alone.", len(batch.items), self._queue.name)
-            outbox = Outbox()
+            effects = Effects()
             for item in batch.items:
-                outbox.add(await self._handle_alone(batch, item))
+                effects.add(await self._handle_alone(batch, item))
         for item in batch.items:
             metrics.ITEMS.labels(item.name, "handled").inc()
-        return outbox
+        return effects
 
-    async def _handle_alone(self, batch: Batch, item: Item) -> Outbox:
+    async def _handle_alone(self, batch: Batch, item: Item) -> Effects:
         failure = ""
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
@@ -205,38 +195,38 @@ class Runner:
                 failure = f"{type(error).__name__}: {error}"
             if attempt < MAX_ATTEMPTS:
                 await asyncio.sleep(backoff(attempt))
-        await self._bury(encode_bundle([item]), failure, attempts=MAX_ATTEMPTS)
-        outbox = Outbox()
+        await self._sender.bury(self._queue.name, encode_bundle([item]), failure, attempts=MAX_ATTEMPTS)
+        effects = Effects()
         if isinstance(item, Command):
             refusal = Refused(Code.INTERNAL, "Something went wrong on our side.", details=[{"id": _label(item)}])
-            outbox.refuse(item, refusal)
-        return outbox
+            effects.refuse(item, refusal)
+        return effects
 
-    async def _held(self, batch: Batch, items: Sequence[Item]) -> Outbox:
+    async def _held(self, batch: Batch, items: Sequence[Item]) -> Effects:
         """Call the handler until the store answers, or until the broker has taken the batch back."""
         attempt = 0
         while True:
             try:
-                outbox = await self._handler(items)
-                self.trouble = None
-                return outbox
+                effects = await self._handler(items)
+                self._held_because = None
+                return effects
             except StoreUnavailable as error:
                 attempt += 1
-                self.trouble = f"the store is away: {error}"
+                self._held_because = f"the store is away: {error}"
                 metrics.STORE_FAILURES.labels(self._queue.name).inc()
                 log.warning("The store is away; holding %d items of %s: %s", len(items), self._queue.name, error)
             if batch.lost:
-                self.trouble = None
-                return Outbox()
+                self._held_because = None
+                return Effects()
             await asyncio.sleep(backoff(attempt))
 
-    # --- Sending ------------------------------------------------------------------------------------------
+    # --- Settling ------------------------------------------------------------------------------------------
 
-    async def _finish(self, batch: Batch, outbox: Outbox) -> None:
+    async def _finish(self, batch: Batch, effects: Effects) -> None:
         """Send what people wait for; facts and acks follow, those of several batches together."""
         started = time.perf_counter()
-        if await self.send_frames(outbox, batch.traced, given_up=lambda: batch.lost):
-            self._unsettled.append((batch, outbox.facts))
+        if await self._sender.send_frames(effects, batch.traced, given_up=lambda: batch.lost):
+            self._unsettled.append((batch, effects.facts))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle_all())
         metrics.BATCH_SECONDS.labels(self._queue.name, "send").observe(time.perf_counter() - started)
@@ -250,121 +240,14 @@ class Runner:
             batches = [batch for batch, _ in unsettled]
             facts = [fact for _, of_batch in unsettled for fact in of_batch]
             traced = [each for batch in batches for each in batch.traced]
-            if await self._publish_facts(facts, traced, given_up=_lost(batches)):
+            if await self._sender.publish_facts(facts, traced, given_up=_lost(batches)):
                 await self._settle(batches)
-
-    async def _publish_facts(
-        self, facts: Sequence[AnyFact], traced: Sequence[Traced], given_up: Callable[[], bool]
-    ) -> bool:
-        by_name: dict[str, list[AnyFact]] = {}
-        for fact in facts:
-            by_name.setdefault(fact.name, []).append(fact)
-        publishes = [
-            self._persist_publish(
-                FACTS, name, encode_bundle(same), given_up, headers=traces.current.of_facts(traced, same)
-            )
-            for name, same in by_name.items()
-        ]
-        return all(await asyncio.gather(*publishes))
 
     async def _settle(self, batches: Sequence[Batch]) -> None:
         """Ack batches, which leave in the order in which they came."""
         here = [delivery for batch in batches for delivery in batch.deliveries if not delivery.lost]
         if here:
             await here[-1].ack(and_earlier=True)
-
-    async def send_frames(
-        self, outbox: Outbox, traced: Sequence[Traced] = (), *, given_up: Callable[[], bool] = lambda: False
-    ) -> bool:
-        """Publish frames and wait for every confirm; trouble is waited out, unless `given_up`."""
-        if not outbox.replies and not outbox.deliveries:
-            return True
-        routed = await self._routed(outbox, given_up)
-        return all(await asyncio.gather(*(self._send_frame(frame, traced, given_up) for frame in routed)))
-
-    async def _routed(self, outbox: Outbox, given_up: Callable[[], bool]) -> list[RoutedFrame]:
-        attempt = 0
-        while True:
-            try:
-                frames = await self._router.frames(outbox)
-                self.trouble = None
-                return frames
-            except StoreUnavailable as error:
-                attempt += 1
-                self.trouble = f"the store is away: {error}"
-                if given_up():
-                    self.trouble = None
-                    return []
-                await asyncio.sleep(backoff(attempt))
-
-    async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], given_up: Callable[[], bool]) -> bool:
-        headers = traces.current.of_frame(traced, routed.edge_id, routed.frame)
-        try:
-            return await self._persist_publish(
-                FRAMES, routed.edge_id, encode_frame(routed.frame), given_up, persistent=False, headers=headers
-            )
-        except Unroutable:
-            metrics.UNROUTABLE.inc()
-            await self._report_lost(routed)
-            return True
-
-    async def _report_lost(self, routed: RoutedFrame) -> None:
-        """Tell the presence workers that nobody listens for an edge any more; they drop its sessions."""
-        if routed.epoch is None:
-            return
-        key, now = (routed.edge_id, routed.epoch), time.monotonic()
-        if now - self._reported.get(key, -LOST_AGAIN) < LOST_AGAIN:
-            return
-        self._reported = {known: at for known, at in self._reported.items() if now - at < LOST_AGAIN}
-        self._reported[key] = now
-        log.warning("Edge %s has no queue: its sessions up to epoch %d are lost.", *key)
-        command = EdgeLost(edge_id=routed.edge_id, epoch=routed.epoch, request=0, at=int(time.time() * 1000))
-        try:
-            await self._publisher.publish(COMMANDS, command.name, encode_bundle([command]))
-        except (BrokerUnavailable, PublishUnknown) as error:
-            log.warning("The loss of edge %s could not be reported: %s", routed.edge_id, error)
-
-    async def _persist_publish(
-        self,
-        exchange: str,
-        key: str,
-        body: bytes,
-        given_up: Callable[[], bool],
-        *,
-        persistent: bool = True,
-        headers: Headers | None = None,
-    ) -> bool:
-        """Publish until it is confirmed; a message that comes twice does no harm. False when given up."""
-        attempt = 0
-        while True:
-            try:
-                await self._publisher.publish(exchange, key, body, persistent=persistent, headers=headers)
-                return True
-            except (BrokerUnavailable, PublishUnknown) as error:
-                attempt += 1
-                log.warning("%s/%s is not confirmed (%s); trying again.", exchange, key, error)
-            if given_up():
-                return False
-            await asyncio.sleep(backoff(attempt))
-
-    async def _bury(self, body: bytes, reason: str, *, attempts: int) -> None:
-        """Put one message among the dead letters of this queue, with why, since when, and how often it was tried."""
-        metrics.DEAD_LETTERS.labels(self._queue.name).inc()
-        headers = {
-            "x-warren-queue": self._queue.name,
-            "x-warren-reason": reason[:1_000],
-            "x-warren-first-failure": rfc3339(moment_of(int(time.time() * 1000))),
-            "x-warren-attempts": attempts,
-        }
-        attempt = 0
-        while True:
-            try:
-                await self._publisher.publish(DEAD, self._queue.name, body, headers=headers)
-                return
-            except (BrokerUnavailable, PublishUnknown, Unroutable) as error:
-                attempt += 1
-                log.warning("A dead letter of %s is not confirmed (%s); trying again.", self._queue.name, error)
-            await asyncio.sleep(backoff(attempt))
 
 
 def _lost(batches: Sequence[Batch]) -> Callable[[], bool]:

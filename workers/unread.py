@@ -7,17 +7,19 @@ drift: facts may come twice, late, or in any order.
 import logging
 from collections.abc import Iterable, Sequence
 
+from contracts.acks import UnreadCount
 from contracts.codec import Item
 from contracts.commands import MessageSeen
 from contracts.errors import not_found
-from contracts.events import SeenByOther, UnreadCount
 from contracts.facts import MessageStored
+from contracts.pushes import SeenByOther
 from contracts.values import moment_of, rfc3339
 from infra import metrics
-from infra.store import Store
-from workers.outbox import Outbox
-from workers.stores.conversations import Conversations, Header, Read
-from workers.stores.inboxes import Inboxes, entry_of
+from infra.store.client import Store
+from infra.store.conversations import Conversations, Header, Watermark
+from infra.store.inboxes import Inboxes, entry_of
+from workers.effects import Effects
+from workers.visibility import may_see
 
 log = logging.getLogger(__name__)
 
@@ -33,30 +35,30 @@ class Unread:
         self._inboxes = Inboxes(store)
         self._handled: dict[tuple[str, int], None] = {}
 
-    async def __call__(self, items: Sequence[Item]) -> Outbox:
-        outbox = Outbox()
+    async def __call__(self, items: Sequence[Item]) -> Effects:
+        effects = Effects()
         facts = [item for item in items if isinstance(item, MessageStored)]
         seen = [item for item in items if isinstance(item, MessageSeen)]
-        moved = await self._mark_read(seen, outbox) if seen else {}
+        moved = await self._mark_read(seen, effects) if seen else {}
         conversation_ids = {fact.conversation_id for fact in facts} | {id for id, _ in moved}
         if not conversation_ids:
-            return outbox
+            return effects
         headers = await self._conversations.headers(conversation_ids)
         changed = _changed(facts, headers)
         touched = changed | set(moved)
         await self._inboxes.write(entry_of(headers[id], user_id) for id, user_id in touched)
         totals = await self._inboxes.totals({user_id for _, user_id in touched})
         for id, user_id in changed | {key for key, went in moved.items() if went}:
-            outbox.deliver("unread_updated", _count(headers[id], user_id, totals), [user_id])
+            effects.deliver("unread_updated", _count(headers[id], user_id, totals), [user_id])
         for (id, user_id), went in moved.items():
             if went:
-                self._tell_others(headers[id], user_id, outbox)
+                self._tell_others(headers[id], user_id, effects)
         for command in seen:
             key = (command.payload.conversation_id, command.user_id)
             if key in moved:
-                outbox.reply(command, _count(headers[key[0]], command.user_id, totals))
+                effects.reply(command, _count(headers[key[0]], command.user_id, totals))
         self._note(facts)
-        return outbox
+        return effects
 
     def _note(self, facts: Sequence[MessageStored]) -> None:
         """Count the facts that came before, as far as this worker remembers; they changed nothing."""
@@ -69,20 +71,20 @@ class Unread:
         while len(self._handled) > REMEMBERED:
             del self._handled[next(iter(self._handled))]
 
-    async def _mark_read(self, commands: Sequence[MessageSeen], outbox: Outbox) -> dict[tuple[str, str], bool]:
+    async def _mark_read(self, commands: Sequence[MessageSeen], effects: Effects) -> dict[tuple[str, str], bool]:
         """Move watermarks; returns for each (conversation, user) that may read whether it went forward."""
         headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
-        marks: dict[tuple[str, str], Read] = {}
+        marks: dict[tuple[str, str], Watermark] = {}
         moved: dict[tuple[str, str], bool] = {}
         for command in commands:
             header = headers.get(command.payload.conversation_id)
-            if header is None or not header.visible_to(command.user_id):
-                outbox.refuse(command, not_found())
+            if header is None or not may_see(header, command.user_id):
+                effects.refuse(command, not_found())
                 continue
             key = (header.id, command.user_id)
             # Nobody has seen more than there is.
-            mark = Read(min(command.payload.seq, header.last_seq), moment_of(command.at))
-            read = header.read(command.user_id)
+            mark = Watermark(min(command.payload.seq, header.last_seq), moment_of(command.at))
+            read = header.watermark(command.user_id)
             if mark.seq > max(read.seq, marks[key].seq if key in marks else 0):
                 marks[key] = mark
             # A mark that is there already is this command's own when it comes again after a crash.
@@ -90,15 +92,15 @@ class Unread:
         await self._conversations.mark_read(marks, headers)
         return moved
 
-    def _tell_others(self, header: Header, reader: str, outbox: Outbox) -> None:
-        read = header.read(reader)
+    def _tell_others(self, header: Header, reader: str, effects: Effects) -> None:
+        read = header.watermark(reader)
         seen = SeenByOther.model_construct(
             conversation_id=header.id,
             user_id=reader,
             last_read_seq=read.seq,
             last_read_at=rfc3339(read.at) if read.at else None,
         )
-        outbox.deliver("message_seen", seen, [user_id for user_id in header.user_ids if user_id != reader])
+        effects.deliver("message_seen", seen, [user_id for user_id in header.user_ids if user_id != reader])
 
 
 def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> set[tuple[str, str]]:
@@ -116,7 +118,7 @@ def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> set[
 
 
 def _count(header: Header, user_id: str, totals: dict[str, int]) -> UnreadCount:
-    read = header.read(user_id)
+    read = header.watermark(user_id)
     return UnreadCount.model_construct(
         conversation_id=header.id,
         unread_count=header.unread(user_id),

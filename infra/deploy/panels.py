@@ -129,7 +129,7 @@ ROWS = (
             ),
             Number(
                 "Dead letters",
-                "Messages put aside: `python -m infra dead list`.",
+                "Messages put aside: `python -m infra dead-letters list`.",
                 Query(f"sum(rabbitmq_queue_messages{{{DEAD}}})"),
                 (1, 100),
                 none="?",

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Request, expect
 
+from infra.local.stack import ROOT
 from tests.browser.person import GLANCE, Cast
 from tests.e2e.people import People
-from tests.support.stack import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,16 +11,16 @@ import typer
 import uvloop
 from rich.console import Console
 
-from infra.local import LocalServiceError
 from infra.local.cluster import Cluster, running_cluster
+from infra.local.process import LocalServiceError
 from infra.local.run import STOP_SIGNALS
 from infra.local.services import STACK
+from infra.local.stack import StackError
 from tests.cluster import drain, rolling
 from tests.cluster.drain import Rate
 from tests.cluster.ground import warren_on
 from tests.cluster.rolling import Result
 from tests.faults import report
-from tests.support.stack import StackError
 
 
 def main(

@@ -12,11 +12,11 @@ from rich.table import Table
 from contracts.codec import encode_bundle
 from contracts.commands import SendMessage, SendMessagePayload
 from contracts.topology import COMMANDS, PERSISTENCE
-from infra import management
-from infra.broker import Publisher
+from infra.broker import management
+from infra.broker.publisher import Publisher
 from infra.deploy.definitions import WORKER
+from infra.local.stack import Process
 from tests.cluster.ground import LIMIT, Whole
-from tests.support.stack import Process
 from tests.support.waiting import eventually
 
 #: Workers that share a backlog.

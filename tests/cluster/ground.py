@@ -13,17 +13,17 @@ import pymongo
 from pydantic import SecretStr
 from typing_extensions import override
 
+from infra.cli.topology_check import differences
 from infra.deploy.definitions import EDGE, OPERATOR, WORKER
-from infra.drift import differences
-from infra.local import Services
 from infra.local.cluster import MEMBERS, Cluster
+from infra.local.private import PrivateRun
 from infra.local.process import free_ports
+from infra.local.services import Services
+from infra.local.stack import HOST, WORKER_KINDS, Stack
 from infra.settings import Settings
 from tests.faults.crowd import Crowd
 from tests.faults.faults import Scene
 from tests.faults.ground import Ground
-from tests.support.services import PrivateRun
-from tests.support.stack import HOST, WORKER_KINDS, Stack
 
 #: Workers of each kind.
 EACH = 2

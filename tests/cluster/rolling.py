@@ -10,11 +10,12 @@ from functools import partial
 import pymongo
 from rich.table import Table
 
-from infra.local import Mongod, RabbitNode
+from infra.local.mongod import Mongod
+from infra.local.rabbitmq import RabbitNode
+from infra.local.stack import WORKER_KINDS
 from tests.cluster.ground import LIMIT, Whole
 from tests.faults.checker import KINDS, Complaint
 from tests.faults.run import judge
-from tests.support.stack import WORKER_KINDS
 
 #: Seconds that people talk before a step, and after it.
 BEFORE, AFTER = 2.0, 1.0

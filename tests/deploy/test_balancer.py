@@ -11,10 +11,10 @@ import pytest
 from infra.local import install
 from infra.local.process import LOOPBACK, free_ports
 from infra.local.programs import Haproxy
+from infra.local.stack import Stack
 from tests.deploy.processes import DEPLOY
 from tests.e2e.people import People
 from tests.integration.test_tls import authority
-from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
 CONFIGURATION = DEPLOY / "haproxy.cfg"

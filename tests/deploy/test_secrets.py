@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra.deploy import secret_files
+from infra.cli import secrets
 from infra.deploy.definitions import EDGE, OPERATOR, WORKER, WeakPassword
 
 
 def write(folder: Path, **changes: object) -> Path:
     given = {"broker": "rabbitmq", "mongo": "mongodb:27017", "mongo_url": None, "jwt_secret": True}
-    secret_files.write(folder, **(given | changes))  # type: ignore[arg-type]
+    secrets.write(folder, **(given | changes))  # type: ignore[arg-type]
     return folder
 
 
@@ -81,5 +81,5 @@ def test_a_secret_for_tokens_is_left_out_where_keys_come_from_elsewhere(tmp_path
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("not a folder")
-    with pytest.raises(secret_files.UnwritableFolder, match="s: "):
+    with pytest.raises(secrets.UnwritableFolder, match="s: "):
         write(tmp_path / "s")

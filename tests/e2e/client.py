@@ -8,8 +8,8 @@ from typing import Any
 
 import socketio
 
+from infra.local.stack import Process
 from tests.e2e import shapes
-from tests.support.stack import Process
 from tests.support.waiting import PATIENCE, eventually
 
 Json = Any

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.support.stack import HOST
+from infra.local.stack import HOST
 
 
 class Wire:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from infra.local.stack import ROOT
 from tests.e2e import shapes
 from tests.e2e.client import Json, seen_codes
-from tests.support.stack import ROOT
 from tests.support.waiting import PATIENCE, eventually
 
 FOLDER = ROOT / "tests" / "js"

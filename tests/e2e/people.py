@@ -4,8 +4,8 @@ import asyncio
 import secrets
 from typing import Any
 
+from infra.local.stack import Process, Stack
 from tests.e2e.client import Client, Json, seen_codes
-from tests.support.stack import Process, Stack
 
 
 class People:

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from infra.local.stack import Process
 from tests.e2e.client import Json
-from tests.support.stack import Process
 from tests.support.waiting import PATIENCE
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from contracts.acks import ACKS
 from contracts.commands import CLIENT_EVENTS
 from contracts.errors import RETRYABLE, Code
-from contracts.events import ACKS, PUSHES
+from contracts.pushes import PUSHES
 from tests.e2e import shapes
 
 

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from typing_extensions import override
 
 from contracts.errors import Code
+from infra.local.stack import HOST, Process, Stack
 from tests.e2e.client import Json
 from tests.e2e.metrics import metric
 from tests.e2e.people import People
-from tests.support.stack import HOST, Process, Stack
 from tests.support.waiting import eventually
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

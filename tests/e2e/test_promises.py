@@ -6,9 +6,9 @@ import random
 import pytest
 
 from contracts.errors import Code
+from infra.local.stack import Stack
 from tests.e2e.client import Client, Json
 from tests.e2e.people import People
-from tests.support.stack import Stack
 
 
 async def history(client: Client, conversation_id: str) -> list[Json]:

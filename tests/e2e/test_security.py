@@ -20,11 +20,11 @@ from contracts.commands import StartConversation
 from contracts.errors import Code
 from contracts.ids import direct_conversation_id, group_conversation_id
 from contracts.values import MAX_PARTICIPANTS
+from infra.local.private import PrivateRun
+from infra.local.stack import Process, Stack
 from tests.e2e.client import Client, Json
 from tests.e2e.people import People
 from tests.e2e.raw import raw_socket
-from tests.support.services import PrivateRun
-from tests.support.stack import Process, Stack
 
 #: A web application's own origin, in the tests that allow one.
 HOME = "https://chat.example"

@@ -12,9 +12,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from typing_extensions import override
 
+from infra.local.private import private_run
+from infra.local.stack import HOST, Stack
 from tests.e2e.people import People
-from tests.support.services import private_run
-from tests.support.stack import HOST, Stack
 from tests.support.waiting import eventually
 
 #: The sender's edge gets the reply, and the push for their other sockets.

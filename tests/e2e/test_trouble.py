@@ -17,14 +17,15 @@ from pydantic import SecretStr
 
 from contracts.errors import Code
 from contracts.topology import PERSISTENCE
-from infra.broker import Channel, once
+from infra.broker.channel import Channel
+from infra.broker.link import connect_once
+from infra.local.private import PrivateRun
+from infra.local.stack import ROOT, Process, Stack
 from infra.settings import Settings
 from tests.e2e.client import Client, Json
 from tests.e2e.metrics import metric
 from tests.e2e.network import Wire, wire
 from tests.e2e.people import People
-from tests.support.services import PrivateRun
-from tests.support.stack import ROOT, Process, Stack
 from tests.support.waiting import eventually
 
 #: Seconds that the frail edge waits for a reply.
@@ -210,7 +211,7 @@ async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
         ready.append(await channel.count(PERSISTENCE.name))
 
     async def accepted() -> bool:
-        await once(Settings(amqp_url=SecretStr(run.amqp_url)), count)
+        await connect_once(Settings(amqp_url=SecretStr(run.amqp_url)), count)
         return ready[-1] == 1
 
     async def cut_off() -> bool:

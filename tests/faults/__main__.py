@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from infra.local import LocalServiceError
+from infra.local.process import LocalServiceError
+from infra.local.stack import StackError
 from tests.faults import ground, report
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.ground import Ground
 from tests.faults.run import Outcome, Say, run_fault
-from tests.support.stack import StackError
 
 
 def main(

@@ -10,11 +10,11 @@ from typing import Any
 
 import aiohttp
 
+from infra.local.stack import Stack
 from tests.faults.chatter import Chatter, RefusedForGood
 from tests.faults.histories import Counts, Sending
 from tests.faults.probe import Prober
 from tests.faults.recovery import Probe
-from tests.support.stack import Stack
 
 #: People of a run, and how many form a group beside the pairs.
 PEOPLE, GROUP = 20, 5

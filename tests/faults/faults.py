@@ -17,13 +17,13 @@ import aio_pika
 import httpx
 
 from contracts.topology import FACTS
+from infra.local.private import PrivateRun
+from infra.local.stack import Process, Stack, WorkerKind
 from tests.faults.crowd import Crowd
 from tests.faults.ground import Ground
 from tests.faults.recovery import NORMAL_AT_LEAST, whole_since
 from tests.faults.signs import Sign
 from tests.faults.storm import storm
-from tests.support.services import PrivateRun
-from tests.support.stack import Process, Stack, WorkerKind
 
 #: Seconds that a dead process stays away, as long as a supervisor takes to notice.
 AWAY = 3.0

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from infra.local import Mongod, RabbitNode, Services, create_vhost, delete_vhost
 from infra.local.cluster import clear, members, rabbit_nodes, start_members, start_nodes, stop_nodes
-from infra.local.mongod import set_url
-from infra.local.services import STACK
+from infra.local.mongod import Mongod, set_url
+from infra.local.private import PrivateRun
+from infra.local.rabbitmq import RabbitNode
+from infra.local.services import STACK, Services, create_vhost, delete_vhost
 from tests.faults.proxy import Proxy, proxy
-from tests.support.services import PrivateRun
 
 FAULTS = STACK / "faults"
 

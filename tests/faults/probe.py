@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from picows import WSError
 
+from infra.bench.load.client import CallFailed, Socket, open_socket
 from tests.faults.recovery import Probe
-from tests.load.client import CallFailed, Socket, open_socket
 
 #: Seconds between two probes, and until one is given up.
 PROBE_EVERY, PROBE_LIMIT = 0.5, 5.0

@@ -12,6 +12,8 @@ import aiohttp
 import pymongo
 
 from contracts.topology import DEAD_QUEUES
+from infra.local.private import PrivateRun
+from infra.local.stack import Stack, WorkerKind
 from tests.faults.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
 from tests.faults.crowd import Crowd
 from tests.faults.faults import FAULTS, Fault, Scene
@@ -19,8 +21,6 @@ from tests.faults.ground import Ground, fresh_run
 from tests.faults.histories import Header, Histories, Store, Stored
 from tests.faults.recovery import normal_latency, whole_since
 from tests.faults.signs import Watch
-from tests.support.services import PrivateRun
-from tests.support.stack import Stack, WorkerKind
 
 #: Seconds of calm before the fault, and of wholeness after it that end a run.
 CALM, STEADY = 5.0, 5.0

@@ -9,7 +9,7 @@ from typing import Self
 
 import httpx
 
-from tests.support.stack import Process, Stack
+from infra.local.stack import Process, Stack
 
 #: Seconds between two looks, and seconds that a process may take to answer; one that is frozen does not.
 LOOK_EVERY, PATIENCE = 0.5, 1.0

@@ -21,15 +21,15 @@ from pymongo.uri_parser import parse_uri
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from infra.bench.load.client import CallFailed, Socket, open_socket
+from infra.local.private import PrivateRun, private_run
+from infra.local.stack import HOST, Process, Stack
 from tests.e2e.metrics import metric
 from tests.e2e.node import driver
 from tests.e2e.people import People
 from tests.e2e.raw import raw_socket
 from tests.faults.probe import call
 from tests.faults.proxy import Proxy, proxy
-from tests.load.client import CallFailed, Socket, open_socket
-from tests.support.services import PrivateRun, private_run
-from tests.support.stack import HOST, Process, Stack
 from tests.support.waiting import eventually
 
 MEGABYTE = 1 << 20

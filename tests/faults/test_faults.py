@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from infra.local.stack import ROOT
 from tests.faults import ground
 from tests.faults.faults import FAULTS
 from tests.faults.ground import Ground
 from tests.faults.run import run_fault
-from tests.support.stack import ROOT
 
 #: Least seconds of load for each.
 SECONDS = 12.0

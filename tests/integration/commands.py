@@ -9,7 +9,6 @@ from pymongo import monitoring
 from typing_extensions import override
 
 from contracts.commands import (
-    EdgeAlive,
     ListConversations,
     ListConversationsPayload,
     ListMessages,
@@ -18,11 +17,10 @@ from contracts.commands import (
     MessageSeenPayload,
     SendMessage,
     SendMessagePayload,
-    SessionClose,
-    SessionOpen,
     StartConversation,
     StartConversationPayload,
 )
+from contracts.reports import EdgeAlive, SessionClose, SessionOpen
 
 _requests = itertools.count(1)
 

@@ -8,9 +8,9 @@ import pytest_asyncio
 from pydantic import SecretStr
 from pymongo.monitoring import CommandListener
 
-from infra.local import Services, create_vhost, delete_vhost
+from infra.local.services import Services, create_vhost, delete_vhost
 from infra.settings import WorkerSettings
-from infra.store import Store
+from infra.store.client import Store
 from tests.integration.commands import CommandCounter
 
 MakeSettings = Callable[..., WorkerSettings]

@@ -12,10 +12,11 @@ from pydantic import SecretStr
 
 from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable
 from contracts.topology import COMMANDS, FRAMES, Queue, edge_queue
-from infra import broker
-from infra.broker import Channel, Delivery, Link, Publisher
-from infra.declare import declare_topology
-from infra.local import Services
+from infra.broker.channel import Channel, IncomingMessage
+from infra.broker.declare import declare_topology
+from infra.broker.link import Link, connect_once
+from infra.broker.publisher import Publisher
+from infra.local.services import Services
 from infra.settings import WorkerSettings
 from tests.support.waiting import eventually
 
@@ -58,7 +59,7 @@ async def test_a_full_queue_refuses_and_nothing_was_accepted(publisher: Publishe
     tiny = Queue(
         "tiny", ((COMMANDS, "tiny"),), {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
     )
-    await broker.once(settings, lambda channel: channel.declare_queue(tiny))
+    await connect_once(settings, lambda channel: channel.declare_queue(tiny))
 
     async def until_refused() -> None:
         for _ in range(50):
@@ -72,7 +73,7 @@ async def test_a_queue_that_goes_on_refusing_gets_a_fresh_channel(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a queue that is full
-    monkeypatch.setattr(broker, "STUBBORN", 0.2)
+    monkeypatch.setattr("infra.broker.publisher.STUBBORN", 0.2)
     tiny = Queue("tiny", ((COMMANDS, "tiny"),), {"x-max-length": 1, "x-overflow": "reject-publish"})
 
     async def declare(channel: Channel) -> None:
@@ -111,7 +112,7 @@ async def test_a_queue_that_goes_on_refusing_gets_a_fresh_channel(
 async def test_a_consumer_that_the_broker_ends_is_made_anew(settings: WorkerSettings, services: Services) -> None:
     # Given a consumer of a queue that lies on one node
     frail = Queue("frail", ((COMMANDS, "frail"),))
-    received: asyncio.Queue[Delivery] = asyncio.Queue()
+    received: asyncio.Queue[IncomingMessage] = asyncio.Queue()
 
     async def consume(channel: Channel) -> None:
         await declare_topology(channel)
@@ -195,7 +196,7 @@ async def test_a_publish_whose_connection_breaks_is_of_unknown_outcome(
 async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
     settings: WorkerSettings, publisher: Publisher, services: Services, vhost: str
 ) -> None:
-    got: list[Delivery] = []
+    got: list[IncomingMessage] = []
     epochs: list[int] = []
     down: list[bool] = []
 
@@ -221,6 +222,6 @@ async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
 async def test_an_unreachable_broker_is_a_sentence(settings: WorkerSettings) -> None:
     wrong = settings.model_copy(update={"amqp_url": SecretStr("amqp://guest:secret-word@127.0.0.1:1/")})
     with pytest.raises(BrokerUnavailable) as raised:
-        await broker.once(wrong, declare_topology)
+        await connect_once(wrong, declare_topology)
     assert "127.0.0.1:1" in str(raised.value)
     assert "secret-word" not in str(raised.value)

@@ -9,15 +9,15 @@ import httpx
 import pytest
 import pytest_asyncio
 
-import infra.canary
-import workers.recent
+import infra.cli.canary
+import workers.header_cache
 from contracts.ids import direct_conversation_id
-from infra.canary import forget
-from infra.store import Store
+from infra.cli.canary import forget
+from infra.local.stack import HOST, Process, Stack
+from infra.store.client import Store
 from tests.e2e.metrics import metric
 from tests.e2e.people import People
 from tests.integration.commands import opened, send, start
-from tests.support.stack import HOST, Process, Stack
 from tests.support.waiting import eventually
 from workers.persistence import Persistence
 from workers.presence import Presence
@@ -89,8 +89,8 @@ async def test_an_edge_that_is_away_is_told(watch: Watch, stack: Stack) -> None:
 async def test_a_forgotten_conversation_begins_anew_and_others_stay(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (infra.canary, workers.recent):
-        monkeypatch.setattr(module, "REMEMBERED_FOR", 0.5)
+    for module in (infra.cli.canary, workers.header_cache):
+        monkeypatch.setattr(module, "CACHED_FOR", 0.5)
     await Presence(store)([opened(user) for user in ("canary-1", "canary-2", "ada")])
     persistence, unread = Persistence(store), Unread(store)
     ours, theirs = direct_conversation_id("canary-1", "canary-2"), direct_conversation_id("canary-1", "ada")

@@ -16,23 +16,26 @@ from contracts.commands import SendMessage
 from contracts.errors import BrokerUnavailable, WarrenError
 from contracts.facts import MessageStored
 from contracts.topology import COMMANDS, DEAD, DELIVERY_LIMIT, PERSISTENCE, UNREAD
-from infra import broker, dead
 from infra.__main__ import app
-from infra.broker import Channel, Delivery, Publisher
-from infra.dead import NoSuchQueue, Wanted
-from infra.declare import declare_topology
+from infra.broker import dead_letters
+from infra.broker.channel import Channel, IncomingMessage
+from infra.broker.dead_letters import Filter, NoSuchQueue
+from infra.broker.declare import declare_topology
+from infra.broker.link import connect_once
+from infra.broker.publisher import Publisher
 from infra.settings import WorkerSettings
-from infra.store import Store
+from infra.store.client import Store
+from infra.store.sessions import Sessions
 from tests.integration.commands import list_messages, opened, seen, send, start
 from tests.integration.conftest import MakeSettings
 from tests.support.waiting import eventually
+from workers.effects import Effects
 from workers.history import History
-from workers.outbox import Outbox
 from workers.persistence import Persistence
 from workers.presence import Presence
 from workers.routing import Router
 from workers.runner import Runner
-from workers.stores.sessions import Sessions
+from workers.sending import Sender
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ async def bury_bytes(
 
 async def ids(settings: WorkerSettings, **wanted: Any) -> list[str]:
     """The messages among the letters that match, oldest first."""
-    letters = await dead.read(settings, "persistence", Wanted(**wanted))
+    letters = await dead_letters.read(settings, "persistence", Filter(**wanted))
     return [
         item.payload.client_message_id for letter in letters for item in letter.items if isinstance(item, SendMessage)
     ]
@@ -84,7 +87,7 @@ async def ready(settings: WorkerSettings, queue: str) -> int:
     async def count(channel: Channel) -> None:
         counts.append(await channel.count(queue))
 
-    await broker.once(settings, count)
+    await connect_once(settings, count)
     return counts[0]
 
 
@@ -99,7 +102,7 @@ async def test_looking_takes_nothing_away_and_keeps_the_order(publisher: Publish
     for _ in range(25):
         assert await ids(settings) == written
         assert await ids(settings, limit=7) == written[:7]
-    assert (await dead.survey(settings, "persistence", Wanted())).present == len(written)
+    assert (await dead_letters.summarize(settings, "persistence", Filter())).present == len(written)
 
 
 async def test_each_filter_means_what_it_says(publisher: Publisher, settings: WorkerSettings) -> None:
@@ -114,8 +117,8 @@ async def test_each_filter_means_what_it_says(publisher: Publisher, settings: Wo
     assert await ids(settings, name="send_message", user="ada") == ["old", "new"]
     assert await ids(settings, since=hour_ago) == ["keyed", "new"]
     assert await ids(settings, user="nobody") == []
-    assert len(await dead.read(settings, "persistence.dead", Wanted(name="start_conversation"))) == 1
-    found = await dead.survey(settings, "persistence", Wanted())
+    assert len(await dead_letters.read(settings, "persistence.dead", Filter(name="start_conversation"))) == 1
+    found = await dead_letters.summarize(settings, "persistence", Filter())
     assert (found.present, found.matched, found.undecodable) == (5, 5, 1)
     assert found.reasons == {"ValueError: no": 3, "KeyError: 'last'": 1, "undecodable: v": 1}
     assert found.names == {"send_message": 3, "start_conversation": 1}
@@ -126,12 +129,12 @@ async def test_each_filter_means_what_it_says(publisher: Publisher, settings: Wo
 async def test_a_queue_without_dead_letters_is_refused_by_name(settings: WorkerSettings) -> None:
     for name in ("typing", "nonsense", "edge.a.1"):
         with pytest.raises(NoSuchQueue, match=name):
-            await dead.survey(settings, name, Wanted())
+            await dead_letters.summarize(settings, name, Filter())
 
 
 async def test_a_missing_topology_is_a_sentence(settings: WorkerSettings) -> None:
     with pytest.raises(WarrenError, match=r"persistence\.dead"):
-        await dead.survey(settings, "persistence", Wanted())
+        await dead_letters.summarize(settings, "persistence", Filter())
 
 
 async def test_a_bundle_that_the_broker_gave_up_is_kept_whole_with_its_reason(
@@ -142,25 +145,25 @@ async def test_a_bundle_that_the_broker_gave_up_is_kept_whole_with_its_reason(
     await publisher.publish(COMMANDS, "send_message", encode_bundle(bundle))
 
     async def die(channel: Channel) -> None:
-        received: asyncio.Queue[Delivery] = asyncio.Queue()
+        received: asyncio.Queue[IncomingMessage] = asyncio.Queue()
         await channel.consume(PERSISTENCE.name, received.put_nowait, prefetch=1)
         await asyncio.wait_for(received.get(), 5)
 
     for _ in range(DELIVERY_LIMIT + 1):
-        await broker.once(settings, die)
+        await connect_once(settings, die)
     await eventually(
         lambda: _has(settings, "persistence.dead", 1), within=10, sentence="the broker puts the bundle aside"
     )
 
     # Then one letter holds both, and says why and since when
-    (letter,) = await dead.read(settings, "persistence", Wanted(reason="delivery_limit", user="ada"))
+    (letter,) = await dead_letters.read(settings, "persistence", Filter(reason="delivery_limit", user="ada"))
     assert list(letter.items) == bundle
     assert letter.attempts == DELIVERY_LIMIT + 1
     assert letter.since is not None
     assert abs(datetime.now(UTC) - letter.since) < timedelta(minutes=1)
 
     # And it goes back whole
-    assert (await dead.replay(settings, "persistence", Wanted())).removed == 1
+    assert (await dead_letters.replay(settings, "persistence", Filter())).removed == 1
     assert await ready(settings, "persistence") == 1
 
 
@@ -175,7 +178,7 @@ async def _has(settings: WorkerSettings, queue: str, number: int) -> bool:
 async def worker(settings: WorkerSettings, store: Store, publisher: Publisher) -> AsyncIterator[None]:
     """A persistence worker."""
     router = Router(Sessions(store), "test")
-    runner = Runner(PERSISTENCE, Persistence(store), publisher=publisher, router=router, settings=settings)
+    runner = Runner(PERSISTENCE, Persistence(store), sender=Sender(publisher, router), settings=settings)
     tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
     await asyncio.wait_for(runner.link.up.wait(), 10)
     yield
@@ -203,15 +206,15 @@ async def test_poison_is_mended_and_replayed_twice_and_stored_once(
         # When the store is mended, and a replay is cut off between the confirms and the acks
         await store.conversations.replace_one({"_id": conversation_id}, intact)
         with monkeypatch.context() as patch:
-            patch.setattr(Delivery, "ack", _die)
+            patch.setattr(IncomingMessage, "ack", _die)
             with pytest.raises(RuntimeError, match="power cut"):
-                await dead.replay(settings, "persistence", Wanted(user="ada"))
+                await dead_letters.replay(settings, "persistence", Filter(user="ada"))
         await eventually(lambda: _stored(store, conversation_id, 4), within=10, sentence="they are stored")
-        assert (await dead.survey(settings, "persistence", Wanted())).present == 3
+        assert (await dead_letters.summarize(settings, "persistence", Filter())).present == 3
 
         # And then again, to the end
         progress: list[int] = []
-        result = await dead.replay(settings, "persistence", Wanted(user="ada"), progress=progress.append)
+        result = await dead_letters.replay(settings, "persistence", Filter(user="ada"), progress=progress.append)
         assert (result.removed, result.refused, result.trouble) == (3, 0, "")
         assert sum(progress) == 3
         assert await ready(settings, "persistence.dead") == 0
@@ -229,17 +232,17 @@ async def test_poison_is_mended_and_replayed_twice_and_stored_once(
     assert await ready(settings, "persistence.dead") == 0
 
 
-async def _die(_: Delivery) -> None:
+async def _die(_: IncomingMessage) -> None:
     raise RuntimeError("power cut")
 
 
-def _ack(outbox: Outbox) -> str:
-    ((reply,),) = outbox.replies.values()
+def _ack(effects: Effects) -> str:
+    ((reply,),) = effects.replies.values()
     return reply.ack
 
 
-def _conversation(outbox: Outbox) -> str:
-    conversation_id: str = json.loads(_ack(outbox))["data"]["conversation"]["id"]
+def _conversation(effects: Effects) -> str:
+    conversation_id: str = json.loads(_ack(effects))["data"]["conversation"]["id"]
     return conversation_id
 
 
@@ -254,7 +257,7 @@ async def test_each_letter_goes_back_by_the_exchange_and_key_it_came_by(
     fact = MessageStored(conversation_id="c", seq=1, sender_id="ada", sender_was_behind=False)
     await bury(publisher, fact, queue="unread")
     await bury(publisher, seen("ada", "c", 1), queue="unread")
-    result = await dead.replay(settings, UNREAD.name, Wanted())
+    result = await dead_letters.replay(settings, UNREAD.name, Filter())
     assert result.removed == 2
     assert await ready(settings, "unread") == 2
     assert await ready(settings, "unread.dead") == 0
@@ -263,7 +266,7 @@ async def test_each_letter_goes_back_by_the_exchange_and_key_it_came_by(
 async def test_what_does_not_match_stays_where_and_as_it_was(publisher: Publisher, settings: WorkerSettings) -> None:
     for number in range(250):
         await bury(publisher, send("ada" if number % 2 else "bob", "c", f"m{number:03}"))
-    result = await dead.replay(settings, "persistence", Wanted(user="ada", limit=110))
+    result = await dead_letters.replay(settings, "persistence", Filter(user="ada", limit=110))
     assert result.removed == 110
     assert await ready(settings, "persistence") == 110
     stay = [f"m{number:03}" for number in range(250) if not number % 2 or number > 2 * 110]
@@ -275,10 +278,10 @@ async def test_bytes_that_cannot_be_read_go_back_only_when_that_is_said(
 ) -> None:
     await bury_bytes(publisher, b"\x00 nonsense")
     await bury(publisher, send("ada", "c", "m1"))
-    result = await dead.replay(settings, "persistence", Wanted())
+    result = await dead_letters.replay(settings, "persistence", Filter())
     assert (result.removed, result.refused) == (1, 1)
     assert await ready(settings, "persistence.dead") == 1
-    result = await dead.replay(settings, "persistence", Wanted(), raw=True)
+    result = await dead_letters.replay(settings, "persistence", Filter(), raw=True)
     assert (result.removed, result.refused) == (1, 0)
     assert (await ready(settings, "persistence"), await ready(settings, "persistence.dead")) == (2, 0)
 
@@ -295,7 +298,7 @@ async def test_letters_that_come_while_others_go_back_are_left_alone(
         came_back.set()
 
     returning: list[asyncio.Task[None]] = []
-    result = await dead.replay(settings, "persistence", Wanted(), progress=fail_again)
+    result = await dead_letters.replay(settings, "persistence", Filter(), progress=fail_again)
     await asyncio.gather(*returning)
 
     # Then it is not replayed for ever
@@ -309,13 +312,13 @@ async def test_more_letters_than_a_look_can_hold_are_said_to_be_and_do_not_stop_
 ) -> None:
     for number in range(30):
         await bury(publisher, send("ada" if number else "bob", "c", f"m{number:02}"))
-    monkeypatch.setattr(dead, "HELD", 10)
-    monkeypatch.setattr(dead, "SILENCE", 0.5)
-    monkeypatch.setattr(dead, "WINDOW", 5)
-    found = await dead.survey(settings, "persistence", Wanted())
+    monkeypatch.setattr(dead_letters, "HELD", 10)
+    monkeypatch.setattr(dead_letters, "SILENCE", 0.5)
+    monkeypatch.setattr(dead_letters, "WINDOW", 5)
+    found = await dead_letters.summarize(settings, "persistence", Filter())
     assert (found.present, found.matched, found.unseen) == (30, 10, 20)
     # What is sent back makes room, and what stays takes some
-    assert (await dead.replay(settings, "persistence", Wanted(user="ada"))).removed == 29
+    assert (await dead_letters.replay(settings, "persistence", Filter(user="ada"))).removed == 29
     assert await ids(settings) == ["m00"]
     assert await ready(settings, "persistence") == 29
 
@@ -325,7 +328,7 @@ async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
 ) -> None:
     for number in range(30):
         await bury(publisher, send("ada", "c", f"m{number:02}"))
-    monkeypatch.setattr(dead, "WINDOW", 10)
+    monkeypatch.setattr(dead_letters, "WINDOW", 10)
     real, published = Publisher.publish, 0
 
     async def full_after_15(self: Publisher, *arguments: Any, **options: Any) -> None:
@@ -336,7 +339,7 @@ async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
         await real(self, *arguments, **options)
 
     monkeypatch.setattr(Publisher, "publish", full_after_15)
-    result = await dead.replay(settings, "persistence", Wanted())
+    result = await dead_letters.replay(settings, "persistence", Filter())
     assert (result.removed, result.trouble) == (15, "The queue is full.")
     assert await ids(settings) == [f"m{number:02}" for number in range(15, 30)]
 
@@ -346,7 +349,7 @@ async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
 
 @pytest.fixture
 def operate(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run `python -m infra dead …`, in a thread, with what is typed in."""
+    """Run `python -m infra dead-letters …`, in a thread, with what is typed in."""
     monkeypatch.setenv("WARREN_AMQP_URL", settings.amqp_url.get_secret_value())
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -410,10 +413,10 @@ async def test_an_operators_mistakes_are_sentences(publisher: Publisher, operate
 )
 def test_since_is_so_long_ago_or_a_time(text: str, seconds: int) -> None:
     now = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert dead.moment(text, now) == now - timedelta(seconds=seconds)
+    assert dead_letters.moment(text, now) == now - timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "-1h", "2 h", "9999999d", "yesterday"])
 def test_other_words_for_since_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        dead.moment(text, datetime.now(UTC))
+        dead_letters.moment(text, datetime.now(UTC))

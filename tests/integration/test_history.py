@@ -7,13 +7,13 @@ import pytest
 from contracts.codec import Item
 from contracts.commands import FindUsers, FindUsersPayload, GetPresence, GetPresencePayload, ListMessages
 from contracts.errors import StoreUnavailable
-from infra.store import Store
+from infra.store.client import Store
+from infra.store.messages import Messages
 from tests.integration.commands import EDGE, CommandCounter, list_conversations, list_messages, opened, send
 from tests.integration.test_persistence import acks, conversation
 from workers.history import STALE_AFTER, History
 from workers.persistence import Persistence
 from workers.presence import Presence
-from workers.stores.messages import Messages
 
 
 async def test_pages_of_messages_run_both_ways(store: Store) -> None:

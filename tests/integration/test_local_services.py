@@ -8,9 +8,9 @@ import httpx
 import pymongo
 import pytest
 
-from infra.local import (
-    Mongod,
-    RabbitNode,
+from infra.local.mongod import Mongod, initiate, set_url
+from infra.local.rabbitmq import RabbitNode
+from infra.local.services import (
     Services,
     create_vhost,
     delete_vhost,
@@ -19,7 +19,6 @@ from infra.local import (
     stop_services,
     using_services,
 )
-from infra.local.mongod import initiate, set_url
 
 
 @pytest.fixture

@@ -32,18 +32,20 @@ from contracts.topology import (
     Queue,
     edge_queue,
 )
-from infra import broker, dead, management
 from infra.__main__ import app
-from infra.broker import Channel, Publisher
-from infra.dead import Wanted
-from infra.declare import check_topology, declare_edge_queue, declare_topology
+from infra.broker import dead_letters, management
+from infra.broker.channel import Channel
+from infra.broker.dead_letters import Filter
+from infra.broker.declare import check_topology, declare_edge_queue, declare_topology
+from infra.broker.link import Setup, connect_once
+from infra.broker.publisher import Publisher
 from infra.deploy.definitions import EDGE, MIN_PASSWORD, OPERATOR, WORKER, WeakPassword, definitions
-from infra.local import Services, delete_vhost
+from infra.local.private import PrivateRun
+from infra.local.services import Services, delete_vhost
+from infra.local.stack import WORKER_KINDS, Stack
 from infra.settings import Settings
 from tests.e2e.people import People
 from tests.integration.commands import send
-from tests.support.services import PrivateRun
-from tests.support.stack import WORKER_KINDS, Stack
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ async def test_people_chat_while_every_process_has_the_least_rights(restricted: 
 
 async def test_the_topology_that_is_imported_is_the_one_that_is_declared(imported: Imported) -> None:
     # Another argument anywhere would be refused (406)
-    await broker.once(imported.settings(OPERATOR), declare_topology)
-    await broker.once(imported.settings(WORKER), check_topology)
+    await connect_once(imported.settings(OPERATOR), declare_topology)
+    await connect_once(imported.settings(WORKER), check_topology)
 
 
 async def test_the_operator_sees_queues_and_looks_after_the_dead_letters(imported: Imported) -> None:
@@ -131,7 +133,7 @@ async def test_the_operator_sees_queues_and_looks_after_the_dead_letters(importe
     async with publishing(imported.settings(WORKER)) as worker:
         await worker.publish(DEAD, "persistence", encode_bundle([send("ada", "c", "m1")]))
         await worker.publish(DEAD, "persistence", b"nonsense")
-    assert (await dead.replay(settings, "persistence", Wanted(), raw=True)).removed == 2
+    assert (await dead_letters.replay(settings, "persistence", Filter(), raw=True)).removed == 2
     assert {queue.name for queue in QUEUES} <= {queue.name for queue in await management.queues(settings)}
 
 
@@ -148,21 +150,21 @@ async def publishing(settings: Settings) -> AsyncIterator[Publisher]:
     await asyncio.wait([running])
 
 
-async def refused(settings: Settings, *attempts: broker.Setup) -> None:
+async def refused(settings: Settings, *attempts: Setup) -> None:
     """Each of these is refused for want of a permission, and for nothing else."""
     for attempt in attempts:
         with pytest.raises(BrokerUnavailable, match="ACCESS_REFUSED"):
-            await broker.once(settings, attempt)
+            await connect_once(settings, attempt)
 
 
-def consume(queue: str) -> broker.Setup:
+def consume(queue: str) -> Setup:
     async def attempt(channel: Channel) -> None:
         await channel.consume(queue, lambda _: None, prefetch=1)
 
     return attempt
 
 
-def bind(queue: str, exchange: str, key: str) -> broker.Setup:
+def bind(queue: str, exchange: str, key: str) -> Setup:
     """Declare one's own queue, bound where one has no business."""
 
     async def attempt(channel: Channel) -> None:
@@ -171,7 +173,7 @@ def bind(queue: str, exchange: str, key: str) -> broker.Setup:
     return attempt
 
 
-def declare(queue: Queue) -> broker.Setup:
+def declare(queue: Queue) -> Setup:
     async def attempt(channel: Channel) -> None:
         await channel.declare_queue(queue)
 
@@ -198,7 +200,7 @@ async def test_an_edge_can_neither_read_the_queues_nor_write_past_the_workers(im
     await refused(edge, declare(PERSISTENCE), declare(replace(PERSISTENCE, name="mine")), declare_topology)
 
     # While its own queue and its commands are its own affair
-    await broker.once(edge, lambda channel: declare_edge_queue(channel, edge_queue("edge-1", 1)))
+    await connect_once(edge, lambda channel: declare_edge_queue(channel, edge_queue("edge-1", 1)))
     async with publishing(edge) as publisher:
         await publisher.publish(COMMANDS, "typing", encode_bundle([]))
 
@@ -211,9 +213,9 @@ async def test_an_edge_cannot_take_another_edges_queue(imported: Imported) -> No
         await declare_edge_queue(channel, queue)
         for attempt in (consume(queue.name), lambda channel: declare_edge_queue(channel, queue)):
             with pytest.raises(BrokerUnavailable, match="RESOURCE_LOCKED"):
-                await broker.once(edge, attempt)
+                await connect_once(edge, attempt)
 
-    await broker.once(edge, hold)
+    await connect_once(edge, hold)
 
 
 async def test_a_worker_can_consume_its_work_and_change_nothing(imported: Imported) -> None:
@@ -234,7 +236,7 @@ async def test_nobody_of_ours_may_look_into_another_virtual_host(imported: Impor
         login = urlsplit(imported.urls[user]).netloc
         elsewhere = urlunsplit(urlsplit(vhost)._replace(netloc=login))
         with pytest.raises(BrokerUnavailable, match=r"Connection\.Close"):
-            await broker.once(Settings(amqp_url=SecretStr(elsewhere)), check_topology)
+            await connect_once(Settings(amqp_url=SecretStr(elsewhere)), check_topology)
 
 
 # --- The command ------------------------------------------------------------------------------------------

@@ -11,30 +11,30 @@ import pytest
 from contracts.commands import SendMessage
 from contracts.errors import StoreUnavailable
 from contracts.frames import Delivery
-from infra.store import Store
+from infra.store.client import Store
+from infra.store.conversations import Conversations
 from tests.integration.commands import CommandCounter, closed, opened, send, start
-from workers.outbox import Outbox
+from workers.effects import Effects
 from workers.persistence import Persistence
 from workers.presence import Presence
-from workers.stores.conversations import Conversations
 
 
-def acks(outbox: Outbox) -> dict[int, dict[str, Any]]:
-    """The acks in an outbox by request."""
-    return {reply.request: orjson.loads(reply.ack) for replies in outbox.replies.values() for reply in replies}
+def acks(effects: Effects) -> dict[int, dict[str, Any]]:
+    """The acks in an effects by request."""
+    return {reply.request: orjson.loads(reply.ack) for replies in effects.replies.values() for reply in replies}
 
 
-def pushes(outbox: Outbox, event: str) -> list[Delivery]:
+def pushes(effects: Effects, event: str) -> list[Delivery]:
     """The deliveries of one event."""
-    return [delivery for delivery in outbox.deliveries if delivery.event == event]
+    return [delivery for delivery in effects.deliveries if delivery.event == event]
 
 
 async def conversation(store: Store, *users: str, opened_by_all: bool = True) -> str:
     """Let these people be seen, and the first one start a conversation; the others as well, unless said otherwise."""
     await Presence(store)([opened(user) for user in users])
     command = start(users[0], *users[1:])
-    outbox = await Persistence(store)([command])
-    id = str(acks(outbox)[command.request]["data"]["conversation"]["id"])
+    effects = await Persistence(store)([command])
+    id = str(acks(effects)[command.request]["data"]["conversation"]["id"])
     if opened_by_all:
         await store.conversations.update_one({"_id": id}, {"$set": {"opened_by": list(users)}})
     return id
@@ -48,16 +48,16 @@ async def stored_seqs(store: Store, conversation_id: str) -> list[int]:
 async def test_a_batch_is_stored_in_order_with_a_dense_seq(store: Store) -> None:
     chat = await conversation(store, "ada", "bob")
     commands = [send("ada", chat, f"m{n}") for n in range(50)]
-    outbox = await Persistence(store)(commands)
-    assert [acks(outbox)[c.request]["data"]["message"]["seq"] for c in commands] == list(range(1, 51))
+    effects = await Persistence(store)(commands)
+    assert [acks(effects)[c.request]["data"]["message"]["seq"] for c in commands] == list(range(1, 51))
     assert await stored_seqs(store, chat) == list(range(1, 51))
 
 
 async def test_the_same_message_many_times_in_one_batch_is_one_message(store: Store) -> None:
     chat = await conversation(store, "ada", "bob")
     commands = [send("ada", chat, "same") for _ in range(20)]
-    outbox = await Persistence(store)([send("bob", chat, "before"), *commands, send("bob", chat, "after")])
-    views = [acks(outbox)[command.request]["data"]["message"] for command in commands]
+    effects = await Persistence(store)([send("bob", chat, "before"), *commands, send("bob", chat, "after")])
+    views = [acks(effects)[command.request]["data"]["message"] for command in commands]
     assert all(view == views[0] for view in views)
     assert await stored_seqs(store, chat) == [1, 2, 3]
 
@@ -148,7 +148,7 @@ async def test_random_batches_with_repeats_over_four_workers_store_each_message_
         outboxes += await asyncio.gather(*(Persistence(store)(batch) for batch in four))
     seen: dict[str, Any] = {}
     for command in repeated:
-        views = [acks(outbox)[command.request] for outbox in outboxes if command.request in acks(outbox)]
+        views = [acks(effects)[command.request] for effects in outboxes if command.request in acks(effects)]
         for view in views:
             assert seen.setdefault(command.payload.client_message_id, view) == view
     for chat in chats:
@@ -174,8 +174,8 @@ async def test_a_batch_is_held_when_the_primary_changes_before_its_messages_are_
         patch.setattr(Conversations, "advance", of_another_primary)
         with pytest.raises(StoreUnavailable, match="primary"):
             await persistence(commands)
-    outbox = await persistence(commands)
-    assert [acks(outbox)[c.request]["data"]["message"]["seq"] for c in commands] == [1, 2, 3]
+    effects = await persistence(commands)
+    assert [acks(effects)[c.request]["data"]["message"]["seq"] for c in commands] == [1, 2, 3]
     assert await stored_seqs(store, chat) == [1, 2, 3]
 
 
@@ -210,16 +210,16 @@ async def test_a_small_batch_knows_the_headers_of_the_one_before(store: Store, c
     persistence = Persistence(store)
     await persistence([send("bob", chat, "m1"), send("ada", chat, "m2")])
     counter.take()
-    outbox = await persistence([send("ada", chat, "m3"), send("bob", chat, "m4")])
+    effects = await persistence([send("ada", chat, "m3"), send("bob", chat, "m4")])
     assert counter.take() == ["insert", "update"], "the header was read, which this worker had just written"
-    assert [fact.sender_was_behind for fact in outbox.facts] == [False, True]
+    assert [fact.sender_was_behind for fact in effects.facts] == [False, True]
     assert await stored_seqs(store, chat) == [1, 2, 3, 4]
 
 
 async def test_what_is_kept_of_a_header_is_what_the_store_has(store: Store) -> None:
     chat = await conversation(store, "ada", "bob", "cleo")
     persistence, rng = Persistence(store), random.Random(3)
-    kept = persistence._recent
+    kept = persistence._header_cache
     for number in range(30):
         senders = rng.choices(("ada", "bob", "cleo"), k=rng.randint(1, 4))
         commands = [send(sender, chat, f"m{number}-{place}") for place, sender in enumerate(senders)]
@@ -238,8 +238,8 @@ async def test_a_seq_that_another_worker_took_is_noticed_and_headers_are_read_fo
     one, other = Persistence(store), Persistence(store)
     await one([send("ada", chat, "m1")])
     await other([send("bob", chat, "m2"), send("bob", chat, "m3")])
-    outbox = await one([command := send("ada", chat, "m4")])
-    assert acks(outbox)[command.request]["data"]["message"]["seq"] == 4
+    effects = await one([command := send("ada", chat, "m4")])
+    assert acks(effects)[command.request]["data"]["message"]["seq"] == 4
     counter.take()
     await one([send("ada", chat, "m5")])
     assert sorted(counter.take()) == ["find", "insert", "update"], "headers are not read after a wrong guess"
@@ -265,7 +265,7 @@ async def test_a_conversation_started_twice_at_once_is_one(store: Store) -> None
     await Presence(store)([opened("ada"), opened("bob"), opened("cleo")])
     ours, theirs = start("ada", "bob"), start("bob", "ada")
     outboxes = await asyncio.gather(*(Persistence(store)([command]) for command in (ours, theirs, ours)))
-    ids = {ack["data"]["conversation"]["id"] for outbox in outboxes for ack in acks(outbox).values()}
+    ids = {ack["data"]["conversation"]["id"] for effects in outboxes for ack in acks(effects).values()}
     assert len(ids) == 1
     group = start("ada", "bob", "cleo", title="Lunch")
     first, again = await Persistence(store)([group]), await Persistence(store)([group])

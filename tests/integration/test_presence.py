@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from contracts.commands import EdgeLost, SessionClose, SessionOpen
 from contracts.errors import StoreUnavailable
-from infra.store import Store
+from contracts.reports import EdgeLost, SessionClose, SessionOpen
+from infra.store.client import Store
+from infra.store.sessions import Sessions
 from tests.integration.commands import EDGE, CommandCounter, alive, closed, opened, send
 from tests.integration.test_persistence import acks, conversation, pushes
 from tests.support.waiting import eventually
 from workers import presence as presence_module
-from workers.outbox import Outbox
+from workers.effects import Effects
 from workers.persistence import Persistence
 from workers.presence import Presence, sweep
-from workers.stores.sessions import Sessions
 
 
 async def is_online(store: Store, user_id: str) -> bool:
@@ -46,8 +46,8 @@ async def test_opens_and_closes_end_the_same_in_any_order(store: Store, order: t
 async def test_the_store_behaves_alike_through_both_drivers(either_store: Store) -> None:
     """The whole of one message's walk through handlers, once with each client of MongoDB."""
     chat = await conversation(either_store, "ada", "bob")
-    outbox = await Persistence(either_store)([send("ada", chat, "m1"), send("ada", chat, "m1")])
-    assert len(acks(outbox)) == 2
+    effects = await Persistence(either_store)([send("ada", chat, "m1"), send("ada", chat, "m1")])
+    assert len(acks(effects)) == 2
     assert {session.user_id for session in await Sessions(either_store).locate(["ada", "bob"])} == {"ada", "bob"}
     await Presence(either_store)([closed("ada"), alive()])
     assert not await is_online(either_store, "ada")
@@ -67,19 +67,19 @@ async def test_only_those_who_share_a_conversation_that_they_can_see_are_told(st
     friends = await conversation(store, "ada", "bob")
     await conversation(store, "ada", "ghosted", opened_by_all=False)
     await Persistence(store)([send("ada", friends, "hello")])
-    outbox = await Presence(store)([closed("ada")])
-    (update,) = pushes(outbox, "presence_updated")
+    effects = await Presence(store)([closed("ada")])
+    (update,) = pushes(effects, "presence_updated")
     assert update.to == ["bob"]
     assert orjson.loads(update.payload)["online"] is False
-    outbox = await Presence(store)([opened("ada", version=3)])
-    assert orjson.loads(pushes(outbox, "presence_updated")[0].payload)["online"] is True
+    effects = await Presence(store)([opened("ada", version=3)])
+    assert orjson.loads(pushes(effects, "presence_updated")[0].payload)["online"] is True
 
 
 async def test_a_second_device_is_no_news(store: Store) -> None:
     chat = await conversation(store, "ada", "bob")
     await Persistence(store)([send("ada", chat, "hello")])
-    outbox = await Presence(store)([opened("ada", edge_id="e2")])
-    assert pushes(outbox, "presence_updated") == []
+    effects = await Presence(store)([opened("ada", edge_id="e2")])
+    assert pushes(effects, "presence_updated") == []
 
 
 async def test_who_comes_back_within_the_grace_never_was_away(store: Store) -> None:
@@ -131,13 +131,13 @@ class Sweeping:
     def __init__(self, presence: Presence, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(presence_module, "SWEEP_INTERVAL", 0.02)
         self.consuming = True
-        self.sent: list[Outbox] = []
+        self.sent: list[Effects] = []
         self._task = asyncio.create_task(
             sweep(presence, self._send, lease_seconds=0.3, consuming=lambda: self.consuming)
         )
 
-    async def _send(self, outbox: Outbox) -> bool:
-        self.sent.append(outbox)
+    async def _send(self, effects: Effects) -> bool:
+        self.sent.append(effects)
         return True
 
     async def stop(self) -> None:
@@ -186,10 +186,10 @@ async def test_a_store_that_was_away_starts_the_wait_anew(store: Store, monkeypa
     failing = True
     judged: list[float] = []
 
-    async def absences() -> Outbox:
+    async def absences() -> Effects:
         if failing:
             raise StoreUnavailable("no primary")
-        return Outbox()
+        return Effects()
 
     async def note(lease_seconds: float) -> None:
         judged.append(lease_seconds)

@@ -9,10 +9,12 @@ import pytest
 import pytest_asyncio
 
 from infra.health import at_most_every
-from infra.local import Mongod, RabbitNode, Services
+from infra.local.mongod import Mongod
+from infra.local.private import PrivateRun
+from infra.local.rabbitmq import RabbitNode
+from infra.local.services import Services
+from infra.local.stack import Process, Stack
 from tests.e2e.metrics import metric
-from tests.support.services import PrivateRun
-from tests.support.stack import Process, Stack
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow

@@ -9,26 +9,30 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from contracts.codec import Item, decode_bundle, decode_frame, encode_bundle
-from contracts.commands import EdgeLost, SendMessage
+from contracts.commands import SendMessage
 from contracts.errors import StoreUnavailable
-from contracts.events import TypingByOther
 from contracts.facts import AnyFact, MessageStored
+from contracts.pushes import TypingByOther
+from contracts.reports import EdgeLost
 from contracts.topology import COMMANDS, DEAD_QUEUES, PERSISTENCE, PRESENCE, edge_queue
-from infra.broker import Channel, Delivery, Link, Publisher
-from infra.declare import declare_edge_queue, declare_topology
+from infra.broker.channel import Channel, IncomingMessage
+from infra.broker.declare import declare_edge_queue, declare_topology
+from infra.broker.link import Link
+from infra.broker.publisher import Publisher
 from infra.settings import WorkerSettings
-from infra.store import Store
+from infra.store.client import Store
+from infra.store.sessions import Session, Sessions
 from tests.integration.commands import EDGE, opened, send
 from tests.integration.conftest import MakeSettings
 from tests.support.waiting import eventually
 from workers import runner as runner_module
-from workers.outbox import Outbox
+from workers.effects import Effects
 from workers.presence import Presence
 from workers.routing import Router
 from workers.runner import Runner
-from workers.stores.sessions import Session, Sessions
+from workers.sending import Sender
 
-Handle = Callable[[Sequence[Item]], Awaitable[Outbox]]
+Handle = Callable[[Sequence[Item]], Awaitable[Effects]]
 
 
 class Recorder:
@@ -39,11 +43,11 @@ class Recorder:
         self.before: Callable[[Sequence[Item]], Awaitable[None]] | None = None
         self.facts: list[AnyFact] = []
 
-    async def __call__(self, items: Sequence[Item]) -> Outbox:
+    async def __call__(self, items: Sequence[Item]) -> Effects:
         if self.before is not None:
             await self.before(items)
         self.batches.append([_name(item) for item in items])
-        return Outbox(facts=list(self.facts))
+        return Effects(facts=list(self.facts))
 
     @property
     def handled(self) -> list[str]:
@@ -73,9 +77,11 @@ class Bench:
         """Publish one bundle, as an edge does."""
         await self.publisher.publish(COMMANDS, items[0].name, encode_bundle(items))
 
-    async def listen(self, queue: str, setup: Callable[[Channel], Awaitable[None]] | None = None) -> list[Delivery]:
+    async def listen(
+        self, queue: str, setup: Callable[[Channel], Awaitable[None]] | None = None
+    ) -> list[IncomingMessage]:
         """Collect what comes to a queue, without acks."""
-        found: list[Delivery] = []
+        found: list[IncomingMessage] = []
 
         async def consume(channel: Channel) -> None:
             if setup is not None:
@@ -90,8 +96,8 @@ class Bench:
     @asynccontextmanager
     async def runner(self, handler: Handle) -> AsyncIterator[Runner]:
         """A runner of the persistence queue; leaving the block is a crash: nothing is finished or acked."""
-        router = Router(Sessions(self.store), "bench")
-        runner = Runner(PERSISTENCE, handler, publisher=self.publisher, router=router, settings=self.settings)
+        self.sender = Sender(self.publisher, Router(Sessions(self.store), "bench"))
+        runner = Runner(PERSISTENCE, handler, sender=self.sender, settings=self.settings)
         tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
         await asyncio.wait_for(runner.link.up.wait(), 10)
         yield runner
@@ -264,10 +270,10 @@ async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeyp
         return await locate(sessions, users)
 
     monkeypatch.setattr(Sessions, "locate", away_twice)
-    outbox = Outbox()
-    outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
+    effects = Effects()
+    effects.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
     async with bench.runner(Recorder()) as runner:
-        sending = asyncio.create_task(runner.send_frames(outbox))
+        sending = asyncio.create_task(bench.sender.send_frames(effects))
         await eventually(lambda: runner.trouble is not None, within=5, sentence="the runner says that it is in trouble")
         assert await asyncio.wait_for(sending, 10)
         assert runner.trouble is None, "an idle worker would never be ready again"
@@ -276,11 +282,11 @@ async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeyp
 async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench: Bench) -> None:
     await Presence(bench.store)([opened("ada", edge_id="edge-gone", epoch=7)])
     reports = await bench.listen(PRESENCE.name)
-    async with bench.runner(Recorder()) as runner:
-        outbox = Outbox()
+    async with bench.runner(Recorder()):
+        effects = Effects()
         for _ in range(3):
-            outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
-            assert await runner.send_frames(outbox)
+            effects.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
+            assert await bench.sender.send_frames(effects)
     lost = [item for report in reports for item in decode_bundle(report.body)]
     assert [(type(item), getattr(item, "edge_id", ""), getattr(item, "epoch", 0)) for item in lost] == [
         (EdgeLost, "edge-gone", 7)
@@ -290,11 +296,11 @@ async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench:
 async def test_frames_for_an_edge_are_numbered_without_a_gap(bench: Bench) -> None:
     edge = await bench.listen("edge.edge-1.1", lambda channel: declare_edge_queue(channel, edge_queue(EDGE, 1)))
     await Presence(bench.store)([opened("ada")])
-    async with bench.runner(Recorder()) as runner:
+    async with bench.runner(Recorder()):
         for _ in range(5):
-            outbox = Outbox()
-            outbox.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
-            await runner.send_frames(outbox)
+            effects = Effects()
+            effects.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
+            await bench.sender.send_frames(effects)
         await eventually(lambda: len(edge) == 5, within=5, sentence="5 frames reach the edge")
     frames = [decode_frame(delivery.body) for delivery in edge]
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
@@ -311,7 +317,7 @@ async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
     recorder = Recorder()
     recorder.before = wait
     router = Router(Sessions(bench.store), "bench")
-    runner = Runner(PERSISTENCE, recorder, publisher=bench.publisher, router=router, settings=bench.settings)
+    runner = Runner(PERSISTENCE, recorder, sender=Sender(bench.publisher, router), settings=bench.settings)
     link, loop = asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())
     await bench.publish(send("ada", "c", "m1"))
     await asyncio.wait_for(begun.wait(), 10)

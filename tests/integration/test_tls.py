@@ -17,15 +17,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import SecretStr
 
 from contracts.errors import BrokerUnavailable, StoreUnavailable
-from infra import broker
-from infra.declare import declare_topology
-from infra.local import Mongod, RabbitNode
+from infra.broker.declare import declare_topology
+from infra.broker.link import connect_once
+from infra.local.mongod import Mongod
+from infra.local.private import PrivateRun
 from infra.local.process import free_ports
+from infra.local.rabbitmq import RabbitNode
+from infra.local.stack import Stack
 from infra.settings import Settings
-from infra.store import Store
+from infra.store.client import Store
 from tests.e2e.people import People
-from tests.support.services import PrivateRun
-from tests.support.stack import Stack
 
 pytestmark = pytest.mark.slow
 
@@ -174,7 +175,7 @@ def changed(settings: Settings, **changes: Any) -> Settings:
 
 
 async def test_a_broker_that_our_authority_vouches_for_is_used(settings: Settings) -> None:
-    await broker.once(settings, declare_topology)
+    await connect_once(settings, declare_topology)
 
 
 async def test_a_broker_that_nobody_we_trust_vouches_for_gets_no_password(
@@ -182,19 +183,19 @@ async def test_a_broker_that_nobody_we_trust_vouches_for_gets_no_password(
 ) -> None:
     for ca_file in (None, strange.file):
         with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-            await broker.once(changed(settings, amqp_ca_file=ca_file), declare_topology)
+            await connect_once(changed(settings, amqp_ca_file=ca_file), declare_topology)
 
 
 async def test_a_broker_under_another_name_than_its_certificates_gets_no_password(settings: Settings) -> None:
     elsewhere = settings.amqp_url.get_secret_value().replace("127.0.0.1", "localhost")
     with pytest.raises(BrokerUnavailable, match="Hostname mismatch"):
-        await broker.once(changed(settings, amqp_url=SecretStr(elsewhere)), declare_topology)
+        await connect_once(changed(settings, amqp_url=SecretStr(elsewhere)), declare_topology)
 
 
 async def test_the_address_cannot_turn_the_check_off(settings: Settings, strange: Authority) -> None:
     lax = settings.amqp_url.get_secret_value() + "?no_verify_ssl=1"
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        await broker.once(changed(settings, amqp_url=SecretStr(lax), amqp_ca_file=strange.file), declare_topology)
+        await connect_once(changed(settings, amqp_url=SecretStr(lax), amqp_ca_file=strange.file), declare_topology)
 
 
 async def test_without_a_certificate_of_our_own_the_broker_lets_us_not_in(
@@ -202,7 +203,7 @@ async def test_without_a_certificate_of_our_own_the_broker_lets_us_not_in(
 ) -> None:
     for certificate in (None, strange.sign("impostor")):
         with pytest.raises(BrokerUnavailable):
-            await broker.once(changed(settings, amqp_certificate_file=certificate), declare_topology)
+            await connect_once(changed(settings, amqp_certificate_file=certificate), declare_topology)
 
 
 # --- MongoDB ----------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from prometheus_client import REGISTRY
 
 from contracts.commands import MessageSeen
 from contracts.facts import MessageStored
-from infra.recount import recount_all
-from infra.store import Store
+from infra.cli.recount import recount_all
+from infra.store.client import Store
 from tests.integration.commands import CommandCounter, seen, send
 from tests.integration.conftest import MakeSettings
 from tests.integration.test_persistence import acks, conversation, pushes
@@ -28,10 +28,10 @@ async def unread_of(store: Store, user_id: str) -> int:
 
 async def test_recipients_have_it_unread_and_the_sender_has_read_it(store: Store) -> None:
     chat = await conversation(store, "ada", "bob")
-    outbox = await Persistence(store)([send("ada", chat, "m1"), send("ada", chat, "m2")])
-    outbox = await Unread(store)(outbox.facts)
+    effects = await Persistence(store)([send("ada", chat, "m1"), send("ada", chat, "m2")])
+    effects = await Unread(store)(effects.facts)
     assert (await unread_of(store, "ada"), await unread_of(store, "bob")) == (0, 2)
-    assert [delivery.to for delivery in pushes(outbox, "unread_updated")] == [["bob"]]
+    assert [delivery.to for delivery in pushes(effects, "unread_updated")] == [["bob"]]
 
 
 async def test_sending_reads_what_was_unread_and_says_so(store: Store) -> None:
@@ -39,9 +39,9 @@ async def test_sending_reads_what_was_unread_and_says_so(store: Store) -> None:
     await Unread(store)((await Persistence(store)([send("ada", chat, "m1")])).facts)
     answer = await Persistence(store)([send("bob", chat, "m2")])
     assert answer.facts[0].sender_was_behind
-    outbox = await Unread(store)(answer.facts)
+    effects = await Unread(store)(answer.facts)
     assert (await unread_of(store, "ada"), await unread_of(store, "bob")) == (1, 0)
-    assert sorted(delivery.to[0] for delivery in pushes(outbox, "unread_updated")) == ["ada", "bob"]
+    assert sorted(delivery.to[0] for delivery in pushes(effects, "unread_updated")) == ["ada", "bob"]
 
 
 async def test_facts_that_come_again_change_nothing_and_are_counted(store: Store) -> None:

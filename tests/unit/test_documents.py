@@ -15,10 +15,11 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from contracts import topology
+from contracts.acks import ACKS
 from contracts.codec import decode_ok, decode_payload
 from contracts.commands import CLIENT_EVENTS
 from contracts.errors import RETRYABLE, Code, Error, Refused
-from contracts.events import ACKS, PUSHES
+from contracts.pushes import PUSHES
 from contracts.values import MAX_LIMIT, MAX_PARTICIPANTS, Value
 from infra import metrics
 from infra.__main__ import app
@@ -169,7 +170,7 @@ def test_the_design_names_every_exchange_and_queue() -> None:
 @pytest.mark.parametrize("collection", ["messages", "conversations", "inboxes", "users", "sessions", "edges"])
 def test_the_design_names_every_collection(collection: str) -> None:
     assert f"| `{collection}` |" in DESIGN
-    assert f'database["{collection}"]' in (ROOT / "infra" / "store.py").read_text()
+    assert f'database["{collection}"]' in (ROOT / "infra" / "store" / "client.py").read_text()
 
 
 # --- Settings ---------------------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ def command_names(app: typer.Typer, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_operator_command_is_in_the_readme() -> None:
-    documented = re.findall(r"^\| `python -m infra ([a-z ]+)", README, flags=re.MULTILINE)
+    documented = re.findall(r"^\| `python -m infra ([a-z -]+)", README, flags=re.MULTILINE)
     assert sorted(name.strip() for name in documented) == sorted(command_names(app))
 
 

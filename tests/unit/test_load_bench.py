@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.load.bench import charts, page, plan, table
-from tests.load.bench.goals import GOALS, NODE, PYTHON, WARREN, Goal, plain, ratio
-from tests.load.bench.results import Results, Spread
-from tests.load.bench.steps import traffic_metrics
-from tests.load.checker import Faults, Verdict
-from tests.load.figures import Quantiles, TrafficFigures
-from tests.load.usage import Usage
+from infra.bench.benchmark import charts, page, plan, table
+from infra.bench.benchmark.goals import GOALS, NODE, PYTHON, WARREN, Goal, plain, ratio
+from infra.bench.benchmark.results import Results, Spread
+from infra.bench.benchmark.steps import traffic_metrics
+from infra.bench.load.checker import Faults, Verdict
+from infra.bench.load.figures import Quantiles, TrafficFigures
+from infra.bench.load.usage import Usage
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks" / "README.md"

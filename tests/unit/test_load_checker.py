@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.load.checker import Faults, Sending, Stored, check
+from infra.bench.load.checker import Faults, Sending, Stored, check
 
 
 def healthy() -> tuple[list[Sending], list[Stored], dict[str, int]]:

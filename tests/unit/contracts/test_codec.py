@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.acks import LeaseRenewed, Nothing
 from contracts.codec import (
     Item,
     SocketJSON,
@@ -23,8 +24,6 @@ from contracts.codec import (
 )
 from contracts.commands import (
     CLIENT_EVENTS,
-    EdgeAlive,
-    EdgeLost,
     FindUsersPayload,
     ListConversations,
     ListConversationsPayload,
@@ -32,15 +31,14 @@ from contracts.commands import (
     MessageSeenPayload,
     SendMessage,
     SendMessagePayload,
-    SessionClose,
-    SessionOpen,
     Typing,
     TypingPayload,
 )
 from contracts.errors import Code, DecodeError, Error, Refused, not_found
-from contracts.events import LeaseRenewed, Nothing, PushName
 from contracts.facts import MessageStored
 from contracts.frames import Delivery, Frame, Reply
+from contracts.pushes import PushName
+from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from contracts.values import MAX_SAFE_INTEGER, Value
 
 #: Text as a client may send it: anything that UTF-8 can carry.

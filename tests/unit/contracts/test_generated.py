@@ -8,11 +8,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from contracts import __main__ as documents
+from contracts.acks import ACKS
 from contracts.asyncapi import document
 from contracts.codec import decode_payload
 from contracts.commands import CLIENT_EVENTS
 from contracts.errors import Code, Refused, not_found
-from contracts.events import ACKS, PUSHES
+from contracts.pushes import PUSHES
 from contracts.schema import client_schema
 from contracts.topology import QUEUES
 

@@ -14,7 +14,7 @@ from contracts.topology import (
     dead_letter_queue,
     edge_queue,
 )
-from infra.declare import needed_by
+from infra.broker.declare import needed_by
 
 
 def by_name(queue: Queue) -> str:

@@ -5,9 +5,9 @@ import asyncio
 import orjson
 import pytest
 
-from contracts.commands import EdgeLost
 from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable, WarrenError
 from contracts.frames import Reply
+from contracts.reports import EdgeLost
 from edge.lanes import Lanes
 from edge.relay import BUNDLE_ITEMS, MAX_WAITING, OUTSTANDING, Relay
 from tests.support.waiting import eventually

@@ -5,8 +5,8 @@ import time
 import pytest
 from prometheus_client import REGISTRY
 
+from contracts.acks import LeaseRenewed
 from contracts.codec import encode_ok
-from contracts.events import LeaseRenewed
 from contracts.frames import Reply
 from edge.relay import Relay
 from edge.sessions import MISSED_RENEWALS, Sessions

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.local import LocalServiceError, ensure_services, install, process, rabbitmq4, running_services, stop_services
-from infra.local.process import Daemon, free_ports, is_free
+from infra.local import install, process, rabbitmq4
+from infra.local.process import Daemon, LocalServiceError, free_ports, is_free
 from infra.local.run import kept_secret, prepare_environment
-from infra.local.services import Services
+from infra.local.services import Services, ensure_services, running_services, stop_services
 
 SHELL = shutil.which("sh") or "/bin/sh"
 

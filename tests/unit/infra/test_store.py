@@ -9,7 +9,8 @@ from prometheus_client import REGISTRY
 from pymongo.errors import BulkWriteError, NotPrimaryError, OperationFailure, PyMongoError
 
 from contracts.errors import StoreUnavailable
-from infra.store import Watch, guarded
+from infra.store.client import PrimaryListener
+from infra.store.operations import guarded
 
 DUPLICATE: dict[str, Any] = {"index": 0, "code": 11000, "errmsg": "duplicate"}
 
@@ -48,7 +49,7 @@ async def test_anything_else_is_passed_on(error: PyMongoError) -> None:
 
 def test_a_primary_is_missed_and_welcomed_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    watch = Watch("watched")
+    watch = PrimaryListener("watched")
     ups = []
     for has_primary in (False, True, True, False, False, True):
         description = SimpleNamespace(has_writable_server=lambda has=has_primary: has)

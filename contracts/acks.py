@@ -1,0 +1,80 @@
+"""The data of each ack that is ok: what a client, or an edge itself, gets for what it asked."""
+
+from contracts.models import Conversation, FoundUser, Message, Presence, User
+from contracts.values import Timestamp, Value
+
+# --- Client events ----------------------------------------------------------------------------------------
+
+
+class ConversationStarted(Value):
+    conversation: Conversation
+
+
+class MessageSent(Value):
+    message: Message
+
+
+class UnreadCount(Value):
+    """One conversation's unread messages, and the user's in all, as the store has them."""
+
+    conversation_id: str
+    unread_count: int
+    last_read_seq: int
+    last_read_at: Timestamp | None
+    total_unread: int
+
+
+class ConversationPage(Value):
+    conversations: list[Conversation]
+    next_cursor: str | None
+    total_unread: int
+
+
+class MessagePage(Value):
+    messages: list[Message]
+    has_more: bool
+
+
+class UsersFound(Value):
+    users: list[FoundUser]
+
+
+class PresenceList(Value):
+    presence: list[Presence]
+
+
+class Nothing(Value):
+    """The empty answer of `typing`."""
+
+
+class TokenRefreshed(Value):
+    expires_at: Timestamp
+
+
+#: The data of each client event's ack.
+ACKS: dict[str, type[Value]] = {
+    "start_conversation": ConversationStarted,
+    "send_message": MessageSent,
+    "message_seen": UnreadCount,
+    "list_conversations": ConversationPage,
+    "list_messages": MessagePage,
+    "find_users": UsersFound,
+    "get_presence": PresenceList,
+    "typing": Nothing,
+    "refresh_token": TokenRefreshed,
+}
+
+
+# --- Reports of edges -------------------------------------------------------------------------------------
+
+
+class SessionOpened(Value):
+    """Answers `session.open`: from now on, what is delivered to the user reaches this edge."""
+
+    user: User
+
+
+class LeaseRenewed(Value):
+    """Answers `edge.alive`. When the sessions are not `known` any more, the edge registers its users again."""
+
+    known: bool

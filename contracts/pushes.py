@@ -1,0 +1,76 @@
+"""The payload of each push: what a client gets without asking."""
+
+from typing import Literal
+
+from contracts.acks import UnreadCount
+from contracts.models import Conversation, Message, Presence, User
+from contracts.values import Timestamp, Value
+
+
+class Limits(Value):
+    """What a client should keep to; 0 means without limit."""
+
+    max_body_characters: int
+    max_event_bytes: int
+    events_per_second: int
+    burst: int
+
+
+class SessionReady(Value):
+    """The socket can be routed to: time to take a fresh snapshot."""
+
+    user: User
+    edge_id: str
+    server_time: Timestamp
+    limits: Limits
+
+
+class ConversationUpdated(Value):
+    conversation: Conversation
+
+
+class NewMessage(Value):
+    message: Message
+
+
+class SeenByOther(Value):
+    """Another participant has read up to `last_read_seq`."""
+
+    conversation_id: str
+    user_id: str
+    last_read_seq: int
+    last_read_at: Timestamp | None
+
+
+class TypingByOther(Value):
+    conversation_id: str
+    user_id: str
+    typing: bool
+
+
+class ServerDraining(Value):
+    reconnect_after_ms: int
+
+
+PushName = Literal[
+    "session_ready",
+    "conversation_updated",
+    "new_message",
+    "unread_updated",
+    "message_seen",
+    "presence_updated",
+    "typing",
+    "server_draining",
+]
+
+#: The payload of each push.
+PUSHES: dict[PushName, type[Value]] = {
+    "session_ready": SessionReady,
+    "conversation_updated": ConversationUpdated,
+    "new_message": NewMessage,
+    "unread_updated": UnreadCount,
+    "message_seen": SeenByOther,
+    "presence_updated": Presence,
+    "typing": TypingByOther,
+    "server_draining": ServerDraining,
+}

@@ -1,0 +1,140 @@
+"""`python -m infra.bench.benchmark`: measure Warren and its peers side by side, print the table, draw the charts.
+
+Only a whole run, without options, writes docs/benchmarks; a part of one is only printed. The exit code is 1 when a
+system could not be measured, or Warren broke a promise; a target that is missed is said in the table.
+"""
+
+import gc
+import json
+import resource
+import time
+from typing import Annotated
+
+import typer
+import uvloop
+from picows import WSError
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from infra.bench.benchmark import charts, page, table
+from infra.bench.benchmark.goals import GOALS, wrong
+from infra.bench.benchmark.machine import describe
+from infra.bench.benchmark.plan import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
+from infra.bench.benchmark.results import Results
+from infra.bench.benchmark.steps import Subject, calm
+from infra.bench.load.client import CallFailed
+from infra.local.private import local_services
+from infra.local.process import LocalServiceError
+from infra.local.stack import ROOT, StackError
+
+FOLDER = ROOT / "docs" / "benchmarks"
+RESULTS = FOLDER / "results.json"
+#: What a system may fail with; the others are still measured.
+FAILURES = (StackError, LocalServiceError, CallFailed, PyMongoError, OSError, WSError, TimeoutError)
+#: Characters of a table that goes to a file.
+WIDTH = 170
+
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def bench(
+    only: Annotated[list[str] | None, typer.Option(help=f"Part to run, may be repeated: {', '.join(PARTS)}.")] = None,
+    systems: Annotated[
+        list[str] | None, typer.Option(help=f"System to run, may be repeated: {', '.join(STARTS)}.")
+    ] = None,
+    repeat: Annotated[int, typer.Option("--rounds", help="Rounds.", min=1)] = ROUNDS,
+    redraw: Annotated[bool, typer.Option(help="Measure nothing; print and draw docs/benchmarks/results.json.")] = False,
+) -> None:
+    """Measure all systems, or some."""
+    console = Console() if Console().is_terminal else Console(width=WIDTH)
+    if redraw:
+        _publish(console, Results.from_json(json.loads(RESULTS.read_text())["results"]))
+        return
+    for given, known in ((only or [], PARTS), (systems or [], STARTS)):
+        if unknown := set(given) - set(known):
+            raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
+    _raise_file_limit()
+    started = time.monotonic()
+    plan = rounds(repeat, only or PARTS, systems or STARTS)
+    results, failures = uvloop.run(_run(console, plan))
+    if only or systems or repeat != ROUNDS or failures:
+        table.show(console, results)
+    else:
+        RESULTS.write_text(_document(results, time.monotonic() - started))
+        # As they are kept: the page must not show a digit that the file does not.
+        _publish(console, Results.from_json(results.as_json()))
+    for failure in failures:
+        console.print(failure, style="red", markup=False)
+    if failures or wrong(results):
+        raise typer.Exit(1)
+
+
+async def _run(console: Console, plan: list[list[Job]]) -> tuple[Results, list[str]]:
+    """Do all jobs; return what was measured, and in words what could not be."""
+    results, failures = Results(), list[str]()
+    bar = Progress(
+        TextColumn("{task.description:<58}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
+    )
+    async with local_services():
+        with bar:
+            task = bar.add_task("starting", total=sum(job.seconds for jobs in plan for job in jobs))
+            for number, jobs in enumerate(plan, start=1):
+                for job in jobs:
+                    name = f"round {number} of {len(plan)} · {TITLES[job.system]}"
+                    before = bar.tasks[task].completed
+                    try:
+                        await _do(job, results, bar, task, name)
+                    except* FAILURES as group:
+                        reason = group.exceptions[0]
+                        failures.append(f"{name}, {job.part}: {type(reason).__name__}: {reason}")
+                    bar.update(task, completed=before + job.seconds)
+                    gc.collect()
+    return results, failures
+
+
+async def _do(job: Job, results: Results, bar: Progress, task: TaskID, name: str) -> None:
+    """Start a system, measure, stop it."""
+    bar.update(task, description=f"{name} · starting")
+    async with job.start() as (target, fleet):
+        done = bar.tasks[task].completed + job.seconds - sum(step.seconds for step in job.steps)
+        subject = Subject(target, fleet, progress=lambda _: None)
+        for step in job.steps:
+
+            def advance(share: float, done: float = done, seconds: float = step.seconds) -> None:
+                bar.update(task, completed=done + share * seconds)
+
+            bar.update(task, description=f"{name} · {step.name}", completed=done)
+            subject.progress = advance
+            if step.prepare is not None:
+                await step.prepare(subject)
+            await calm(subject)
+            results.add(job.system, step.name, await step.measure(subject))
+            done += step.seconds
+
+
+def _publish(console: Console, results: Results) -> None:
+    """Print the tables, draw the charts, and write the figures into the page."""
+    table.show(console, results)
+    page.write(results, FOLDER / "README.md")
+    for file in charts.draw(results, FOLDER):
+        console.print(f"Drawn: {file.relative_to(ROOT)}")
+
+
+def _document(results: Results, seconds: float) -> str:
+    goals = [
+        {"goal": goal.name, "limit": goal.limit, "value": goal.value(results), "met": goal.is_met(results)}
+        for goal in GOALS
+    ]
+    machine = {**describe(), "minutes": round(seconds / 60, 1)}
+    return json.dumps({"machine": machine, "goals": goals, "results": results.as_json()}, indent=1) + "\n"
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    app()

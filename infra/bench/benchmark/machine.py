@@ -1,0 +1,47 @@
+"""What a run was made on: figures without their machine say little."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from infra.bench.peers.running import NODE
+from infra.local import install
+
+#: Packages whose versions matter to the figures.
+PACKAGES = ("aio-pika", "motor", "pymongo", "python-socketio", "uvicorn", "uvloop", "websockets")
+
+
+def describe() -> dict[str, object]:
+    """Processors, memory, and the versions of what was measured."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "node": _first_word([str(NODE), "--version"]),
+        "mongod": _first_word([str(install.mongod()), "--version"]),
+        "redis": _first_word(["redis-server", "--version"]),
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _first_word(command: list[str]) -> str:
+    """The first word that looks like a version, of what a program says of itself."""
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return "none"
+    words = said.replace("v=", "v").split()
+    return next((word.lstrip("v") for word in words if word.lstrip("v")[:1].isdigit()), "unknown")

@@ -1,0 +1,176 @@
+"""The tables for people: what was measured, a column for each system, and the targets."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.bench.benchmark.goals import GOALS
+from infra.bench.benchmark.plan import EDGES, TITLES, WORKERS
+from infra.bench.benchmark.results import Results, Spread
+
+#: Above this share of one core the generator may be what limits a run.
+GENERATOR_BUSY = 0.85
+#: Systems that get less than this share of an open loop's rate through cannot hold it.
+HELD = 0.95
+
+
+class Row(NamedTuple):
+    """A line of the table: which metric of which measurement, and how it is written."""
+
+    title: str
+    measurement: str
+    metric: str
+    form: str = ",.0f"
+
+
+def _latencies(measurement: str) -> list[Row]:
+    names = ("ack p50", "ack p99", "delivery p50", "delivery p99")
+    return [
+        Row("messages/s", measurement, "rate"),
+        *(Row(f"{name}, ms", measurement, name, ",.1f") for name in names),
+        Row("CPU s per 1,000", measurement, "cpu", ".2f"),
+    ]
+
+
+KINDS = ("edge", "persistence", "unread", "presence", "history", "rabbitmq", "redis", "mongod")
+
+SECTIONS: dict[str, Sequence[Row]] = {
+    "closed loop, 100 in flight": _latencies("100 in flight"),
+    "closed loop, 400 in flight": _latencies("400 in flight"),
+    "of it, CPU s per 1,000 by process": [Row(kind, "400 in flight", f"cpu {kind}", ".2f") for kind in KINDS],
+    "open loop, 200/s": _latencies("200/s"),
+    "open loop, 50 % of own saturation": _latencies("50 %"),
+    "open loop, 80 % of own saturation": _latencies("80 %"),
+    "a group of 50, 16 in flight": [
+        Row("messages/s", "group", "rate"),
+        Row("deliveries/s", "group", "deliveries"),
+        Row("last delivery p50, ms", "group", "delivery p50", ",.1f"),
+        Row("last delivery p99, ms", "group", "delivery p99", ",.1f"),
+    ],
+    "60 reads/s beside 60 messages/s": [
+        Row(f"{name}, ms", "reads", name, ",.1f") for name in ("list p50", "list p99", "page p50", "page p99")
+    ],
+    "4,000 idle connections (once)": [
+        Row("KB each", "idle", "kilobytes", ".1f"),
+        Row("all ready after, s", "idle", "seconds", ".1f"),
+    ],
+    "an edge with 2,000 clients dies (once)": [Row("all ready again after, s", "edge dies", "seconds", ".1f")],
+    "CPU s per 1,000 delivered, 60/s": [
+        Row(name, name, "cpu", ".2f") for name in (f"{count} edge{'s' * (count > 1)}" for count in EDGES)
+    ],
+    "the same, 400/s": [
+        Row(name, name, "cpu", ".2f") for name in (f"{count} edge{'s' * (count > 1)}, busy" for count in EDGES)
+    ],
+    "messages/s by persistence workers": [Row(f"{count}", f"{count} persistence", "rate") for count in WORKERS],
+}
+
+
+def show(console: Console, results: Results) -> None:
+    """Print what was measured, whether it can be trusted, and the targets."""
+    systems = measured_systems(results)
+    table = Table(title="Medians (lowest to highest)", title_justify="left")
+    table.add_column(no_wrap=True)
+    for system in systems:
+        table.add_column(TITLES[system], justify="right")
+    for title, lines in sections(results):
+        table.add_section()
+        table.add_row(f"[bold]{title}")
+        for name, cells in lines:
+            table.add_row(name, *cells)
+    console.print(table)
+    console.print(_goals(results))
+    for remark in remarks(results):
+        console.print(remark, markup=False)
+
+
+def measured_systems(results: Results) -> list[str]:
+    """The columns."""
+    return [system for system in TITLES if system in results.systems()]
+
+
+def sections(results: Results) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    """Each section's title, and its lines: a name, and a cell for each system. What was not measured is left out."""
+    systems = measured_systems(results)
+    for title, rows in SECTIONS.items():
+        lines = [(row.title, [cell(results, system, row) for system in systems]) for row in rows]
+        if filled := [(name, cells) for name, cells in lines if any(cells)]:
+            yield title, filled
+    over_all = [
+        ("generator, of a core, at most", "generator", _share),
+        ("other work on all cores, at most", "others", _share),
+        ("lost, doubled, misordered, gaps", "wrong", _count),
+        ("pushes over 5 s late, or lost", "late", _count),
+    ]
+    yield (
+        "over all runs",
+        [(name, [form(every(results, system, metric)) for system in systems]) for name, metric, form in over_all],
+    )
+
+
+def cell(results: Results, system: str, row: Row) -> str:
+    """One figure: its median, and its range where there were several rounds. Starred where a rate was not held."""
+    spread = results.spread(system, row.measurement, row.metric)
+    if spread is None:
+        return ""
+    star = "*" if row.metric == "rate" and not holds(results, system, row.measurement) else ""
+    return f"{spread.median:{row.form}}{star}{_range(spread, row.form)}"
+
+
+def holds(results: Results, system: str, measurement: str) -> bool:
+    """Whether a system carried the rate that an open loop asked of it; true where none was asked."""
+    asked, got = results.median(system, measurement, "asked"), results.median(system, measurement, "rate")
+    return asked is None or got is None or got >= HELD * asked
+
+
+def every(results: Results, system: str, metric: str) -> list[float]:
+    """All values of a metric, whatever measured it."""
+    return [value for name in results.measurements(system) for value in results.values(system, name, metric)]
+
+
+def _range(spread: Spread, form: str) -> str:
+    if spread.lowest == spread.highest:
+        return ""
+    return f" ({spread.lowest:{form}} to {spread.highest:{form}})"
+
+
+def _share(values: list[float]) -> str:
+    return f"{max(values):.0%}" if values else ""
+
+
+def _count(values: list[float]) -> str:
+    return f"{sum(values):,.0f}" if values else ""
+
+
+def goal_rows(results: Results) -> list[tuple[str, str, str, str]]:
+    """Each target: what, how much, what was measured, and whether it is met."""
+    rows = []
+    for goal in GOALS:
+        value, met = goal.value(results), goal.is_met(results)
+        limit = f"{'≥' if goal.at_least else '≤'} {goal.limit:g} {goal.unit}".strip()
+        measured = "" if value is None else f"{value:,.2f} {goal.unit}".strip()
+        rows.append((goal.name, limit, measured, "not measured" if met is None else "met" if met else "missed"))
+    return rows
+
+
+def _goals(results: Results) -> Table:
+    colours = {"met": "green", "missed": "bold red", "not measured": "dim"}
+    table = Table(title="Targets: Warren's medians over the others'", title_justify="left")
+    for name in ("what", "target", "measured", ""):
+        table.add_column(name, justify="right" if name in ("target", "measured") else "left")
+    for *cells, verdict in goal_rows(results):
+        table.add_row(*cells, f"[{colours[verdict]}]{verdict}")
+    return table
+
+
+def remarks(results: Results) -> Iterator[str]:
+    """What a reader must know of single figures: rates that were not held, runs in which the generator was busy."""
+    for system in measured_systems(results):
+        for name in results.measurements(system):
+            asked, got = results.median(system, name, "asked"), results.median(system, name, "rate")
+            if asked is not None and got is not None and not holds(results, system, name):
+                yield f"* {TITLES[system]} did not hold {name}: {got:,.0f} of {asked:,.0f}/s arrived."
+            busy = max(results.values(system, name, "generator"), default=0.0)
+            if busy > GENERATOR_BUSY:
+                yield f"{TITLES[system]}, {name}: the generator took {busy:.0%} of a core, and may be what limits it."

@@ -1,0 +1,52 @@
+"""Reads beside writes: lists of conversations and pages of history, asked for at a fixed rate while others write."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from infra.bench.load.client import CallFailed
+from infra.bench.load.figures import Quantiles, quantiles
+from infra.bench.load.traffic import Pair
+
+#: Items on a page, of either kind.
+PAGE = 20
+
+
+@dataclass
+class Reader:
+    """Alternately lists conversations and pages of history, in everybody's name, and writes down how long each took."""
+
+    #: Reads a second.
+    rate: float
+    #: Seconds that each read took.
+    lists: list[float] = field(default_factory=list)
+    pages: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    async def read(self, pairs: Sequence[Pair]) -> None:
+        """Read at even distances, whatever became of the earlier reads, until cancelled."""
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                if (ahead := started + number / self.rate - time.monotonic()) > 0:
+                    await asyncio.sleep(ahead)
+                group.create_task(self._read_once(random.choice(pairs), number % 2 == 0))
+
+    async def _read_once(self, pair: Pair, listing: bool) -> None:
+        client, started = random.choice(pair.clients), time.monotonic()
+        try:
+            if listing:
+                await client.call("list_conversations", {"limit": PAGE})
+            else:
+                await client.call("list_messages", {"conversation_id": pair.conversation_id, "limit": PAGE})
+        except (CallFailed, TimeoutError):
+            self.failed += 1
+        else:
+            (self.lists if listing else self.pages).append(time.monotonic() - started)
+
+    def figures(self) -> tuple[Quantiles, Quantiles]:
+        """How long lists and pages took."""
+        return quantiles(self.lists), quantiles(self.pages)

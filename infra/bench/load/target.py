@@ -1,0 +1,31 @@
+"""What a system under load must offer, whatever it is."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from infra.bench.load.checker import Stored
+
+
+@dataclass(frozen=True)
+class History:
+    """What the store holds of some conversations."""
+
+    messages: list[Stored]
+    #: `last.seq` of every conversation's header.
+    header_seqs: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running system that speaks Warren's client protocol. The generator knows nothing else about it."""
+
+    name: str
+    #: `http://127.0.0.1:port` of each process that clients connect to.
+    edge_urls: tuple[str, ...]
+    #: Makes the token of a user.
+    make_token: Callable[[str], str]
+    #: Process ids by the name that the report gives them; they may change during a run.
+    pids: Callable[[], Mapping[str, int]]
+    #: Reads what the store holds of some conversations; called in a thread. None for a system that stores nothing: then
+    #: acks are taken for it.
+    read_history: Callable[[Collection[str]], History] | None

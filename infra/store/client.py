@@ -1,0 +1,137 @@
+"""The client and its collections: driver, concerns, indexes.
+
+Reads and writes go through a majority of the replica set: what a client was told is never rolled back. Only
+what Motor and PyMongo's own asyncio client share is used, so a setting picks the driver (`WARREN_MONGO_DRIVER`).
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.asynchronous.mongo_client import AsyncMongoClient
+from pymongo.monitoring import (
+    CommandListener,
+    TopologyClosedEvent,
+    TopologyDescriptionChangedEvent,
+    TopologyListener,
+    TopologyOpenedEvent,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+from typing_extensions import override
+
+from infra import metrics
+from infra.settings import Settings
+from infra.store.operations import guarded
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which the tombstone of a closed session, or an edge without sign of life, is removed.
+SESSION_TTL = 3_600
+EDGE_TTL = 86_400
+#: Index of the few who may not write: asking it about a batch's senders touches no user's document.
+BLOCKED = [("blocked", 1), ("_id", 1)]
+#: Seconds for which workers may act on what they read of a user or a conversation; who changes or removes one by hand
+#: is heeded after that.
+CACHED_FOR = 5.0
+
+
+class PrimaryListener(TopologyListener):
+    """Says when the primary is lost and when there is one again, also where nobody asks, or a call waits it out.
+
+    The driver calls it, from a thread of its own where it has one.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._up = metrics.STORE_UP.labels(database)
+        self._had_primary = False
+        #: Whether the client is being closed: that it loses its primary then is no news.
+        self.closing = False
+
+    @override
+    def opened(self, event: TopologyOpenedEvent) -> None:
+        """Nothing is known yet."""
+        self._up.set(0)
+
+    @override
+    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
+        """A server came, went, or changed its part."""
+        has_primary = event.new_description.has_writable_server()
+        if has_primary == self._had_primary or self.closing:
+            return
+        self._had_primary = has_primary
+        self._up.set(has_primary)
+        if has_primary:
+            log.info("The store has a primary.")
+        else:
+            log.warning("The store is away: it has no primary.")
+
+    @override
+    def closed(self, event: TopologyClosedEvent) -> None:
+        """Nobody asks any more."""
+        self._up.set(0)
+
+
+class Store:
+    """The collections of one database."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
+        files = {"tlsCAFile": settings.mongo_ca_file, "tlsCertificateKeyFile": settings.mongo_certificate_key_file}
+        self._listener = PrimaryListener(settings.mongo_database)
+        make: Any = AsyncIOMotorClient if settings.mongo_driver == "motor" else AsyncMongoClient
+        self.client = make(
+            settings.mongo_url.get_secret_value(),
+            appname="warren",
+            tz_aware=True,
+            maxPoolSize=settings.mongo_pool_size,
+            waitQueueTimeoutMS=2_000,
+            timeoutMS=settings.mongo_timeout_ms,
+            serverSelectionTimeoutMS=settings.mongo_timeout_ms,
+            event_listeners=[self._listener, *listeners],
+            **{option: str(file) for option, file in files.items() if file is not None},
+        )
+        database = self.client.get_database(
+            settings.mongo_database,
+            write_concern=WriteConcern("majority"),
+            read_concern=ReadConcern("majority"),
+        )
+        self.messages: Any = database["messages"]
+        self.conversations: Any = database["conversations"]
+        self.inboxes: Any = database["inboxes"]
+        self.users: Any = database["users"]
+        self.sessions: Any = database["sessions"]
+        self.edges: Any = database["edges"]
+        #: Whether all writes are in one log, in their order, so that waiting for one waits for those before it. That
+        #: is so in a replica set, not behind a router. Known once the store was ready.
+        self.has_one_log = False
+
+    async def ready(self) -> None:
+        """Make sure that the store answers and has its indexes. Raises StoreUnavailable."""
+        async with guarded():
+            self.has_one_log = "electionId" in await self.client.admin.command("hello")
+            await self.messages.create_index([("conversation_id", 1), ("seq", 1)], unique=True)
+            await self.conversations.create_index([("participants.user_id", 1), ("updated_at", -1), ("_id", -1)])
+            await self.inboxes.create_index(
+                [("user_id", 1), ("state.n", 1)], partialFilterExpression={"state.n": {"$gt": 0}}
+            )
+            await self.users.create_index([("terms", 1)])
+            await self.users.create_index(BLOCKED, partialFilterExpression={"blocked": True})
+            await self.users.create_index([("online", -1), ("sort_name", 1), ("_id", 1)])
+            await self.users.create_index([("offline_due", 1)], sparse=True)
+            await self.sessions.create_index([("user_id", 1)])
+            await self.sessions.create_index([("edge_id", 1)])
+            await self.sessions.create_index([("closed_at", 1)], expireAfterSeconds=SESSION_TTL)
+            await self.edges.create_index([("seen_at", 1)], expireAfterSeconds=EDGE_TTL)
+
+    async def ping(self) -> None:
+        """Ask for a sign of life. Raises StoreUnavailable."""
+        async with guarded():
+            await self.client.admin.command("ping")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._listener.closing = True
+        closing = self.client.close()
+        if closing is not None:
+            await closing

@@ -1,0 +1,212 @@
+"""Conversations: light headers with their participants, a read watermark for each, and the newest message."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.store.client import Store
+from infra.store.messages import StoredMessage
+from infra.store.operations import Document, Term, Update, find_all, guarded, union, update_all
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """How far someone has read, and since when."""
+
+    seq: int
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class Header:
+    """A conversation's header as the store has it."""
+
+    id: str
+    document: Document
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the newest message, 0 where there is none."""
+        last = self.document.get("last")
+        return int(last["seq"]) if last else 0
+
+    @property
+    def user_ids(self) -> list[str]:
+        """The participants."""
+        return [participant["user_id"] for participant in self.document["participants"]]
+
+    @property
+    def last(self) -> Document | None:
+        """The newest message as the header shows it; None where there is none yet."""
+        last: Document | None = self.document.get("last")
+        return last
+
+    @property
+    def opened_by(self) -> list[str]:
+        """Those who started it, or found it by starting it."""
+        opened_by: list[str] = self.document["opened_by"]
+        return opened_by
+
+    def watermark(self, user_id: str) -> Watermark:
+        """A participant's watermark."""
+        for participant in self.document["participants"]:
+            if participant["user_id"] == user_id:
+                return Watermark(participant["read"]["seq"], participant["read"]["at"])
+        return Watermark(0, None)
+
+    def watermark_path(self, user_id: str) -> str:
+        """Where in the document a participant's watermark stands."""
+        return f"participants.{self.user_ids.index(user_id)}.read"
+
+    def unread(self, user_id: str) -> int:
+        """A participant's unread messages: always computed, never counted up."""
+        return max(0, self.last_seq - self.watermark(user_id).seq)
+
+    def with_messages(self, messages: Iterable[StoredMessage]) -> "Header":
+        """The header as it is once these messages are shown in it; see `Conversations.advance`."""
+        last, reads = self.document.get("last"), {}
+        for message in sorted(messages, key=lambda message: message.seq):
+            if message.seq > (last["seq"] if last else 0):
+                last = message.projection()
+            if message.seq > self.watermark(message.sender_id).seq:
+                reads[message.sender_id] = {"seq": message.seq, "at": message.sent_at}
+        participants = [
+            {**part, "read": reads.get(part["user_id"], part["read"])} for part in self.document["participants"]
+        ]
+        return Header(self.id, {**self.document, "last": last, "participants": participants})
+
+
+@dataclass(frozen=True)
+class NewConversation:
+    """A conversation that someone starts, or finds to exist already."""
+
+    id: str
+    kind: str
+    title: str | None
+    user_ids: list[str]
+    by: str
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """Whose conversations, which of them come `before` (updated_at, id) in the order of a list, and how many."""
+
+    user_id: str
+    before: tuple[datetime, str] | None
+    limit: int
+
+
+class Conversations:
+    """Reads and writes of `conversations`. Every method may raise StoreUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._conversations = store.conversations
+
+    async def headers(self, ids: Collection[str]) -> dict[str, Header]:
+        """Headers by conversation id; those that do not exist are left out."""
+        if not ids:
+            return {}
+        async with guarded():
+            found = await find_all(self._conversations, {"_id": {"$in": list(set(ids))}})
+        return {document["_id"]: Header(document["_id"], document) for document in found}
+
+    async def start(self, starts: Sequence[NewConversation]) -> None:
+        """Create what does not exist yet, and note who opened it. Repeating it changes nothing."""
+        now = datetime.now(UTC)
+        operations = [
+            Update(
+                {"_id": start.id},
+                {
+                    "$setOnInsert": {
+                        "kind": start.kind,
+                        "title": start.title,
+                        "created_by": start.by,
+                        "created_at": now,
+                        "updated_at": now,
+                        "participants": [
+                            {"user_id": user_id, "read": {"seq": 0, "at": None}} for user_id in start.user_ids
+                        ],
+                        "last": None,
+                    },
+                    "$addToSet": {"opened_by": start.by},
+                },
+                upsert=True,
+            )
+            for start in starts
+        ]
+        if operations:
+            async with guarded():
+                await update_all(self._conversations, operations)
+
+    async def advance(self, messages: Iterable[StoredMessage], headers: Mapping[str, Header]) -> Term:
+        """Project stored messages, at least one, into their headers: the newest, and each sender's own watermark.
+
+        `headers` tell where in a conversation each sender stands; people and their order never change. Returns who
+        took it: on the same primary, everything written before is committed to a majority now.
+        """
+        newest: dict[str, dict[str, StoredMessage]] = {}
+        for message in messages:
+            by_sender = newest.setdefault(message.conversation_id, {})
+            if message.sender_id not in by_sender or message.seq > by_sender[message.sender_id].seq:
+                by_sender[message.sender_id] = message
+        operations = []
+        for conversation_id, by_sender in newest.items():
+            last = max(by_sender.values(), key=lambda message: message.seq)
+            raised: Document = {"last": last.projection(), "updated_at": last.sent_at}
+            for sender_id, message in by_sender.items():
+                path = headers[conversation_id].watermark_path(sender_id)
+                raised[path] = {"seq": message.seq, "at": message.sent_at}
+            operations.append(Update({"_id": conversation_id}, {"$max": raised}))
+        async with guarded():
+            return await update_all(self._conversations, operations)
+
+    async def mark_read(self, marks: Mapping[tuple[str, str], Watermark], headers: Mapping[str, Header]) -> None:
+        """Move watermarks, by (conversation, user), forward; none ever moves back."""
+        operations = [
+            Update(
+                {"_id": conversation_id},
+                {"$max": {headers[conversation_id].watermark_path(user_id): {"seq": read.seq, "at": read.at}}},
+            )
+            for (conversation_id, user_id), read in marks.items()
+        ]
+        if operations:
+            async with guarded():
+                await update_all(self._conversations, operations)
+
+    async def sharing_with(self, user_ids: Collection[str]) -> list[Header]:
+        """Headers of every conversation that any of these users is in."""
+        projection = {"participants.user_id": 1, "last.seq": 1, "opened_by": 1}
+        async with guarded():
+            found = await find_all(self._conversations, {"participants.user_id": {"$in": list(user_ids)}}, projection)
+        return [Header(document["_id"], document) for document in found]
+
+    async def pages(self, queries: Sequence[PageQuery]) -> list[list[Header]]:
+        """For each query, up to `limit` headers, newest activity first."""
+        async with guarded():
+            results = await union(self._conversations, [_page(query) for query in queries])
+        return [[Header(document["_id"], document) for document in documents] for documents in results]
+
+    async def ids_after(self, after: str, limit: int) -> list[str]:
+        """The next conversation ids in their order; "" begins."""
+        async with guarded():
+            cursor = self._conversations.find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", 1).limit(limit)
+            return [document["_id"] for document in await cursor.to_list(None)]
+
+    async def delete(self, conversation_id: str) -> None:
+        """Remove a header."""
+        async with guarded():
+            await self._conversations.delete_one({"_id": conversation_id})
+
+
+def _page(query: PageQuery) -> list[dict[str, Any]]:
+    match: Document = {
+        "participants.user_id": query.user_id,
+        "$or": [{"last": {"$ne": None}}, {"opened_by": query.user_id}],
+    }
+    if query.before is not None:
+        updated_at, conversation_id = query.before
+        older = {"updated_at": {"$lt": updated_at}}
+        same = {"updated_at": updated_at, "_id": {"$lt": conversation_id}}
+        match["$and"] = [{"$or": [older, same]}]
+    return [{"$match": match}, {"$sort": {"updated_at": -1, "_id": -1}}, {"$limit": query.limit}]

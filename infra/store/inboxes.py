@@ -1,0 +1,101 @@
+"""Inboxes: per user and conversation the unread count, so that a user's total is one cheap sum.
+
+An entry's `state` is that of `contracts.counting`: the newest has the highest version, and `$max` keeps it, so
+that entries may be written in any order and any number of times.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.counting import inbox_state
+from infra.store.client import Store
+from infra.store.conversations import Header
+from infra.store.operations import Document, Update, aggregate, find_all, guarded, union, update_all
+
+
+@dataclass(frozen=True)
+class InboxEntry:
+    """What one user has unread in one conversation, as a header read in one piece says."""
+
+    user_id: str
+    conversation_id: str
+    last_seq: int
+    read_seq: int
+
+    @property
+    def state(self) -> Document:
+        """The version and the count, in the order in which `$max` compares them."""
+        return inbox_state(self.last_seq, self.read_seq)
+
+
+def entry_of(header: Header, user_id: str) -> InboxEntry:
+    """The entry that a header implies for one participant."""
+    return InboxEntry(user_id, header.id, header.last_seq, header.watermark(user_id).seq)
+
+
+class Inboxes:
+    """Reads and writes of `inboxes`. Every method may raise StoreUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._inboxes = store.inboxes
+
+    async def write(self, entries: Iterable[InboxEntry]) -> None:
+        """Store entries; an older one never replaces a newer one."""
+        operations = [
+            Update(
+                {"_id": {"u": entry.user_id, "c": entry.conversation_id}},
+                {
+                    "$max": {"state": entry.state},
+                    "$setOnInsert": {"user_id": entry.user_id},
+                },
+                upsert=True,
+            )
+            for entry in entries
+        ]
+        if operations:
+            async with guarded():
+                await update_all(self._inboxes, operations)
+
+    async def totals(self, user_ids: Collection[str]) -> dict[str, int]:
+        """The unread messages of each user, over all conversations."""
+        pipeline = [
+            {"$match": {"user_id": {"$in": list(user_ids)}, "state.n": {"$gt": 0}}},
+            {"$group": {"_id": "$user_id", "n": {"$sum": "$state.n"}}},
+        ]
+        async with guarded():
+            found = await aggregate(self._inboxes, pipeline)
+        return dict.fromkeys(user_ids, 0) | {row["_id"]: row["n"] for row in found}
+
+    async def elsewhere(self, queries: Sequence[tuple[str, Collection[str]]]) -> list[int]:
+        """For each (user, conversations): the user's unread messages in all other conversations."""
+        pipelines: list[list[dict[str, Any]]] = []
+        for user_id, conversation_ids in queries:
+            known = [{"u": user_id, "c": conversation_id} for conversation_id in conversation_ids]
+            match: Document = {"user_id": user_id, "state.n": {"$gt": 0}, "_id": {"$nin": known}}
+            pipelines.append([{"$match": match}, {"$group": {"_id": None, "n": {"$sum": "$state.n"}}}])
+        async with guarded():
+            found = await union(self._inboxes, pipelines)
+        return [sum(int(row["n"]) for row in rows) for rows in found]
+
+    async def states(self, conversation_ids: Collection[str]) -> dict[tuple[str, str], Document]:
+        """The states of all entries of these conversations, by (user, conversation)."""
+        async with guarded():
+            found = await find_all(self._inboxes, {"_id.c": {"$in": list(conversation_ids)}})
+        return {(entry["_id"]["u"], entry["_id"]["c"]): entry["state"] for entry in found}
+
+    async def replace(self, states: Mapping[tuple[str, str], tuple[Document, Document]]) -> None:
+        """Set entries, by (user, conversation), from the first state to the second; any other state stays."""
+        operations = [
+            Update({"_id": {"u": user_id, "c": conversation_id}, "state": wrong}, {"$set": {"state": right}})
+            for (user_id, conversation_id), (wrong, right) in states.items()
+        ]
+        if operations:
+            async with guarded():
+                await update_all(self._inboxes, operations)
+
+    async def delete(self, conversation_id: str, user_ids: Collection[str]) -> None:
+        """Remove the entries of these users for a conversation."""
+        ids = [{"u": user_id, "c": conversation_id} for user_id in user_ids]
+        async with guarded():
+            await self._inboxes.delete_many({"_id": {"$in": ids}})

@@ -1,0 +1,126 @@
+"""Messages: the log. Everything else is a projection of it that any replay repairs."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from contracts.commands import ListMessages
+from infra.store.client import Store
+from infra.store.operations import Document, Term, aggregate, find_all, guarded, insert_all, union
+
+#: Characters of a body that a conversation's header shows.
+PREVIEW_CHARACTERS = 120
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """A message as the store has it."""
+
+    id: str
+    conversation_id: str
+    seq: int
+    sender_id: str
+    client_message_id: str
+    body: str
+    sent_at: datetime
+
+    def projection(self) -> Document:
+        """What the conversation's header shows of it, as `last`. `seq` comes first: $max compares field by field."""
+        return {
+            "seq": self.seq,
+            "id": self.id,
+            "sender_id": self.sender_id,
+            "preview": self.body[:PREVIEW_CHARACTERS],
+            "sent_at": self.sent_at,
+        }
+
+
+class Messages:
+    """Reads and writes of `messages`. Every method may raise StoreUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._messages = store.messages
+
+    async def insert(self, messages: Sequence[StoredMessage]) -> tuple[int, Term]:
+        """Insert in order, by one command, up to the first whose id or (conversation, seq) is taken.
+
+        Returns how many were inserted, and the term of the primary that took them. Stopping there is what keeps `seq`
+        dense: a message is only ever inserted when the one before it, of the same batch and conversation, is there.
+
+        They are committed once a later write, to a majority, was taken by the same primary: the next write always
+        is one, and waiting once is enough. Behind a router, where that says nothing, this waits itself.
+        """
+        documents = [
+            {
+                "_id": message.id,
+                "conversation_id": message.conversation_id,
+                "seq": message.seq,
+                "sender_id": message.sender_id,
+                "client_message_id": message.client_message_id,
+                "body": message.body,
+                "sent_at": message.sent_at,
+            }
+            for message in messages
+        ]
+        async with guarded():
+            return await insert_all(self._messages, documents, majority=not self._store.has_one_log)
+
+    async def by_id(self, ids: Collection[str]) -> dict[str, StoredMessage]:
+        """Those of the messages that are committed, by id."""
+        async with guarded():
+            found = await find_all(self._messages, {"_id": {"$in": list(ids)}})
+        return {document["_id"]: read_message(document) for document in found}
+
+    async def highest_seqs(self, above: dict[str, int]) -> dict[str, int]:
+        """The highest committed seq of each conversation, or what `above` says for it where that is more."""
+        ranges = [{"conversation_id": conversation, "seq": {"$gte": seq}} for conversation, seq in above.items()]
+        pipeline = [{"$match": {"$or": ranges}}, {"$group": {"_id": "$conversation_id", "seq": {"$max": "$seq"}}}]
+        async with guarded():
+            found = await aggregate(self._messages, pipeline)
+        return above | {row["_id"]: row["seq"] for row in found}
+
+    async def newest(self, conversation_ids: Collection[str]) -> dict[str, StoredMessage]:
+        """The newest message of each conversation that has one."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"conversation_id": {"$in": list(conversation_ids)}}},
+            {"$sort": {"conversation_id": 1, "seq": -1}},
+            {"$group": {"_id": "$conversation_id", "message": {"$first": "$$ROOT"}}},
+        ]
+        async with guarded():
+            found = await aggregate(self._messages, pipeline)
+        return {row["_id"]: read_message(row["message"]) for row in found}
+
+    async def delete_all(self, conversation_id: str) -> None:
+        """Remove every message of a conversation."""
+        async with guarded():
+            await self._messages.delete_many({"conversation_id": conversation_id})
+
+    async def pages(self, queries: Sequence[ListMessages]) -> list[tuple[list[StoredMessage], bool]]:
+        """A page for each query, ascending, and whether there is more in its direction."""
+        async with guarded():
+            results = await union(self._messages, [_page(query) for query in queries])
+        pages = []
+        for query, documents in zip(queries, results, strict=True):
+            limit = query.payload.limit
+            page = sorted((read_message(document) for document in documents[:limit]), key=lambda message: message.seq)
+            pages.append((page, len(documents) > limit))
+        return pages
+
+
+def read_message(document: Document) -> StoredMessage:
+    """Read a document of `messages`."""
+    return StoredMessage(id=document["_id"], **{name: value for name, value in document.items() if name != "_id"})
+
+
+def _page(query: ListMessages) -> list[dict[str, Any]]:
+    payload = query.payload
+    match: Document = {"conversation_id": payload.conversation_id}
+    direction = -1
+    if payload.after_seq is not None:
+        match["seq"] = {"$gt": payload.after_seq}
+        direction = 1
+    elif payload.before_seq is not None:
+        match["seq"] = {"$lt": payload.before_seq}
+    return [{"$match": match}, {"$sort": {"seq": direction}}, {"$limit": payload.limit + 1}]

@@ -1,0 +1,93 @@
+"""What the store holds, as clients see it."""
+
+from collections.abc import Mapping
+
+from contracts.models import Conversation, FoundUser, LastMessage, Message, Participant, Presence, User
+from contracts.values import rfc3339
+from infra.store.conversations import Header
+from infra.store.messages import StoredMessage
+from infra.store.operations import Document
+
+
+def message_view(message: StoredMessage) -> Message:
+    """A message."""
+    return Message.model_construct(
+        id=message.id,
+        conversation_id=message.conversation_id,
+        seq=message.seq,
+        sender_id=message.sender_id,
+        client_message_id=message.client_message_id,
+        body=message.body,
+        sent_at=rfc3339(message.sent_at),
+    )
+
+
+def conversation_view(header: Header, viewer: str, users: Mapping[str, Document]) -> Conversation:
+    """A conversation as one participant sees it, fully populated; `users` are documents by id."""
+    document = header.document
+    return Conversation.model_construct(
+        id=header.id,
+        kind=document["kind"],
+        title=document["title"],
+        created_by=document["created_by"],
+        created_at=rfc3339(document["created_at"]),
+        updated_at=rfc3339(document["updated_at"]),
+        last_seq=header.last_seq,
+        unread_count=header.unread(viewer),
+        last_message=_last_message_view(header.last),
+        participants=[_participant_view(part, users.get(part["user_id"])) for part in document["participants"]],
+    )
+
+
+def user_view(user_id: str, document: Document | None) -> User:
+    """Someone as others see them; a user without a document shows their id as name."""
+    document = document or {}
+    return User.model_construct(id=user_id, name=document.get("name") or user_id, picture=document.get("picture"))
+
+
+def found_user_view(document: Document) -> FoundUser:
+    """A row of a search."""
+    user = user_view(document["_id"], document)
+    return FoundUser.model_construct(
+        id=user.id,
+        name=user.name,
+        picture=user.picture,
+        online=bool(document.get("online")),
+        last_seen_at=_last_seen(document),
+    )
+
+
+def presence_view(user_id: str, document: Document | None) -> Presence:
+    """Whether someone is online. Who was never seen is offline, and nothing more is said."""
+    document = document or {}
+    return Presence.model_construct(
+        user_id=user_id, online=bool(document.get("online")), last_seen_at=_last_seen(document)
+    )
+
+
+def _last_message_view(last: Document | None) -> LastMessage | None:
+    if last is None:
+        return None
+    return LastMessage.model_construct(
+        id=last["id"],
+        seq=last["seq"],
+        sender_id=last["sender_id"],
+        preview=last["preview"],
+        sent_at=rfc3339(last["sent_at"]),
+    )
+
+
+def _participant_view(part: Document, user: Document | None) -> Participant:
+    read = part["read"]
+    return Participant.model_construct(
+        user=user_view(part["user_id"], user),
+        online=bool(user and user.get("online")),
+        last_seen_at=_last_seen(user) if user else None,
+        last_read_seq=read["seq"],
+        last_read_at=rfc3339(read["at"]) if read["at"] else None,
+    )
+
+
+def _last_seen(document: Document) -> str | None:
+    moment = document.get("last_seen_at")
+    return rfc3339(moment) if moment is not None else None
