@@ -354,7 +354,7 @@ def operate(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("COLUMNS", "200")
 
     async def run(*arguments: str, typed: str = "") -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, app, ["dead", *arguments], typed)
+        return await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", *arguments], typed)
 
     return run
 
