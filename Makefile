@@ -69,7 +69,7 @@ test: setup lint types web-check ## Check style and types, then run the tests (t
 	@$(PYTHON) -m pytest $(ARGS)
 
 test-rabbitmq4: setup ## Run the broker-facing tests against RabbitMQ 4, in a Debian root of its own (takes root's rights)
-	@$(PYTHON) -m tests.rabbitmq4 $(ARGS)
+	@$(PYTHON) -m tests.run_with_rabbitmq4 $(ARGS)
 
 load: $(INSTALLED) ## Measure throughput and latency
 	@$(PYTHON) -m infra.bench.load $(ARGS)

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from infra.local.private import PrivateRun, local_services, private_run
 from infra.local.services import Services
 from infra.local.stack import Stack
+from infra.local.tenant import Tenant, local_services, temporary_tenant
 from tests.e2e.client import seen_codes
 from tests.e2e.people import People
 
@@ -28,14 +28,14 @@ async def services() -> AsyncIterator[Services]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def run(services: Services) -> AsyncIterator[PrivateRun]:
+async def run(services: Services) -> AsyncIterator[Tenant]:
     """A virtual host and a database that only this session uses."""
-    async with private_run() as run:
+    async with temporary_tenant() as run:
         yield run
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stack(run: PrivateRun) -> AsyncIterator[Stack]:
+async def stack(run: Tenant) -> AsyncIterator[Stack]:
     """Two edges and one worker of each kind, shared by all tests of the session. Leave it as you found it."""
     async with Stack(run) as stack:
         yield stack

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infra.local.process import LocalServiceError
+from infra.local.errors import LocalServiceError
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import STACK, Services, ensure_services, running_services, stop_services
 

@@ -18,9 +18,10 @@ import httpx
 import psutil
 
 from infra.deploy.definitions import EDGE, MIN_PASSWORD, OPERATOR, WORKER, definitions
+from infra.local.daemon import Daemon
 from infra.local.epmd import PortMapper
 from infra.local.mongod import Mongod, initiate, set_url
-from infra.local.process import LOOPBACK, Daemon, free_ports
+from infra.local.ports import LOOPBACK, free_ports
 from infra.local.programs import Haproxy, Program, Prometheus
 from infra.local.rabbitmq import Ports, RabbitNode
 

@@ -4,7 +4,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.process import LOOPBACK, Daemon, LocalServiceError, tail, wait_until
+from infra.local.daemon import Daemon, tail, wait_until
+from infra.local.errors import LocalServiceError
+from infra.local.ports import LOOPBACK
 
 
 @dataclass(frozen=True)

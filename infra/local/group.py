@@ -13,7 +13,7 @@ import psutil
 from honcho.manager import Manager
 from honcho.printer import Printer
 
-from infra.local.process import tail
+from infra.local.daemon import tail
 
 #: Runs a program again whenever it ends, until the group is told to stop. The program's name is not in this shell's own
 #: arguments, so that whoever ends "the unread worker" by name does not end what would start it again.

@@ -7,7 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from infra.local.process import LocalServiceError
+from infra.local.errors import LocalServiceError
 
 #: Where the plain scripts are kept; Debian's wrappers on PATH insist on a system user.
 SCRIPT_DIRECTORIES = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/homebrew/opt/rabbitmq/sbin"))

@@ -9,7 +9,9 @@ import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
 from infra.local import install
-from infra.local.process import LOOPBACK, Daemon, LocalServiceError, free_ports, tail, wait_until
+from infra.local.daemon import Daemon, tail, wait_until
+from infra.local.errors import LocalServiceError
+from infra.local.ports import LOOPBACK, free_ports
 
 #: Seconds a member may take to answer, and a set to elect a primary.
 START_LIMIT = 30.0

@@ -8,7 +8,9 @@ from typing import Self
 import httpx
 
 from infra.local import install
-from infra.local.process import LOOPBACK, Daemon, LocalServiceError, tail, wait_until
+from infra.local.daemon import Daemon, tail, wait_until
+from infra.local.errors import LocalServiceError
+from infra.local.ports import LOOPBACK
 
 #: Seconds that one may take to answer, and to stop by itself before it is killed.
 START_LIMIT, STOP_LIMIT = 20.0, 5.0

@@ -14,8 +14,10 @@ from typing import NamedTuple, Self
 import httpx
 
 from infra.local import install
+from infra.local.daemon import Daemon, tail, wait_until
 from infra.local.epmd import PortMapper
-from infra.local.process import LOOPBACK, Daemon, LocalServiceError, free_ports, tail, wait_until
+from infra.local.errors import LocalServiceError
+from infra.local.ports import LOOPBACK, free_ports
 
 #: Seconds a node may take from start to answering AMQP and HTTP.
 START_LIMIT = 60.0

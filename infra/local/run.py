@@ -16,8 +16,10 @@ from typing import Annotated, NoReturn
 import httpx
 import typer
 
+from infra.local.daemon import wait_until
+from infra.local.errors import LocalServiceError
 from infra.local.group import Group, Part
-from infra.local.process import LOOPBACK, LocalServiceError, is_free, wait_until
+from infra.local.ports import LOOPBACK, is_free
 from infra.local.services import STACK, Services, using_services
 
 ROOT = STACK.parent

@@ -13,8 +13,9 @@ import typer
 
 from infra.deploy.definitions import EDGE, OPERATOR, WORKER
 from infra.local.cluster import MEMBERS, Cluster, running_cluster
+from infra.local.errors import LocalServiceError
 from infra.local.group import Part
-from infra.local.process import LocalServiceError, free_ports
+from infra.local.ports import free_ports
 from infra.local.run import DRAIN_SECONDS, ROOT, STOP_SIGNALS, WORKERS, keep_running, write_environment
 from infra.local.services import STACK
 

@@ -14,8 +14,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import httpx
 
 from infra.local import mongod, rabbitmq
+from infra.local.errors import LocalServiceError
 from infra.local.mongod import Mongod
-from infra.local.process import LocalServiceError, free_ports
+from infra.local.ports import free_ports
 from infra.local.rabbitmq import Ports, RabbitNode
 
 #: Everything that runs on this machine for this checkout keeps its data here; git ignores it.

@@ -17,7 +17,8 @@ from typing import Any, Literal, Self, get_args
 import httpx
 import jwt
 
-from infra.local.private import PrivateRun
+from infra.local.errors import ProcessError
+from infra.local.tenant import Tenant
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Logs of every run, one folder each.
@@ -33,10 +34,6 @@ TOPOLOGY_LIMIT = 30.0
 
 WorkerKind = Literal["persistence", "unread", "presence", "history"]
 WORKER_KINDS: tuple[WorkerKind, ...] = get_args(WorkerKind)
-
-
-class StackError(Exception):
-    """Raised when a process of Warren does not start or ends by itself; the text shows the end of its log."""
 
 
 class Process:
@@ -63,7 +60,7 @@ class Process:
     def pid(self) -> int:
         """The process id of the latest start."""
         if self._process is None:
-            raise StackError(f"{self.name} was never started")
+            raise ProcessError(f"{self.name} was never started")
         return self._process.pid
 
     @property
@@ -79,7 +76,7 @@ class Process:
     def spawn(self, env: Mapping[str, str] | None = None) -> None:
         """Start it without waiting until it is ready; `env` is kept for later starts."""
         if self.is_running:
-            raise StackError(f"{self.name} is running already")
+            raise ProcessError(f"{self.name} is running already")
         self._env.update(env or {})
         with self.log.open("ab") as log:
             # Its own session: a Ctrl-C at the terminal reaches us only, and we stop our children in order.
@@ -112,14 +109,14 @@ class Process:
         return code
 
     async def until_ready(self, seconds: float = READY_LIMIT) -> None:
-        """Wait until /readyz says 200. Raises StackError when the process ends or the time is over."""
+        """Wait until /readyz says 200. Raises ProcessError when the process ends or the time is over."""
         deadline = time.monotonic() + seconds
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as http:
             while not await _says_200(http, f"{self.url}/readyz"):
                 if not self.is_running:
-                    raise StackError(f"{self.name} ended before it was ready.\n{self.tail()}")
+                    raise ProcessError(f"{self.name} ended before it was ready.\n{self.tail()}")
                 if time.monotonic() > deadline:
-                    raise StackError(f"{self.name} was not ready within {seconds:.0f} s.\n{self.tail()}")
+                    raise ProcessError(f"{self.name} was not ready within {seconds:.0f} s.\n{self.tail()}")
                 await asyncio.sleep(0.05)
 
     def tail(self, lines: int = 25) -> str:
@@ -137,7 +134,7 @@ class Stack:
 
     def __init__(
         self,
-        run: PrivateRun,
+        run: Tenant,
         *,
         edges: int = 2,
         workers: Mapping[WorkerKind, int] | None = None,
@@ -220,15 +217,15 @@ class Stack:
         """End a process without warning (SIGKILL)."""
         process.send(signal.SIGKILL)
         if await process.wait(STOP_LIMIT) is None:
-            raise StackError(f"{process.name} survived SIGKILL for {STOP_LIMIT:.0f} s")
+            raise ProcessError(f"{process.name} survived SIGKILL for {STOP_LIMIT:.0f} s")
 
     async def terminate(self, process: Process, seconds: float = STOP_LIMIT) -> int:
-        """Ask a process to stop (SIGTERM); return its exit code. Raises StackError when it takes too long."""
+        """Ask a process to stop (SIGTERM); return its exit code. Raises ProcessError when it takes too long."""
         process.send(signal.SIGCONT)
         process.send(signal.SIGTERM)
         code = await process.wait(seconds)
         if code is None:
-            raise StackError(f"{process.name} did not stop within {seconds:.0f} s of SIGTERM.\n{process.tail()}")
+            raise ProcessError(f"{process.name} did not stop within {seconds:.0f} s of SIGTERM.\n{process.tail()}")
         return code
 
     def pause(self, process: Process) -> None:
@@ -251,7 +248,7 @@ class Stack:
             await self.start()
         except BaseExceptionGroup as group:
             await self.stop()
-            raise (group.exceptions[0] if isinstance(group.exceptions[0], StackError) else group) from None
+            raise (group.exceptions[0] if isinstance(group.exceptions[0], ProcessError) else group) from None
         except BaseException:
             await self.stop()
             raise
@@ -269,7 +266,7 @@ class Stack:
             declare.send(signal.SIGKILL)
         if code != 0:
             reason = f"took over {TOPOLOGY_LIMIT:.0f} s" if code is None else f"failed with exit code {code}"
-            raise StackError(f"`python -m infra topology apply` {reason}.\n{declare.tail()}")
+            raise ProcessError(f"`python -m infra topology apply` {reason}.\n{declare.tail()}")
 
     def _make_edge(self, env: Mapping[str, str]) -> Process:
         name, port = f"edge-{len(self.edges) + 1}", self._free_port()

@@ -12,10 +12,9 @@ import uvloop
 from rich.console import Console
 
 from infra.local.cluster import Cluster, running_cluster
-from infra.local.process import LocalServiceError
+from infra.local.errors import LocalServiceError
 from infra.local.run import STOP_SIGNALS
 from infra.local.services import STACK
-from infra.local.stack import StackError
 from tests.cluster import drain, rolling
 from tests.cluster.drain import Rate
 from tests.cluster.ground import warren_on
@@ -37,7 +36,7 @@ def main(
     try:
         with running_cluster(STACK) as cluster:
             good = uvloop.run(_run(console, cluster, only, seed))
-    except (StackError, LocalServiceError, TimeoutError, AssertionError) as error:
+    except (LocalServiceError, TimeoutError, AssertionError) as error:
         console.print(f"It could not be finished: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
     if not good:

@@ -16,10 +16,10 @@ from typing_extensions import override
 from infra.cli.topology_check import differences
 from infra.deploy.definitions import EDGE, OPERATOR, WORKER
 from infra.local.cluster import MEMBERS, Cluster
-from infra.local.private import PrivateRun
-from infra.local.process import free_ports
+from infra.local.ports import free_ports
 from infra.local.services import Services
 from infra.local.stack import HOST, WORKER_KINDS, Stack
+from infra.local.tenant import Tenant
 from infra.settings import Settings
 from tests.faults.crowd import Crowd
 from tests.faults.faults import Scene
@@ -100,7 +100,7 @@ class Whole:
 async def warren_on(cluster: Cluster, seed: int) -> AsyncIterator[Whole]:
     """Start Warren on a cluster, gather the people, and stop both afterwards."""
     services = Services(cluster.amqp_url(OPERATOR), cluster.management_url, cluster.mongo_url, started_by_us=True)
-    run = PrivateRun(services, "cluster", services.amqp_url, services.mongo_url, "warren")
+    run = Tenant(services, "cluster", services.amqp_url, services.mongo_url, "warren")
     async with (
         Fronted(run, edges=0, workers={}, env=_common(cluster), name="cluster") as stack,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,

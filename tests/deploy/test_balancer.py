@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from infra.local import install
-from infra.local.process import LOOPBACK, free_ports
+from infra.local.ports import LOOPBACK, free_ports
 from infra.local.programs import Haproxy
 from infra.local.stack import Stack
 from tests.deploy.processes import DEPLOY

@@ -20,8 +20,8 @@ from contracts.commands import StartConversation
 from contracts.errors import Code
 from contracts.ids import direct_conversation_id, group_conversation_id
 from contracts.values import MAX_PARTICIPANTS
-from infra.local.private import PrivateRun
 from infra.local.stack import Process, Stack
+from infra.local.tenant import Tenant
 from tests.e2e.client import Client, Json
 from tests.e2e.people import People
 from tests.e2e.raw import raw_socket
@@ -157,7 +157,7 @@ async def test_an_id_that_can_be_computed_gives_nothing_away(people: People) -> 
     assert {answer["code"] for answer in before} == {"not_found"}
 
 
-async def test_a_groups_id_follows_from_nothing_that_a_client_knows(people: People, run: PrivateRun) -> None:
+async def test_a_groups_id_follows_from_nothing_that_a_client_knows(people: People, run: Tenant) -> None:
     # Given somebody who reads along what edges ask of the workers, as no client can
     ada, bob, cy = await people.arrive("ada", "bob", "cy", edges=(0,))
     connection = await aio_pika.connect(run.amqp_url)
@@ -220,7 +220,7 @@ MESSAGE = {"client_message_id": "m", "body": "hello"}
 )
 async def test_not_yours_and_not_there_take_the_same_time(
     people: People,
-    run: PrivateRun,
+    run: Tenant,
     event: str,
     payload: dict[str, Json],
     people_in_it: int,

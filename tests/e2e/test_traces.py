@@ -12,8 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from typing_extensions import override
 
-from infra.local.private import private_run
 from infra.local.stack import HOST, Stack
+from infra.local.tenant import temporary_tenant
 from tests.e2e.people import People
 from tests.support.waiting import eventually
 
@@ -76,7 +76,7 @@ async def people(collector: Collector) -> AsyncIterator[People]:
     """People on two edges of their own, all of whose events are followed."""
     env = {"WARREN_TRACES_URL": collector.url, "WARREN_TRACES_SHARE": "1"}
     async with (
-        private_run() as run,
+        temporary_tenant() as run,
         Stack(run, workers={"persistence": 1, "unread": 1, "presence": 1}, env=env) as stack,
     ):
         people = People(stack)

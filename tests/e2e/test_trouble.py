@@ -19,8 +19,8 @@ from contracts.errors import Code
 from contracts.topology import PERSISTENCE
 from infra.broker.channel import Channel
 from infra.broker.link import connect_once
-from infra.local.private import PrivateRun
 from infra.local.stack import ROOT, Process, Stack
+from infra.local.tenant import Tenant
 from infra.settings import Settings
 from tests.e2e.client import Client, Json
 from tests.e2e.metrics import metric
@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 REPLY_TIMEOUT = 1.0
 
 
-async def operator(run: PrivateRun, *arguments: str) -> None:
+async def operator(run: Tenant, *arguments: str) -> None:
     """Run `python -m infra …` on the run's database."""
     env = {"WARREN_AMQP_URL": run.amqp_url, "WARREN_MONGO_URL": run.mongo_url, "WARREN_MONGO_DATABASE": run.database}
     process = await asyncio.create_subprocess_exec(
@@ -46,7 +46,7 @@ async def operator(run: PrivateRun, *arguments: str) -> None:
 
 
 @pytest.mark.answers(Code.FORBIDDEN)
-async def test_a_blocked_user_reads_but_does_not_write(people: People, run: PrivateRun) -> None:
+async def test_a_blocked_user_reads_but_does_not_write(people: People, run: Tenant) -> None:
     # Given two who chat, and one of them gets blocked by an operator
     ada, bob, cy = await people.arrive("ada", "bob", "cy")
     conversation_id = await people.chat(ada, bob)
@@ -101,7 +101,7 @@ class FrailEdge:
 
 
 @pytest_asyncio.fixture
-async def frail(stack: Stack, run: PrivateRun) -> AsyncIterator[FrailEdge]:
+async def frail(stack: Stack, run: Tenant) -> AsyncIterator[FrailEdge]:
     """An edge whose broker can be taken away, and that gives up waiting after a second."""
     async with wire(run.amqp_url) as opened:
         edge = await stack.add_edge({"WARREN_AMQP_URL": opened.url, "WARREN_REPLY_TIMEOUT": str(REPLY_TIMEOUT)})
@@ -187,7 +187,7 @@ async def test_nobody_else_notices_that_one_edge_lost_its_broker(people: People,
 
 
 @pytest_asyncio.fixture
-async def patient(stack: Stack, run: PrivateRun) -> AsyncIterator[FrailEdge]:
+async def patient(stack: Stack, run: Tenant) -> AsyncIterator[FrailEdge]:
     """An edge whose broker can be taken away, and that waits for longer than that takes."""
     async with wire(run.amqp_url) as opened:
         edge = await stack.add_edge({"WARREN_AMQP_URL": opened.url, "WARREN_REPLY_TIMEOUT": "30"})
@@ -196,7 +196,7 @@ async def patient(stack: Stack, run: PrivateRun) -> AsyncIterator[FrailEdge]:
 
 
 async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
-    people: People, stack: Stack, run: PrivateRun, patient: FrailEdge
+    people: People, stack: Stack, run: Tenant, patient: FrailEdge
 ) -> None:
     # Given two who chat, and a message that the broker has and no worker
     ada, bob = await people.connect(people.name("ada"), patient.process), await people.connect(people.name("bob"), 1)
@@ -293,7 +293,7 @@ async def test_typing_into_a_void_counts_as_accepted(people: People, stack: Stac
 
 
 @pytest.mark.answers(Code.INTERNAL)
-async def test_a_poisoned_conversation_is_put_aside_and_harms_no_other(people: People, run: PrivateRun) -> None:
+async def test_a_poisoned_conversation_is_put_aside_and_harms_no_other(people: People, run: Tenant) -> None:
     # Given two conversations, and one of them gets broken in the store
     ada, bob, cy, di = await people.arrive("ada", "bob", "cy", "di")
     poisoned, healthy = await people.chat(ada, bob), await people.chat(cy, di)
@@ -340,7 +340,7 @@ async def test_a_poisoned_conversation_is_put_aside_and_harms_no_other(people: P
     assert await bob.push("new_message", poisoned) == acked
 
 
-async def dead_letters(run: PrivateRun, queue: str, conversation_id: str) -> list[Json]:
+async def dead_letters(run: Tenant, queue: str, conversation_id: str) -> list[Json]:
     """What lies in a dead-letter queue about one conversation; it stays there."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         answer = await http.post(

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from infra.local.process import LocalServiceError
-from infra.local.stack import StackError
+from infra.local.errors import LocalServiceError
 from tests.faults import ground, report
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.ground import Ground
@@ -47,7 +46,7 @@ def main(
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         outcomes = uvloop.run(_run_all(console, faults, seconds, seed))
-    except (StackError, LocalServiceError) as error:
+    except LocalServiceError as error:
         console.print(f"The faults could not be run: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
     report.show(console, outcomes)

@@ -17,8 +17,8 @@ import aio_pika
 import httpx
 
 from contracts.topology import FACTS
-from infra.local.private import PrivateRun
 from infra.local.stack import Process, Stack, WorkerKind
+from infra.local.tenant import Tenant
 from tests.faults.crowd import Crowd
 from tests.faults.ground import Ground
 from tests.faults.recovery import NORMAL_AT_LEAST, whole_since
@@ -44,7 +44,7 @@ class Scene:
     """What a fault may lay its hands on."""
 
     stack: Stack
-    run: PrivateRun
+    run: Tenant
     ground: Ground
     crowd: Crowd
     rng: random.Random

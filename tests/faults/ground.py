@@ -16,9 +16,9 @@ import psutil
 
 from infra.local.cluster import clear, members, rabbit_nodes, start_members, start_nodes, stop_nodes
 from infra.local.mongod import Mongod, set_url
-from infra.local.private import PrivateRun
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import STACK, Services, create_vhost, delete_vhost
+from infra.local.tenant import Tenant
 from tests.faults.proxy import Proxy, proxy
 
 FAULTS = STACK / "faults"
@@ -89,7 +89,7 @@ async def replica_set(where: Path) -> AsyncIterator[Ground]:
 
 
 @asynccontextmanager
-async def fresh_run(ground: Ground) -> AsyncIterator[PrivateRun]:
+async def fresh_run(ground: Ground) -> AsyncIterator[Tenant]:
     """A virtual host and a database that were never used; the virtual host goes afterwards."""
     services = ground.services
     name = f"faults_{secrets.token_hex(4)}"
@@ -97,7 +97,7 @@ async def fresh_run(ground: Ground) -> AsyncIterator[PrivateRun]:
     if ground.balancer is not None:
         amqp_url = ground.balancer.in_front_of(amqp_url)
     try:
-        yield PrivateRun(services, name, amqp_url, services.mongo_url, name)
+        yield Tenant(services, name, amqp_url, services.mongo_url, name)
     finally:
         await asyncio.to_thread(delete_vhost, services, name)
 

@@ -12,8 +12,8 @@ import aiohttp
 import pymongo
 
 from contracts.topology import DEAD_QUEUES
-from infra.local.private import PrivateRun
 from infra.local.stack import Stack, WorkerKind
+from infra.local.tenant import Tenant
 from tests.faults.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
 from tests.faults.crowd import Crowd
 from tests.faults.faults import FAULTS, Fault, Scene
@@ -133,7 +133,7 @@ async def _histories(scene: Scene) -> Histories:
     )
 
 
-def read_store(run: PrivateRun, conversations: list[str]) -> Store:
+def read_store(run: Tenant, conversations: list[str]) -> Store:
     """Everything about these conversations, from the collections that docs/design.md names."""
     with pymongo.MongoClient[dict[str, Any]](run.mongo_url) as client:
         database = client[run.database].with_options(read_concern=pymongo.read_concern.ReadConcern("majority"))
@@ -158,7 +158,7 @@ def read_store(run: PrivateRun, conversations: list[str]) -> Store:
     return Store(messages, headers, inboxes)
 
 
-async def _dead_letters(run: PrivateRun) -> int:
+async def _dead_letters(run: Tenant) -> int:
     """Messages in all dead-letter queues."""
     connection = await aio_pika.connect(run.amqp_url)
     async with connection:

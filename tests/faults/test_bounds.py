@@ -22,8 +22,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from infra.bench.load.client import CallFailed, Socket, open_socket
-from infra.local.private import PrivateRun, private_run
 from infra.local.stack import HOST, Process, Stack
+from infra.local.tenant import Tenant, temporary_tenant
 from tests.e2e.metrics import metric
 from tests.e2e.node import driver
 from tests.e2e.people import People
@@ -375,9 +375,9 @@ async def test_a_slow_service_bounds_what_is_in_flight_and_recovers(slow: str) -
         figure(f"served again {time.monotonic() - mended:.1f} s after the {slow} was fast again")
 
 
-async def _behind_a_wire(held: AsyncExitStack, slow: str) -> tuple[Proxy, PrivateRun]:
+async def _behind_a_wire(held: AsyncExitStack, slow: str) -> tuple[Proxy, Tenant]:
     """A run of its own with a wire in front of one of its services."""
-    run = await held.enter_async_context(private_run("slow"))
+    run = await held.enter_async_context(temporary_tenant("slow"))
     if slow == "broker":
         parts = urlsplit(run.amqp_url)
         wire = await held.enter_async_context(proxy((parts.hostname or HOST, parts.port or 5672)))

@@ -40,9 +40,9 @@ from infra.broker.declare import check_topology, declare_edge_queue, declare_top
 from infra.broker.link import Setup, connect_once
 from infra.broker.publisher import Publisher
 from infra.deploy.definitions import EDGE, MIN_PASSWORD, OPERATOR, WORKER, WeakPassword, definitions
-from infra.local.private import PrivateRun
 from infra.local.services import Services, delete_vhost
 from infra.local.stack import WORKER_KINDS, Stack
+from infra.local.tenant import Tenant
 from infra.settings import Settings
 from tests.e2e.people import People
 from tests.integration.commands import send
@@ -93,7 +93,7 @@ def imported(services: Services) -> Iterator[Imported]:
 
 
 @pytest_asyncio.fixture
-async def restricted(imported: Imported, run: PrivateRun) -> AsyncIterator[Stack]:
+async def restricted(imported: Imported, run: Tenant) -> AsyncIterator[Stack]:
     """All of Warren, each process as its own user."""
     private = replace(run, amqp_url=imported.urls[OPERATOR], name=imported.vhost, database=imported.vhost)
     async with Stack(private, edges=0, workers={}) as stack:

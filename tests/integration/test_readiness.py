@@ -10,10 +10,10 @@ import pytest_asyncio
 
 from infra.health import at_most_every
 from infra.local.mongod import Mongod
-from infra.local.private import PrivateRun
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import Services
 from infra.local.stack import Process, Stack
+from infra.local.tenant import Tenant
 from tests.e2e.metrics import metric
 from tests.support.waiting import eventually
 
@@ -40,7 +40,7 @@ async def says(process: Process, answer: str) -> bool:
 async def test_each_trouble_with_broker_and_store_is_told_by_its_name(services: tuple[RabbitNode, Mongod]) -> None:
     node, mongod = services
     found = Services(node.amqp_url, node.management_url, mongod.url, started_by_us=True)
-    own = PrivateRun(found, "readiness", node.amqp_url, mongod.url, "readiness")
+    own = Tenant(found, "readiness", node.amqp_url, mongod.url, "readiness")
     async with Stack(own, edges=1) as stack:
         (edge,) = stack.edges
 

@@ -20,10 +20,10 @@ from contracts.errors import BrokerUnavailable, StoreUnavailable
 from infra.broker.declare import declare_topology
 from infra.broker.link import connect_once
 from infra.local.mongod import Mongod
-from infra.local.private import PrivateRun
-from infra.local.process import free_ports
+from infra.local.ports import free_ports
 from infra.local.rabbitmq import RabbitNode
 from infra.local.stack import Stack
+from infra.local.tenant import Tenant
 from infra.settings import Settings
 from infra.store.client import Store
 from tests.e2e.people import People
@@ -244,7 +244,7 @@ async def test_a_store_that_we_cannot_trust_or_that_cannot_trust_us_is_away(
 # --- All of Warren ----------------------------------------------------------------------------------------
 
 
-async def test_people_chat_over_tls(settings: Settings, run: PrivateRun) -> None:
+async def test_people_chat_over_tls(settings: Settings, run: Tenant) -> None:
     amqp_url, mongo_url = settings.amqp_url.get_secret_value(), settings.mongo_url.get_secret_value()
     over_tls = replace(run, amqp_url=amqp_url, mongo_url=mongo_url, name=f"{run.name}_tls")
     files = {

@@ -24,14 +24,14 @@ from infra.bench.benchmark.plan import PARTS, ROUNDS, STARTS, TITLES, Job, round
 from infra.bench.benchmark.results import Results
 from infra.bench.benchmark.steps import Subject, calm
 from infra.bench.load.client import CallFailed
-from infra.local.private import local_services
-from infra.local.process import LocalServiceError
-from infra.local.stack import ROOT, StackError
+from infra.local.errors import LocalServiceError
+from infra.local.stack import ROOT
+from infra.local.tenant import local_services
 
 FOLDER = ROOT / "docs" / "benchmarks"
 RESULTS = FOLDER / "results.json"
 #: What a system may fail with; the others are still measured.
-FAILURES = (StackError, LocalServiceError, CallFailed, PyMongoError, OSError, WSError, TimeoutError)
+FAILURES = (LocalServiceError, CallFailed, PyMongoError, OSError, WSError, TimeoutError)
 #: Characters of a table that goes to a file.
 WIDTH = 170
 

@@ -21,9 +21,9 @@ from infra.bench.load.client import CallFailed
 from infra.bench.load.figures import ConnectionFigures, Figures
 from infra.bench.load.target import Target
 from infra.bench.load.warren import warren
-from infra.local.private import local_services
-from infra.local.process import LocalServiceError
-from infra.local.stack import WORKER_KINDS, Stack, StackError, WorkerKind
+from infra.local.errors import LocalServiceError
+from infra.local.stack import WORKER_KINDS, Stack, WorkerKind
+from infra.local.tenant import local_services
 
 #: Seconds into the measured stretch at which a worker is killed, and until it is started again.
 KILL_AFTER, RESTART_AFTER = 5.0, 5.0
@@ -153,7 +153,7 @@ def _execute(
     console = Console()
     try:
         figures = uvloop.run(_run_all(console, runs, lambda: warren(edges, persistence, env)))
-    except (StackError, LocalServiceError, CallFailed, OSError, TimeoutError) as error:
+    except (LocalServiceError, CallFailed, OSError, TimeoutError) as error:
         console.print(f"The run could not be finished: {type(error).__name__}: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
     report.show(console, figures)

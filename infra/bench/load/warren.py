@@ -11,8 +11,8 @@ import pymongo
 from infra.bench.load.checker import Stored
 from infra.bench.load.target import History, Target
 from infra.bench.load.usage import listener_on
-from infra.local.private import PrivateRun, private_run
 from infra.local.stack import Stack, WorkerKind
+from infra.local.tenant import Tenant, temporary_tenant
 
 #: Seconds that reading everything a run stored may take.
 READ_LIMIT = 60.0
@@ -23,7 +23,7 @@ async def warren(
     edges: int = 2, persistence: int = 1, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[Target, Stack]]:
     """A fresh Warren without rate limit: its own virtual host, database and ports. `env` goes to every process."""
-    async with private_run("load") as run:
+    async with temporary_tenant("load") as run:
         counts: dict[WorkerKind, int] = {"persistence": persistence, "unread": 1, "presence": 1, "history": 1}
         settings = {"WARREN_LOG_LEVEL": "WARNING", **(env or {})}
         stack = Stack(run, edges=edges, workers=counts, rate_limit=False, env=settings)
@@ -37,7 +37,7 @@ async def warren(
             yield target, stack
 
 
-def services_of(run: PrivateRun) -> dict[str, int]:
+def services_of(run: Tenant) -> dict[str, int]:
     """Process ids of the broker and the store that a run uses, where this user may know."""
     services = {
         "rabbitmq": listener_on(urlsplit(run.amqp_url).port or 5672),
@@ -46,7 +46,7 @@ def services_of(run: PrivateRun) -> dict[str, int]:
     return {name: pid for name, pid in services.items() if pid is not None}
 
 
-def read_history(run: PrivateRun, conversations: Collection[str], seq: str = "$last.seq") -> History:
+def read_history(run: Tenant, conversations: Collection[str], seq: str = "$last.seq") -> History:
     """What was written into some conversations, from the collections that docs/design.md names.
 
     `seq` is where a header keeps its newest: peers have the same collections, and their own place.

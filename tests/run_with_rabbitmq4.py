@@ -1,4 +1,4 @@
-"""`python -m tests.rabbitmq4`: the tests that talk to a broker, against RabbitMQ 4 instead of the system's.
+"""`python -m tests.run_with_rabbitmq4`: the tests that talk to a broker, against RabbitMQ 4 instead of the system's.
 
 One node of version 4 is the broker of all tests; those that break or reconfigure brokers start further ones of the
 same version. MongoDB is the usual one.
@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from infra.local import rabbitmq4
+from infra.local import rabbitmq4_root
+from infra.local.errors import LocalServiceError
 from infra.local.install import SCRIPTS
-from infra.local.process import LocalServiceError
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import STACK
 
@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Run the broker-facing tests against RabbitMQ 4 and end as pytest does."""
     try:
-        os.environ[SCRIPTS] = str(rabbitmq4.scripts())
+        os.environ[SCRIPTS] = str(rabbitmq4_root.scripts())
         with tempfile.TemporaryDirectory(prefix="node-", dir=STACK / "rabbitmq4") as directory:
             node = RabbitNode(Path(directory))
             try:

@@ -1,27 +1,20 @@
-"""Processes that outlive the command that started them, and are never mistaken for others."""
+"""Background processes that outlive the command that started them. Each is known by its pid and its start time."""
 
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
-
-LOOPBACK = "127.0.0.1"
 
 #: Seconds by which two readings of one process's start time may differ (the clock may be adjusted between them).
 SAME_START = 2.0
 
 #: Seconds between two looks at something that is waited for.
 POLL = 0.05
-
-
-class LocalServiceError(Exception):
-    """Raised when a service on this machine cannot be found, started or reached; the text says what to do."""
 
 
 class Daemon:
@@ -115,29 +108,3 @@ def wait_until(ready: Callable[[], bool], *, seconds: float, alive: Callable[[],
 def tail(log: Path, lines: int = 12) -> str:
     """Return the last lines of a log, to be shown in an error."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
-
-
-def is_free(port: int) -> bool:
-    """Say whether a loopback TCP port can be listened on."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True
-
-
-def free_ports(*preferred: int) -> list[int]:
-    """Return one loopback port for each preferred one: that port if it is free, else (and for 0) any free one."""
-    with ExitStack() as held:
-        ports = []
-        for wanted in preferred:
-            probe = held.enter_context(socket.socket())
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, wanted))
-            except OSError:
-                probe.bind((LOOPBACK, 0))
-            ports.append(int(probe.getsockname()[1]))
-        return ports

@@ -16,7 +16,7 @@ DROP_LIMIT = 20.0
 
 
 @dataclass(frozen=True)
-class PrivateRun:
+class Tenant:
     """Where one run's messages and documents live; nothing else touches them."""
 
     services: Services
@@ -41,13 +41,13 @@ async def local_services() -> AsyncIterator[Services]:
 
 
 @asynccontextmanager
-async def private_run(prefix: str = "test") -> AsyncIterator[PrivateRun]:
+async def temporary_tenant(prefix: str = "test") -> AsyncIterator[Tenant]:
     """Make sure services run, yield a fresh virtual host and database on them, and remove both afterwards."""
     async with local_services() as services:
         name = f"{prefix}_{os.getpid()}_{secrets.token_hex(4)}"
         try:
             amqp_url = await asyncio.to_thread(create_vhost, services, name)
-            yield PrivateRun(services, name, amqp_url, services.mongo_url, name)
+            yield Tenant(services, name, amqp_url, services.mongo_url, name)
         finally:
             try:
                 await asyncio.to_thread(delete_vhost, services, name)

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from infra.local import install
-from infra.local.process import LocalServiceError
+from infra.local.errors import LocalServiceError
 from infra.local.services import STACK
 
 #: The Debian release that has RabbitMQ 4.0.
