@@ -12,8 +12,8 @@ import pytest_asyncio
 from infra.local.services import Services
 from infra.local.stack import Stack
 from infra.local.tenant import Tenant, local_services, temporary_tenant
-from tests.e2e.client import seen_codes
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.socketio_client import seen_codes
 
 
 def pytest_configure(config: pytest.Config) -> None:

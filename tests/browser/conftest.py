@@ -14,7 +14,7 @@ from playwright.async_api import Browser, async_playwright
 
 from infra.local.stack import ROOT, Stack
 from tests.browser.person import Cast
-from tests.e2e.people import People
+from tests.support.people import People
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PAGE = ROOT / "web" / "dist" / "index.html"

@@ -7,8 +7,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.person import GLANCE, Cast
-from tests.e2e.client import Client
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.socketio_client import Client
 from tests.support.waiting import eventually
 
 CODE = """Here is the shortest thing that shows it:

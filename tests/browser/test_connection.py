@@ -8,8 +8,8 @@ from playwright.async_api import expect
 
 from infra.local.stack import Stack
 from tests.browser.person import GLANCE, Cast, Person
-from tests.e2e.client import Client
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.socketio_client import Client
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -7,7 +7,7 @@ from playwright.async_api import Request, expect
 
 from infra.local.stack import ROOT
 from tests.browser.person import GLANCE, Cast
-from tests.e2e.people import People
+from tests.support.people import People
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -13,8 +13,8 @@ from infra.local.ports import LOOPBACK, free_ports
 from infra.local.programs import Haproxy
 from infra.local.stack import Stack
 from tests.deploy.processes import DEPLOY
-from tests.e2e.people import People
-from tests.integration.test_tls import authority
+from tests.support.certificates import authority
+from tests.support.people import People
 from tests.support.waiting import eventually
 
 CONFIGURATION = DEPLOY / "haproxy.cfg"

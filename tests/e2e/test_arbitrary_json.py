@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from contracts.commands import CLIENT_EVENTS
 from infra.local.stack import Stack
-from tests.e2e.client import Client, Json
-from tests.e2e.metrics import metric
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.scrape import metric
+from tests.support.socketio_client import Client, Json
 
 #: What a client can write as JSON and any server reads the same way.
 scalars = (

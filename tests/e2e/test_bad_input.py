@@ -9,10 +9,10 @@ import pytest
 
 from contracts.errors import Code
 from infra.local.stack import Stack
-from tests.e2e.client import Json
-from tests.e2e.metrics import metric
-from tests.e2e.people import People
-from tests.e2e.raw import raw_socket
+from tests.support.people import People
+from tests.support.raw_websocket import raw_socket
+from tests.support.scrape import metric
+from tests.support.socketio_client import Json
 from tests.support.waiting import eventually
 
 #: Bytes of one event, and of a frame that is read to the end at all.

@@ -11,7 +11,7 @@ from contracts.acks import ACKS
 from contracts.commands import CLIENT_EVENTS
 from contracts.errors import RETRYABLE, Code
 from contracts.pushes import PUSHES
-from tests.e2e import shapes
+from tests.support import protocol
 
 
 @cache
@@ -34,12 +34,12 @@ def test_every_error_code_is_seen_by_a_test(code: Code) -> None:
 
 
 def test_the_protocols_table_of_codes_is_the_codes() -> None:
-    assert {code.value: code in RETRYABLE for code in Code} == shapes.RETRYABLE
+    assert {code.value: code in RETRYABLE for code in Code} == protocol.RETRYABLE
 
 
 def test_the_protocols_events_are_the_codes() -> None:
-    assert set(shapes.ACKS) == set(ACKS) == set(CLIENT_EVENTS)
+    assert set(protocol.ACKS) == set(ACKS) == set(CLIENT_EVENTS)
 
 
 def test_the_protocols_pushes_are_the_codes() -> None:
-    assert set(shapes.PUSHES) == set(PUSHES)
+    assert set(protocol.PUSHES) == set(PUSHES)

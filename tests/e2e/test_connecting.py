@@ -24,9 +24,9 @@ from typing_extensions import override
 
 from contracts.errors import Code
 from infra.local.stack import HOST, Process, Stack
-from tests.e2e.client import Json
-from tests.e2e.metrics import metric
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.scrape import metric
+from tests.support.socketio_client import Json
 from tests.support.waiting import eventually
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from contracts.errors import Code
-from tests.e2e.people import People
+from tests.support.people import People
 
 
 async def test_a_start_is_acked_with_the_whole_conversation(people: People) -> None:

@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from contracts.errors import Code
 from infra.local.stack import ROOT, Stack
-from tests.e2e.node import Driver, JavaScriptSocket, driver, end, run_node
-from tests.e2e.people import People
+from tests.support.javascript_client import Driver, JavaScriptSocket, driver, end, run_node
+from tests.support.people import People
 
 
 @pytest_asyncio.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from contracts.errors import Code
-from tests.e2e.client import Client, Json
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.socketio_client import Client, Json
 
 
 async def history(client: Client, conversation_id: str, **page: Json) -> list[Json]:

@@ -7,8 +7,8 @@ import pytest
 
 from contracts.errors import Code
 from infra.local.stack import Stack
-from tests.e2e.client import Client, Json
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.socketio_client import Client, Json
 from tests.support.waiting import eventually
 
 #: Seconds that a user who reloads has, and until which a clean close must show; promise 9.

@@ -22,9 +22,9 @@ from contracts.ids import direct_conversation_id, group_conversation_id
 from contracts.values import MAX_PARTICIPANTS
 from infra.local.stack import Process, Stack
 from infra.local.tenant import Tenant
-from tests.e2e.client import Client, Json
-from tests.e2e.people import People
-from tests.e2e.raw import raw_socket
+from tests.support.people import People
+from tests.support.raw_websocket import raw_socket
+from tests.support.socketio_client import Client, Json
 
 #: A web application's own origin, in the tests that allow one.
 HOME = "https://chat.example"

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from contracts.errors import Code
-from tests.e2e import shapes
-from tests.e2e.client import Client, Json
-from tests.e2e.people import People
+from tests.support import protocol
+from tests.support.people import People
+from tests.support.socketio_client import Client, Json
 
 # --- Ghost chat: a conversation that nobody wrote in shows up at somebody who did not start it --------------
 
@@ -228,7 +228,7 @@ async def test_hijacked_screen(people: People) -> None:
     ada.mark()
     own = await bob.call("start_conversation", participant_ids=[cy.user_id])
     echoed = await phone.push("conversation_updated", direct, conversation=own["conversation"])
-    shapes.check(echoed, shapes.PUSHES["conversation_updated"], "conversation_updated")
+    protocol.check(echoed, protocol.PUSHES["conversation_updated"], "conversation_updated")
     others = await phone.push("conversation_updated", group)
     assert echoed.keys() == others.keys()
     assert echoed["conversation"].keys() == others["conversation"].keys()

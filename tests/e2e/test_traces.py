@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from infra.local.stack import HOST, Stack
 from infra.local.tenant import temporary_tenant
-from tests.e2e.people import People
+from tests.support.people import People
 from tests.support.waiting import eventually
 
 #: The sender's edge gets the reply, and the push for their other sockets.

@@ -22,10 +22,10 @@ from infra.broker.link import connect_once
 from infra.local.stack import ROOT, Process, Stack
 from infra.local.tenant import Tenant
 from infra.settings import Settings
-from tests.e2e.client import Client, Json
-from tests.e2e.metrics import metric
 from tests.e2e.network import Wire, wire
-from tests.e2e.people import People
+from tests.support.people import People
+from tests.support.scrape import metric
+from tests.support.socketio_client import Client, Json
 from tests.support.waiting import eventually
 
 #: Seconds that the frail edge waits for a reply.

@@ -24,12 +24,12 @@ from websockets.exceptions import ConnectionClosed
 from infra.bench.load.client import CallFailed, Socket, open_socket
 from infra.local.stack import HOST, Process, Stack
 from infra.local.tenant import Tenant, temporary_tenant
-from tests.e2e.metrics import metric
-from tests.e2e.node import driver
-from tests.e2e.people import People
-from tests.e2e.raw import raw_socket
 from tests.faults.probe import call
 from tests.faults.proxy import Proxy, proxy
+from tests.support.javascript_client import driver
+from tests.support.people import People
+from tests.support.raw_websocket import raw_socket
+from tests.support.scrape import metric
 from tests.support.waiting import eventually
 
 MEGABYTE = 1 << 20

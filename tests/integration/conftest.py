@@ -1,7 +1,7 @@
 """Handlers and adapters on a real store and a real broker, each test with a database and a virtual host of its own."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -11,9 +11,8 @@ from pymongo.monitoring import CommandListener
 from infra.local.services import Services, create_vhost, delete_vhost
 from infra.settings import WorkerSettings
 from infra.store.client import Store
-from tests.integration.commands import CommandCounter
-
-MakeSettings = Callable[..., WorkerSettings]
+from tests.support.command_counter import CommandCounter
+from tests.support.worker_settings import MakeSettings
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from contracts.ids import direct_conversation_id
 from infra.cli.canary import forget
 from infra.local.stack import HOST, Process, Stack
 from infra.store.client import Store
-from tests.e2e.metrics import metric
-from tests.e2e.people import People
-from tests.integration.commands import opened, send, start
+from tests.support.people import People
+from tests.support.sample_commands import opened, send, start
+from tests.support.scrape import metric
 from tests.support.waiting import eventually
 from workers.persistence import Persistence
 from workers.presence import Presence

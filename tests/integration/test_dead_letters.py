@@ -26,9 +26,9 @@ from infra.broker.publisher import Publisher
 from infra.settings import WorkerSettings
 from infra.store.client import Store
 from infra.store.sessions import Sessions
-from tests.integration.commands import list_messages, opened, seen, send, start
-from tests.integration.conftest import MakeSettings
+from tests.support.sample_commands import list_messages, opened, seen, send, start
 from tests.support.waiting import eventually
+from tests.support.worker_settings import MakeSettings
 from workers.effects import Effects
 from workers.history import History
 from workers.persistence import Persistence

@@ -9,8 +9,9 @@ from contracts.commands import FindUsers, FindUsersPayload, GetPresence, GetPres
 from contracts.errors import StoreUnavailable
 from infra.store.client import Store
 from infra.store.messages import Messages
-from tests.integration.commands import EDGE, CommandCounter, list_conversations, list_messages, opened, send
-from tests.integration.test_persistence import acks, conversation
+from tests.support.command_counter import CommandCounter
+from tests.support.handlers import acks, conversation
+from tests.support.sample_commands import EDGE, list_conversations, list_messages, opened, send
 from workers.history import STALE_AFTER, History
 from workers.persistence import Persistence
 from workers.presence import Presence

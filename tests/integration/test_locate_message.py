@@ -16,8 +16,8 @@ from infra.cli.locate_message import find, told
 from infra.local.services import Services
 from infra.settings import WorkerSettings
 from infra.store.client import Store
-from tests.integration.commands import alive, opened, seen, send, start
-from tests.integration.conftest import MakeSettings
+from tests.support.sample_commands import alive, opened, seen, send, start
+from tests.support.worker_settings import MakeSettings
 from workers.persistence import Persistence
 from workers.presence import Presence
 from workers.unread import Unread

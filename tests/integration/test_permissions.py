@@ -44,8 +44,8 @@ from infra.local.services import Services, delete_vhost
 from infra.local.stack import WORKER_KINDS, Stack
 from infra.local.tenant import Tenant
 from infra.settings import Settings
-from tests.e2e.people import People
-from tests.integration.commands import send
+from tests.support.people import People
+from tests.support.sample_commands import send
 
 
 @dataclass(frozen=True)

@@ -5,39 +5,17 @@ import itertools
 import random
 from typing import Any
 
-import orjson
 import pytest
 
 from contracts.commands import SendMessage
 from contracts.errors import StoreUnavailable
-from contracts.frames import Delivery
 from infra.store.client import Store
 from infra.store.conversations import Conversations
-from tests.integration.commands import CommandCounter, closed, opened, send, start
-from workers.effects import Effects
+from tests.support.command_counter import CommandCounter
+from tests.support.handlers import acks, conversation, pushes
+from tests.support.sample_commands import closed, opened, send, start
 from workers.persistence import Persistence
 from workers.presence import Presence
-
-
-def acks(effects: Effects) -> dict[int, dict[str, Any]]:
-    """The acks in an effects by request."""
-    return {reply.request: orjson.loads(reply.ack) for replies in effects.replies.values() for reply in replies}
-
-
-def pushes(effects: Effects, event: str) -> list[Delivery]:
-    """The deliveries of one event."""
-    return [delivery for delivery in effects.deliveries if delivery.event == event]
-
-
-async def conversation(store: Store, *users: str, opened_by_all: bool = True) -> str:
-    """Let these people be seen, and the first one start a conversation; the others as well, unless said otherwise."""
-    await Presence(store)([opened(user) for user in users])
-    command = start(users[0], *users[1:])
-    effects = await Persistence(store)([command])
-    id = str(acks(effects)[command.request]["data"]["conversation"]["id"])
-    if opened_by_all:
-        await store.conversations.update_one({"_id": id}, {"$set": {"opened_by": list(users)}})
-    return id
 
 
 async def stored_seqs(store: Store, conversation_id: str) -> list[int]:

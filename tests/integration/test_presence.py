@@ -11,8 +11,9 @@ from contracts.errors import StoreUnavailable
 from contracts.reports import EdgeLost, SessionClose, SessionOpen
 from infra.store.client import Store
 from infra.store.sessions import Sessions
-from tests.integration.commands import EDGE, CommandCounter, alive, closed, opened, send
-from tests.integration.test_persistence import acks, conversation, pushes
+from tests.support.command_counter import CommandCounter
+from tests.support.handlers import acks, conversation, pushes
+from tests.support.sample_commands import EDGE, alive, closed, opened, send
 from tests.support.waiting import eventually
 from workers import presence as presence_module
 from workers.effects import Effects

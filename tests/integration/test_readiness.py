@@ -14,7 +14,7 @@ from infra.local.rabbitmq import RabbitNode
 from infra.local.services import Services
 from infra.local.stack import Process, Stack
 from infra.local.tenant import Tenant
-from tests.e2e.metrics import metric
+from tests.support.scrape import metric
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow

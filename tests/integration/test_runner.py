@@ -22,9 +22,9 @@ from infra.broker.publisher import Publisher
 from infra.settings import WorkerSettings
 from infra.store.client import Store
 from infra.store.sessions import Session, Sessions
-from tests.integration.commands import EDGE, opened, send
-from tests.integration.conftest import MakeSettings
+from tests.support.sample_commands import EDGE, opened, send
 from tests.support.waiting import eventually
+from tests.support.worker_settings import MakeSettings
 from workers import runner as runner_module
 from workers.effects import Effects
 from workers.presence import Presence

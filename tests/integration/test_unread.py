@@ -13,9 +13,10 @@ from contracts.commands import MessageSeen
 from contracts.facts import MessageStored
 from infra.cli.recount import recount_all
 from infra.store.client import Store
-from tests.integration.commands import CommandCounter, seen, send
-from tests.integration.conftest import MakeSettings
-from tests.integration.test_persistence import acks, conversation, pushes
+from tests.support.command_counter import CommandCounter
+from tests.support.handlers import acks, conversation, pushes
+from tests.support.sample_commands import seen, send
+from tests.support.worker_settings import MakeSettings
 from workers.persistence import Persistence
 from workers.unread import Unread
 

@@ -1,1 +1,1 @@
-"""What tests and load runs share: private services, and Warren's processes on top of them."""
+"""What tests of several folders share: clients, people, a proxy, waiting, sample commands, certificates."""

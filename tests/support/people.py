@@ -5,7 +5,7 @@ import secrets
 from typing import Any
 
 from infra.local.stack import Process, Stack
-from tests.e2e.client import Client, Json, seen_codes
+from tests.support.socketio_client import Client, Json, seen_codes
 
 
 class People:

@@ -1,12 +1,9 @@
-"""Commands as edges make them, and a listener that counts what they cost the store."""
+"""Commands and reports as edges make them."""
 
 import itertools
 import secrets
 import time
 from typing import Any
-
-from pymongo import monitoring
-from typing_extensions import override
 
 from contracts.commands import (
     ListConversations,
@@ -94,33 +91,3 @@ def closed(user_id: str, *, edge_id: str = EDGE, version: int = 2, epoch: int = 
 def alive(edge_id: str = EDGE, epoch: int = 1) -> EdgeAlive:
     """An edge gives a sign of life."""
     return EdgeAlive(edge_id=edge_id, request=next(_requests), at=int(time.time() * 1000), epoch=epoch)
-
-
-class CommandCounter(monitoring.CommandListener):
-    """Counts commands to the store, those of the driver's own housekeeping left out."""
-
-    def __init__(self) -> None:
-        self.commands: list[str] = []
-        #: `w` of every write.
-        self.concerns: list[int | str] = []
-
-    @override
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Note a command."""
-        if event.command_name not in ("hello", "ping", "endSessions", "createIndexes"):
-            self.commands.append(event.command_name)
-        if "writeConcern" in event.command:
-            self.concerns.append(event.command["writeConcern"]["w"])
-
-    @override
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Nothing more to note."""
-
-    @override
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Nothing more to note."""
-
-    def take(self) -> list[str]:
-        """What was counted since the last call."""
-        taken, self.commands = self.commands, []
-        return taken

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from infra.local.stack import ROOT
-from tests.e2e import shapes
-from tests.e2e.client import Json, seen_codes
+from tests.support import protocol
+from tests.support.socketio_client import Json, seen_codes
 from tests.support.waiting import PATIENCE, eventually
 
 FOLDER = ROOT / "tests" / "js"
@@ -78,7 +78,7 @@ class JavaScriptSocket:
     async def ack(self, event: str, *payloads: Json) -> Json:
         """Send an event and return its ack, held against the protocol."""
         ack = await self._driver.emit(self.name, event, payloads)
-        shapes.check_ack(event, ack)
+        protocol.check_ack(event, ack)
         if not ack["ok"]:
             seen_codes.add(ack["error"]["code"])
         return ack
@@ -154,7 +154,7 @@ class Driver:
                 self._answers[line["id"]].set_result(line)
                 continue
             if line["happened"] == "push":
-                shapes.check_push(line["event"], tuple(line["payloads"]))
+                protocol.check_push(line["event"], tuple(line["payloads"]))
             self._sockets[line["socket"]].happened.append(line)
 
 

@@ -9,7 +9,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from infra.local.stack import Process
-from tests.e2e.client import Json
+from tests.support.socketio_client import Json
 from tests.support.waiting import PATIENCE
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import socketio
 
 from infra.local.stack import Process
-from tests.e2e import shapes
+from tests.support import protocol
 from tests.support.waiting import PATIENCE, eventually
 
 Json = Any
@@ -78,7 +78,7 @@ class Client:
             if not self._refusal or not isinstance(self._refusal[0], dict):
                 raise ConnectionError(f"{self.edge.url}: {error}") from error
             refused = ConnectRefused(self._refusal[0])
-            shapes.check_refusal(refused.data)
+            protocol.check_refusal(refused.data)
             assert refused.answer.get("message") == refused.data["code"], "err.message is the code"
             seen_codes.add(refused.data["code"])
             raise refused from None
@@ -121,7 +121,7 @@ class Client:
                 return
             try:
                 assert len(acked) == 1, f"ack of {event} has {len(acked)} arguments"
-                shapes.check_ack(event, acked[0])
+                protocol.check_ack(event, acked[0])
                 self._check_counts(acked[0].get("data"))
             except AssertionError as error:
                 answer.set_exception(error)
@@ -212,7 +212,7 @@ class Client:
 
     def _take(self, name: str, *arguments: Json) -> None:
         try:
-            shapes.check_push(name, arguments)
+            protocol.check_push(name, arguments)
             self._check_counts(arguments[0])
         except AssertionError as error:
             self.violations.append(str(error))
