@@ -22,8 +22,8 @@ from tests.deploy.processes import DEPLOY, ROOT, run
 DOCKERFILE = DEPLOY / "Dockerfile"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = ("contracts", "edge", "infra", "workers")
-#: What is for developers' machines: private services, and the generator of Grafana's page.
-NOT_IN_IMAGES = ("infra/local/", "infra/deploy/dashboard.py", "infra/deploy/panels.py")
+#: What is for developers' machines: private services, benchmarks, and the generator of Grafana's page.
+NOT_IN_IMAGES = ("infra/bench/", "infra/local/", "infra/deploy/dashboard.py", "infra/deploy/panels.py")
 
 
 def locked(file: Path) -> dict[str, str]:
