@@ -22,8 +22,8 @@ from infra.broker.link import connect_once
 from infra.local.stack import ROOT, Process, Stack
 from infra.local.tenant import Tenant
 from infra.settings import Settings
-from tests.e2e.network import Wire, wire
 from tests.support.people import People
+from tests.support.proxy import Proxy, proxy, target_of
 from tests.support.scrape import metric
 from tests.support.socketio_client import Client, Json
 from tests.support.waiting import eventually
@@ -94,18 +94,20 @@ async def test_a_blocked_user_reads_but_does_not_write(people: People, run: Tena
 
 @dataclass
 class FrailEdge:
-    """An edge that does not wait for long, and the wire between it and the broker."""
+    """An edge, and the proxy between it and the broker."""
 
     process: Process
-    wire: Wire
+    broker: Proxy
 
 
 @pytest_asyncio.fixture
 async def frail(stack: Stack, run: Tenant) -> AsyncIterator[FrailEdge]:
     """An edge whose broker can be taken away, and that gives up waiting after a second."""
-    async with wire(run.amqp_url) as opened:
-        edge = await stack.add_edge({"WARREN_AMQP_URL": opened.url, "WARREN_REPLY_TIMEOUT": str(REPLY_TIMEOUT)})
-        yield FrailEdge(edge, opened)
+    async with proxy(target_of(run.amqp_url)) as broker:
+        edge = await stack.add_edge(
+            {"WARREN_AMQP_URL": broker.in_front_of(run.amqp_url), "WARREN_REPLY_TIMEOUT": str(REPLY_TIMEOUT)}
+        )
+        yield FrailEdge(edge, broker)
         await stack.kill(edge)
 
 
@@ -118,7 +120,7 @@ async def test_without_a_broker_nothing_is_accepted_and_afterwards_a_snapshot_is
     conversation_id = await people.chat(ada, bob)
 
     # When the first edge loses its broker
-    frail.wire.cut()
+    frail.broker.cut()
 
     # Then its sockets stay, and whatever they send is refused for now
     async def refused() -> bool:
@@ -149,7 +151,7 @@ async def test_without_a_broker_nothing_is_accepted_and_afterwards_a_snapshot_is
 
     # When the broker is back, then the sockets are told to take a snapshot, and that shows what they missed
     ada.mark()
-    frail.wire.mend()
+    frail.broker.restore()
     await ada.push("session_ready", within=30)
     page = await ada.call("list_messages", conversation_id=conversation_id, after_seq=1)
     assert page["messages"] == [missed]
@@ -170,7 +172,7 @@ async def test_nobody_else_notices_that_one_edge_lost_its_broker(people: People,
     phone = await people.connect(ada.user_id, edge=0)
     conversation_id = await people.chat(ada, bob)
     bob.mark()
-    frail.wire.cut()
+    frail.broker.cut()
 
     # Then their other device is told everything, at once
     for body in ("one", "two", "three"):
@@ -179,7 +181,7 @@ async def test_nobody_else_notices_that_one_edge_lost_its_broker(people: People,
 
     # And they never were away
     await eventually(lambda: still_refused(ada), sentence="events are refused while the broker is away")
-    frail.wire.mend()
+    frail.broker.restore()
     ada.mark()
     await ada.push("session_ready", within=30)
     await people.settle(bob)
@@ -189,9 +191,9 @@ async def test_nobody_else_notices_that_one_edge_lost_its_broker(people: People,
 @pytest_asyncio.fixture
 async def patient(stack: Stack, run: Tenant) -> AsyncIterator[FrailEdge]:
     """An edge whose broker can be taken away, and that waits for longer than that takes."""
-    async with wire(run.amqp_url) as opened:
-        edge = await stack.add_edge({"WARREN_AMQP_URL": opened.url, "WARREN_REPLY_TIMEOUT": "30"})
-        yield FrailEdge(edge, opened)
+    async with proxy(target_of(run.amqp_url)) as broker:
+        edge = await stack.add_edge({"WARREN_AMQP_URL": broker.in_front_of(run.amqp_url), "WARREN_REPLY_TIMEOUT": "30"})
+        yield FrailEdge(edge, broker)
         await stack.kill(edge)
 
 
@@ -220,7 +222,7 @@ async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
     # When it is stored while the sender's edge has no broker, so that its ack is lost
     try:
         await eventually(accepted, sentence="the message is in its queue")
-        patient.wire.cut()
+        patient.broker.cut()
         await eventually(cut_off, sentence="the edge has lost its broker")
     finally:
         await stack.restart(worker)
@@ -228,7 +230,7 @@ async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
     assert not sending.done()
 
     # Then the edge asks again once the broker is back, and the sender gets the ack that was lost
-    patient.wire.mend()
+    patient.broker.restore()
     assert await sending == {"ok": True, "data": pushed}
     assert await metric(patient.process, "warren_edge_asked_again_total") >= 1
 

@@ -19,7 +19,7 @@ from infra.local.mongod import Mongod, set_url
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import STACK, Services, create_vhost, delete_vhost
 from infra.local.tenant import Tenant
-from tests.faults.proxy import Proxy, proxy
+from tests.support.proxy import Proxy, proxy
 
 FAULTS = STACK / "faults"
 

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from statistics import quantiles
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -25,9 +24,9 @@ from infra.bench.load.client import CallFailed, Socket, open_socket
 from infra.local.stack import HOST, Process, Stack
 from infra.local.tenant import Tenant, temporary_tenant
 from tests.faults.probe import call
-from tests.faults.proxy import Proxy, proxy
 from tests.support.javascript_client import driver
 from tests.support.people import People
+from tests.support.proxy import Proxy, proxy, target_of
 from tests.support.raw_websocket import raw_socket
 from tests.support.scrape import metric
 from tests.support.waiting import eventually
@@ -379,8 +378,7 @@ async def _behind_a_wire(held: AsyncExitStack, slow: str) -> tuple[Proxy, Tenant
     """A run of its own with a wire in front of one of its services."""
     run = await held.enter_async_context(temporary_tenant("slow"))
     if slow == "broker":
-        parts = urlsplit(run.amqp_url)
-        wire = await held.enter_async_context(proxy((parts.hostname or HOST, parts.port or 5672)))
+        wire = await held.enter_async_context(proxy(target_of(run.amqp_url)))
         return wire, replace(run, amqp_url=wire.in_front_of(run.amqp_url))
     wire = await held.enter_async_context(proxy(parse_uri(run.mongo_url)["nodelist"][0]))
     # Asked for its members, a replica set would name the address behind the wire.
