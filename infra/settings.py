@@ -36,57 +36,66 @@ class Settings(BaseSettings):
 
     secrets_dir: Path | None = Field(
         None,
-        description="Folder with a file per variable, named like it, as mounted secrets are; the environment wins.",
+        description="Folder of mounted secrets: a file named like a variable holds its value. The environment wins.",
     )
     amqp_url: SecretStr = Field(
         SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
         description="RabbitMQ: amqp(s)://user:password@host:port/vhost.",
     )
     amqp_ca_file: FilePath | None = Field(
-        None, description="CA that signed RabbitMQ's certificate (PEM), for amqps; the system's CAs when left out."
+        None, description="CA that signed RabbitMQ's certificate (PEM), for amqps; default: the system's CAs."
     )
     amqp_certificate_file: FilePath | None = Field(
-        None, description="Certificate to show to RabbitMQ (PEM), where it asks for one."
+        None, description="Client certificate (PEM), if RabbitMQ requires one."
     )
-    amqp_key_file: FilePath | None = Field(None, description="Key of that certificate, unless it is in the same file.")
+    amqp_key_file: FilePath | None = Field(
+        None, description="Key of the client certificate, if it is not in the same file."
+    )
     management_url: SecretStr | None = Field(
         None,
-        description="RabbitMQ's management API with user and password; derived from WARREN_AMQP_URL when left out.",
+        description="URL of RabbitMQ's management API, with user and password; default: derived from WARREN_AMQP_URL.",
     )
     mongo_url: SecretStr = Field(
         SecretStr("mongodb://127.0.0.1:27017/?replicaSet=warren"),
-        description="MongoDB, a replica set (one member is enough in development).",
+        description="MongoDB replica set; one member is enough in development.",
     )
     mongo_ca_file: FilePath | None = Field(
-        None, description="CA that signed MongoDB's certificate (PEM), for tls=true; the system's CAs when left out."
+        None, description="CA that signed MongoDB's certificate (PEM), for tls=true; default: the system's CAs."
     )
     mongo_certificate_key_file: FilePath | None = Field(
-        None, description="Certificate and key to show to MongoDB (PEM), where it asks for one."
+        None, description="Client certificate and key (PEM), if MongoDB requires one."
     )
     mongo_database: str = Field("warren", description="Database name.", min_length=1, max_length=63)
     mongo_driver: Literal["motor", "pymongo"] = Field(
-        "pymongo", description="Which asyncio client of MongoDB to use; both behave alike."
+        "pymongo",
+        description="MongoDB client: `pymongo` or `motor`. Both behave the same; Motor's support ends on 14 May 2027.",
     )
-    mongo_timeout_ms: int = Field(5_000, description="Time limit of one store operation, milliseconds.", gt=0)
+    mongo_timeout_ms: int = Field(5_000, description="Time limit of one MongoDB operation, milliseconds.", gt=0)
     mongo_pool_size: int = Field(20, description="Connections to MongoDB per process.", gt=0)
     amqp_heartbeat: int = Field(
-        10, description="AMQP heartbeat, seconds; a silent peer is given up after about 3.", gt=0
+        10, description="AMQP heartbeat, seconds; a silent connection is closed after about three heartbeats.", gt=0
     )
     publish_timeout: float = Field(
         5.0,
-        description="Seconds to wait for the broker's confirm before the outcome counts as unknown.",
+        description="Seconds to wait for the broker's confirm; after that the outcome is unknown.",
         gt=0,
     )
     publish_in_flight: int = Field(
-        500, description="Unconfirmed messages per process; more are refused as unavailable.", gt=0
+        500,
+        description="Limit of unconfirmed AMQP messages per process; above it, publishing fails as `unavailable`.",
+        gt=0,
     )
     traces_url: str | None = Field(
-        None, description="Where to send traces: a collector of OTLP over HTTP. Needs warren[otel]; none when left out."
+        None, description="OTLP/HTTP collector for traces; needs `warren[otel]`. Default: no traces."
     )
-    traces_share: float = Field(0.01, description="Share of client events that an edge begins a trace for.", ge=0, le=1)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    traces_share: float = Field(
+        0.01, description="Share of client events for which an edge starts a trace, 0 to 1.", ge=0, le=1
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level to log: DEBUG, INFO, WARNING or ERROR."
+    )
     dev: bool = Field(
-        False, description="Development: turns on /dev/token, the static page and `python -m infra token`."
+        False, description="Development mode: enables /dev/token, the web client and `python -m infra token`."
     )
 
     def amqp_tls(self) -> ssl.SSLContext | None:
@@ -144,63 +153,72 @@ def _show(setting: str, context: ssl.SSLContext, certificate_file: Path, key_fil
 class EdgeSettings(Settings):
     """What an edge needs beside that."""
 
-    edge_host: str = Field("127.0.0.1", description="Address to listen on.")
-    edge_port: int = Field(8001, description="Port to listen on.", ge=0, le=65_535)
+    edge_host: str = Field("127.0.0.1", description="Listen address.")
+    edge_port: int = Field(8001, description="Listen port.", ge=0, le=65_535)
     edge_id: str = Field(
         "",
-        description="Name of this edge in logs and routing; unique per process start, so it is made up when left out.",
+        description="Name of this edge in logs and routing. Each process start needs a new one; default: generated.",
         max_length=100,
         pattern=r"^[A-Za-z0-9_.-]*$",
     )
     jwt_secret: SecretStr | None = Field(
         None,
-        description=f"HS256 secret, at least {MIN_SECRET_BYTES} bytes. One of secret, public key, JWKS URL is needed.",
+        description=f"HS256 secret, at least {MIN_SECRET_BYTES} bytes. Set one of secret, public key and JWKS URL.",
     )
-    jwt_public_key: str | None = Field(None, description="PEM public key for RS256 or ES256.")
-    jwt_jwks_url: str | None = Field(None, description="Where to fetch RS256/ES256 public keys (a JWK set).")
-    jwt_issuer: str | None = Field(None, description="Required `iss` of tokens, when set.")
-    jwt_audience: str | None = Field(None, description="Required `aud` of tokens, when set.")
+    jwt_public_key: str | None = Field(None, description="Public key (PEM) for RS256 or ES256.")
+    jwt_jwks_url: str | None = Field(None, description="URL of a JWK set with public keys for RS256 or ES256.")
+    jwt_issuer: str | None = Field(None, description="Required `iss` claim, if set.")
+    jwt_audience: str | None = Field(None, description="Required `aud` claim, if set.")
     jwt_verified_claim: str | None = Field(
-        None, description="Name of a claim that must be true, e.g. email_verified; `not_verified` otherwise."
+        None,
+        description="Claim that must be `true`, such as `email_verified`; otherwise `not_verified`.",
     )
-    jwt_leeway: int = Field(0, description="Clock difference accepted in `exp` and `nbf`, seconds.", ge=0, le=300)
+    jwt_leeway: int = Field(0, description="Accepted clock difference for `exp` and `nbf`, seconds.", ge=0, le=300)
     allowed_origins: list[str] = Field(
         default_factory=list,
-        description='Web origins that may connect, as a JSON list; ["*"] allows all; empty means same origin only.',
+        description='Web origins that may connect, as a JSON list; ["*"] allows all, empty only the same origin.',
     )
     dev_edges: list[str] = Field(
-        default_factory=list, description="Development: addresses of the edges that the page may use, as a JSON list."
+        default_factory=list, description="Development: edges that the web client may use, as a JSON list of URLs."
     )
-    rate_limit: float = Field(50, description="Events a second per user; 0 = off.", ge=0)
-    rate_burst: int = Field(100, description="Events a user may send at once; 0 = off.", ge=0)
-    max_event_bytes: int = Field(65_536, description="Bytes of one client event.", ge=1_024)
-    max_connections: int = Field(10_000, description="Sockets on this edge; more get too_many_connections.", gt=0)
-    max_connections_per_user: int = Field(20, description="Sockets of one user on this edge.", gt=0)
+    rate_limit: float = Field(50, description="Events per second, per user and edge; 0 = no limit.", ge=0)
+    rate_burst: int = Field(100, description="Events in one burst, per user and edge; 0 = no limit.", ge=0)
+    max_event_bytes: int = Field(65_536, description="Size limit of one client event, bytes.", ge=1_024)
+    max_connections: int = Field(
+        10_000, description="Limit of authenticated sockets on this edge; above it, `too_many_connections`.", gt=0
+    )
+    max_connections_per_user: int = Field(20, description="Limit of sockets per user on this edge.", gt=0)
     max_connections_per_address: int = Field(
-        0, description="Sockets of one address (of IPv6, one /64) on this edge, with or without a token; 0 = off.", ge=0
+        0,
+        description="Limit of sockets per IPv4 address or IPv6 /64 on this edge, authenticated or not; 0 = no limit.",
+        ge=0,
     )
     trusted_proxies: int = Field(
         0,
-        description="Proxies in front that each add an address to X-Forwarded-For; 0 = none, and nobody's is believed.",
+        description="Number of proxies in front that each append to X-Forwarded-For; 0 = the header is ignored.",
         ge=0,
     )
-    max_in_flight: int = Field(100, description="Unanswered events per socket; more are refused as rate_limited.", gt=0)
-    socket_buffer_bytes: int = Field(
-        1 << 20, description="Bytes that may wait for a slow socket before it is closed.", ge=65_536
+    max_in_flight: int = Field(
+        100, description="Limit of unanswered events per socket; above it, `rate_limited`.", gt=0
     )
-    connect_timeout: float = Field(10, description="Seconds a socket may stay unauthenticated.", gt=0)
-    reply_timeout: float = Field(10, description="Seconds until an event without answer gets `timeout`.", gt=0)
+    socket_buffer_bytes: int = Field(
+        1 << 20,
+        description="Output that may wait for a slow socket before the edge closes it, in characters of text.",
+        ge=65_536,
+    )
+    connect_timeout: float = Field(
+        10, description="Seconds from the WebSocket upgrade until a socket must have authenticated.", gt=0
+    )
+    reply_timeout: float = Field(10, description="Seconds until an event without a reply is acked as `timeout`.", gt=0)
     session_grace: float = Field(
         5,
-        description="Seconds after a user's last socket closed before the edge reports it: a reload is no absence.",
+        description="Seconds that a user stays online after the last socket closed, so that a reload does not show.",
         ge=0,
     )
-    lease_interval: float = Field(5, description="Seconds between an edge's signs of life.", gt=0)
-    drain_seconds: float = Field(
-        8, description="Seconds that SIGTERM gives sockets to move to another edge, in slices.", ge=0
-    )
+    lease_interval: float = Field(5, description="Seconds between two renewals of the edge's lease.", gt=0)
+    drain_seconds: float = Field(8, description="Seconds over which SIGTERM spreads the closing of sockets.", ge=0)
     ping_interval: int = Field(25, description="Seconds between Engine.IO pings.", gt=0)
-    ping_timeout: int = Field(20, description="Seconds to wait for a pong.", gt=0)
+    ping_timeout: int = Field(20, description="Seconds to wait for the pong of an Engine.IO ping.", gt=0)
 
     @field_validator("jwt_secret")
     @classmethod
@@ -227,23 +245,23 @@ class EdgeSettings(Settings):
 class WorkerSettings(Settings):
     """What a worker needs beside that."""
 
-    worker_port: int = Field(0, description="Port of /healthz, /readyz and /metrics; 0 = none.", ge=0, le=65_535)
+    worker_port: int = Field(0, description="Port of /healthz, /readyz and /metrics; 0 = no port.", ge=0, le=65_535)
     worker_host: str = Field("127.0.0.1", description="Address of that port.")
-    batch_size: int = Field(500, description="Commands or facts in one batch at most.", gt=0)
+    batch_size: int = Field(500, description="Limit of commands or facts in one batch.", gt=0)
     worker_priority: int | None = Field(
         None,
-        description="Priority among the consumers of its queue: the highest is filled first, equal ones take turns. "
-        "Made up for persistence and unread when left out, so that one is filled after the other.",
+        description="Priority among its queue's consumers: RabbitMQ fills the highest first, equal ones take turns. "
+        "Default: random for persistence and unread, none for the others.",
         ge=0,
         lt=1 << 31,
     )
     lease_seconds: float = Field(
-        20, description="Seconds after an edge's last sign of life until its users are gone.", gt=0
+        20, description="Seconds after an edge's last lease renewal until its sessions are dropped.", gt=0
     )
     declare_topology: bool = Field(
-        True, description="Declare exchanges and queues at start; false: only check that they are there."
+        True, description="Declare exchanges and queues at start; `false`: only check that they exist."
     )
-    stop_timeout: float = Field(10, description="Seconds that SIGTERM gives the batch in hand.", gt=0)
+    stop_timeout: float = Field(10, description="Seconds that SIGTERM gives the current batch to finish.", gt=0)
 
 
 S = TypeVar("S", bound=Settings)

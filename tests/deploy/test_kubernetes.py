@@ -25,6 +25,7 @@ Manifest = dict[str, Any]
 
 OVERLAYS = ("small", "production")
 INSTALL = ROOT / "docs" / "install.md"
+PERFORMANCE = ROOT / "docs" / "performance.md"
 #: The Kubernetes that each is held against: today's, and the oldest that can wait in `preStop`.
 VERSIONS = {"production": "1.37", "small": "1.30"}
 #: Seconds that a stopping edge may take beside WARREN_DRAIN_SECONDS.
@@ -166,7 +167,7 @@ def test_whoever_stops_has_the_time_that_it_needs(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_edge_has_memory_for_all_the_sockets_that_it_takes(overlay: str) -> None:
-    (kilobytes,) = re.findall(r"(\d+) KB of the edge's memory each", (ROOT / "README.md").read_text())
+    (kilobytes,) = re.findall(r"(\d+) KB of the edge's memory each", PERFORMANCE.read_text())
     (edges,) = [manifest["data"] for manifest in of(overlay, "ConfigMap") if name_of(manifest).startswith("edge-")]
     sockets = int(edges.get("WARREN_MAX_CONNECTIONS", EdgeSettings.model_fields["max_connections"].default))
     requested: str = dict(pods(overlay))["edge"]["spec"]["containers"][0]["resources"]["requests"]["memory"]

@@ -26,24 +26,10 @@ from infra.__main__ import app
 from infra.settings import EdgeSettings, Settings, WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [
-    ROOT / name
-    for name in (
-        "README.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "docs/protocol.md",
-        "docs/design.md",
-        "docs/security.md",
-        "docs/reliability.md",
-        "docs/runbook.md",
-        "docs/scaling.md",
-        "docs/upgrading.md",
-        "docs/operations.md",
-        "docs/install.md",
-    )
-]
+DOCUMENTS = sorted(file for pattern in ("*.md", "docs/**/*.md", "web/*.md") for file in ROOT.glob(pattern))
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 DESIGN = (ROOT / "docs" / "design.md").read_text()
 
@@ -177,7 +163,7 @@ def test_the_design_names_every_collection(collection: str) -> None:
 
 
 def settings_table() -> str:
-    """The rows that README.md should have, from the classes themselves."""
+    """The rows that docs/settings.md should have, from the classes themselves."""
     groups = [("every process", Settings), ("edges", EdgeSettings), ("workers", WorkerSettings)]
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for title, group in groups:
@@ -200,14 +186,14 @@ def shown_default(field: FieldInfo) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def test_every_setting_is_in_the_readme_with_its_default() -> None:
-    assert settings_table() in README, f"README.md needs this table:\n{settings_table()}"
+def test_the_table_of_settings_has_each_with_its_default() -> None:
+    assert settings_table() in SETTINGS, f"docs/settings.md needs this table:\n{settings_table()}"
 
 
 def test_no_document_names_a_setting_that_is_none() -> None:
     known = {f"WARREN_{name.upper()}" for group in (EdgeSettings, WorkerSettings) for name in group.model_fields}
     for file in DOCUMENTS:
-        assert set(re.findall(r"WARREN_[A-Z_]+[A-Z]", file.read_text())) <= known, named(file)
+        assert set(re.findall(r"(?<!window\.)WARREN_[A-Z_]+[A-Z]", file.read_text())) <= known, named(file)
 
 
 # --- Metrics ----------------------------------------------------------------------------------------------
@@ -252,8 +238,8 @@ def command_names(app: typer.Typer, prefix: str = "") -> Iterator[str]:
         yield from command_names(group.typer_instance, f"{prefix}{group.name} ")
 
 
-def test_every_operator_command_is_in_the_readme() -> None:
-    documented = re.findall(r"^\| `python -m infra ([a-z -]+)", README, flags=re.MULTILINE)
+def test_the_table_of_commands_has_every_operator_command() -> None:
+    documented = re.findall(r"^\| `python -m infra ([a-z -]+)", OPERATIONS, flags=re.MULTILINE)
     assert sorted(name.strip() for name in documented) == sorted(command_names(app))
 
 
@@ -263,6 +249,35 @@ def test_every_make_target_that_is_named_exists(file: Path) -> None:
     assert set(re.findall(r"(?:`|^    )make ([a-z0-9-]+)", file.read_text(), flags=re.MULTILINE)) <= targets
 
 
+# --- Figures ----------------------------------------------------------------------------------------------
+
+#: Rows of README.md's table: where docs/benchmarks/results.json has the figures, and how they are written.
+COMPARED = {
+    "messages/s, 400 in flight": ("400 in flight", "rate", ",.0f"),
+    "deliveries/s in a group of 50": ("group", "deliveries", ",.0f"),
+    "CPU per message, 400 in flight, ms": ("400 in flight", "cpu", ".2f"),
+    "delivery p50 at 200 messages/s, ms": ("200/s", "delivery p50", ".1f"),
+    "delivery p99 at 200 messages/s, ms": ("200/s", "delivery p99", ".1f"),
+    "memory per idle connection, KB": ("idle", "kilobytes", ".1f"),
+}
+SYSTEMS = ("warren", "python", "node", "alone")
+
+
+def test_the_comparison_of_the_readme_has_the_figures_of_the_benchmark() -> None:
+    kept = json.loads((ROOT / "docs" / "benchmarks" / "results.json").read_text())["results"]
+    for title, (measurement, metric, form) in COMPARED.items():
+        measured = [kept[system].get(measurement, {}).get(metric) for system in SYSTEMS]
+        cells = [format(one["median"], form) if one else "" for one in measured]
+        assert f"| {title} | {' | '.join(cells)} |".replace("  |", " |") in README, title
+    wrong = [sum(one["values"]) for system in SYSTEMS for one in wrong_of(kept[system])]
+    assert (sum(wrong), "| messages lost, duplicated, out of order, gaps | 0 | 0 | 0 | 0 |" in README) == (0, True)
+
+
+def wrong_of(system: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What the checker found in each measurement of a system."""
+    yield from (metrics["wrong"] for metrics in system.values() if "wrong" in metrics)
+
+
 # --- Form -------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +285,33 @@ def test_every_make_target_that_is_named_exists(file: Path) -> None:
 def test_every_link_leads_somewhere(file: Path) -> None:
     text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
     links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if not link.startswith("https://")]
-    assert [link for link in links if not (file.parent / link).exists()] == []
+    assert [link for link in links if not target(file, link).exists()] == []
+
+
+def target(file: Path, link: str) -> Path:
+    """The file that a link of a document means; GitHub serves workflows and their badges under `actions`."""
+    if workflow := re.fullmatch(r"\.\./\.\./actions/workflows/(.+\.yml)(/badge\.svg)?", link):
+        return ROOT / ".github" / "workflows" / workflow[1]
+    return file.parent / link
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=named)
+def test_every_link_to_a_section_finds_its_heading(file: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link, anchor in re.findall(r"\]\(([^):#]*)#([^)]+)\)", text):
+        assert anchor in anchors(file.parent / link if link else file), f"{link}#{anchor}"
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [str(file.relative_to(ROOT / "docs")) for file in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if page != "README.md" and f"]({page})" not in index] == []
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=named)
