@@ -10,11 +10,12 @@ from functools import partial
 import pymongo
 from rich.table import Table
 
+from infra.bench.checker import Complaint
 from infra.local.mongod import Mongod
 from infra.local.rabbitmq import RabbitNode
 from infra.local.stack import WORKER_KINDS
 from tests.cluster.ground import LIMIT, Whole
-from tests.faults.checker import KINDS, Complaint
+from tests.faults.report import COLUMNS
 from tests.faults.run import judge
 
 #: Seconds that people talk before a step, and after it.
@@ -70,7 +71,7 @@ async def _steps(whole: Whole) -> list[Step]:
 
 async def _take(whole: Whole, step: Step, known: set[Complaint]) -> Result:
     crowd = whole.crowd
-    sent, errors, reconnects = len(crowd.sendings), _errors(whole), _reconnects(whole)
+    sent, errors, reconnects = len(crowd.sent), _errors(whole), _reconnects(whole)
     crowd.start()
     await asyncio.sleep(BEFORE)
     began = time.monotonic()
@@ -80,14 +81,14 @@ async def _take(whole: Whole, step: Step, known: set[Complaint]) -> Result:
     await asyncio.sleep(AFTER)
     await crowd.settle()
     verdict = await judge(whole.scene)
-    mine = crowd.sendings[sent:]
+    mine = crowd.sent[sent:]
     return Result(
         step.name,
         seconds,
         len(mine),
         _errors(whole) - errors,
         _reconnects(whole) - reconnects,
-        max((each.acked_at - each.wanted_at for each in mine if each.acked_at), default=0.0),
+        max((each.acked_at - each.due_at for each in mine if each.acked_at), default=0.0),
         [complaint for complaint in verdict.complaints if complaint not in known],
     )
 
@@ -109,7 +110,7 @@ def _primary(mongo_url: str) -> int:
 
 
 def _errors(whole: Whole) -> Counter[str]:
-    return Counter(code for sending in whole.crowd.sendings for code in sending.failures)
+    return Counter(code for message in whole.crowd.sent for code in message.failures)
 
 
 def _reconnects(whole: Whole) -> int:
@@ -129,7 +130,7 @@ def table(results: list[Result]) -> Table:
     shown.add_column("whole after", justify="right")
     shown.add_column("sent", justify="right")
     shown.add_column("retried after", no_wrap=True)
-    for heading in ("reconnects", "longest wait", *KINDS):
+    for heading in ("reconnects", "longest wait", *COLUMNS):
         shown.add_column(heading, justify="right")
     for result in results:
         counts = Counter(kind for kind, _ in result.complaints)
@@ -140,6 +141,6 @@ def table(results: list[Result]) -> Table:
             ", ".join(f"{count} {code}" for code, count in sorted(result.errors.items())) or "none",
             str(result.reconnects),
             f"{result.longest_wait:.1f} s",
-            *(f"[bold red]{counts[kind]}" if counts[kind] else "[green]0" for kind in KINDS),
+            *(f"[bold red]{counts[kind]}" if counts[kind] else "[green]0" for kind in COLUMNS),
         )
     return shown

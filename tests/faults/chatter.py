@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import socketio
 
-from tests.faults.histories import Ack, Counts, Screen, Sending
+from infra.bench.history import Ack, ClientView, Counts, SentMessage
 
 Json = Any
 
@@ -103,12 +103,12 @@ class Chatter:
         self, user_id: str, edges: Callable[[], list[str]], token: str, http: aiohttp.ClientSession, first_edge: int = 0
     ) -> None:
         self.user_id = user_id
-        self.screen = Screen(user_id)
+        self.view = ClientView(user_id)
         self.snapshots = 0
         self.reconnects = -1
         #: Users that were pushed as gone offline, as often as that was said.
         self.told_offline: list[str] = []
-        self.marks: list[tuple[str, str, int]] = []
+        self.watermarks: list[tuple[str, str, int]] = []
         #: What was refused for good; no fault excuses that.
         self.refusals: list[str] = []
         self.on_message: Callable[[str, Json], None] = lambda conversation_id, message: None
@@ -205,53 +205,53 @@ class Chatter:
 
     # --- Writing and reading ------------------------------------------------------------------------------
 
-    async def send(self, sending: Sending, body: str) -> None:
+    async def send(self, message: SentMessage, body: str) -> None:
         """Send a message until it is acked, and note everything that was answered."""
         payload = {
-            "conversation_id": sending.conversation_id,
-            "client_message_id": sending.client_message_id,
+            "conversation_id": message.conversation_id,
+            "client_message_id": message.client_message_id,
             "body": body,
         }
         pause = FIRST_PAUSE
         while True:
             await self._connected.wait()
             assert self._connection is not None
-            sending.tries += 1
-            if sending.tries == 1:
+            message.tries += 1
+            if message.tries == 1:
                 # From here to the wire nothing waits: places are the order in which the socket carries messages.
-                sending.connection, sending.place = self._connection.number, next(self._places)
+                message.connection, message.place = self._connection.number, next(self._places)
             ack = await self._try("send_message", payload)
             if ack["ok"]:
-                self._acked(sending, ack["data"]["message"])
+                self._acked(message, ack["data"]["message"])
                 return
-            sending.failures.append(ack["error"]["code"])
+            message.failures.append(ack["error"]["code"])
             if not ack["error"]["retryable"]:
-                sending.refusal = ack["error"]["code"]
+                message.refusal = ack["error"]["code"]
                 return
             pause = await _pause(pause, ack)
 
-    def _acked(self, sending: Sending, message: Json) -> None:
-        sending.acks.append(Ack(message["id"], message["seq"], message["sent_at"]))
-        sending.acked_at = sending.acked_at or time.monotonic()
-        self._shown(message)
+    def _acked(self, message: SentMessage, acked: Json) -> None:
+        message.acks.append(Ack(acked["id"], acked["seq"], acked["sent_at"]))
+        message.acked_at = message.acked_at or time.monotonic()
+        self._shown(acked)
 
-    async def repeat(self, sending: Sending, body: str) -> None:
+    async def repeat(self, message: SentMessage, body: str) -> None:
         """Send a message that was acked once more, as a client that crashed may; its ack must say the same."""
         payload = {
-            "conversation_id": sending.conversation_id,
-            "client_message_id": sending.client_message_id,
+            "conversation_id": message.conversation_id,
+            "client_message_id": message.client_message_id,
             "body": body,
         }
-        self._acked(sending, (await self.call("send_message", payload))["message"])
+        self._acked(message, (await self.call("send_message", payload))["message"])
 
     async def see(self, conversation_id: str) -> None:
         """Say that everything shown so far was on screen."""
-        seq = self.screen.views[conversation_id].contiguous
+        seq = self.view.conversations[conversation_id].contiguous
         data = await self.call("message_seen", {"conversation_id": conversation_id, "seq": seq})
-        self.marks.append((conversation_id, self.user_id, data["last_read_seq"]))
-        view = self.screen.views[conversation_id]
-        view.take_count(data)
-        view.take_read(self.user_id, data["last_read_seq"])
+        self.watermarks.append((conversation_id, self.user_id, data["last_read_seq"]))
+        view = self.view.conversations[conversation_id]
+        view.apply_count(data)
+        view.apply_read(self.user_id, data["last_read_seq"])
 
     async def counts(self) -> Counts:
         """Ask the server for all conversations once more; the screen stays as it is."""
@@ -261,7 +261,7 @@ class Chatter:
     # --- What comes in ------------------------------------------------------------------------------------
 
     def _take(self, name: str, payload: Json) -> None:
-        views = self.screen.views
+        conversations = self.view.conversations
         match name:
             case "session_ready":
                 self._begin_snapshot()
@@ -270,25 +270,25 @@ class Chatter:
                 self.on_message(payload["message"]["conversation_id"], payload["message"])
             case "conversation_updated":
                 conversation = payload["conversation"]
-                views[conversation["id"]].take_conversation(conversation, self.user_id)
+                conversations[conversation["id"]].apply_conversation(conversation, self.user_id)
             case "unread_updated":
-                views[payload["conversation_id"]].take_count(payload)
-                views[payload["conversation_id"]].take_read(self.user_id, payload["last_read_seq"])
+                conversations[payload["conversation_id"]].apply_count(payload)
+                conversations[payload["conversation_id"]].apply_read(self.user_id, payload["last_read_seq"])
             case "message_seen":
-                views[payload["conversation_id"]].take_read(payload["user_id"], payload["last_read_seq"])
+                conversations[payload["conversation_id"]].apply_read(payload["user_id"], payload["last_read_seq"])
             case "presence_updated" if not payload["online"]:
                 self.told_offline.append(payload["user_id"])
 
     def _shown(self, message: Json) -> None:
-        view = self.screen.views[message["conversation_id"]]
-        view.take_message(message)
+        view = self.view.conversations[message["conversation_id"]]
+        view.apply_message(message)
         if view.last_seq > len(view.messages) and message["conversation_id"] not in self._filling:
             self._filling.add(message["conversation_id"])
             self.spawn(self._fill(message["conversation_id"]))
 
     async def _fill(self, conversation_id: str) -> None:
         """Ask for what is missing; pushes overtake each other, so it may only be late."""
-        view = self.screen.views[conversation_id]
+        view = self.view.conversations[conversation_id]
         await asyncio.sleep(0.25)
         try:
             while view.last_seq > len(view.messages):
@@ -297,13 +297,13 @@ class Chatter:
             self._filling.discard(conversation_id)
 
     async def _load(self, conversation_id: str) -> None:
-        view = self.screen.views[conversation_id]
+        view = self.view.conversations[conversation_id]
         more = True
         while more:
             payload = {"conversation_id": conversation_id, "after_seq": view.contiguous, "limit": 100}
             page = await self.call("list_messages", payload)
             for message in page["messages"]:
-                view.take_message(message)
+                view.apply_message(message)
             more = page["has_more"]
 
     def _begin_snapshot(self) -> None:
@@ -314,7 +314,7 @@ class Chatter:
     async def _take_snapshot(self) -> None:
         conversations, _ = await self._conversations()
         for conversation in conversations:
-            self.screen.views[conversation["id"]].take_conversation(conversation, self.user_id)
+            self.view.conversations[conversation["id"]].apply_conversation(conversation, self.user_id)
         for conversation in conversations:
             await self._load(conversation["id"])
         self.snapshots += 1

@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 
+from infra.bench.history import Counts, SentMessage
 from infra.local.stack import Stack
 from tests.faults.chatter import Chatter, RefusedForGood
-from tests.faults.histories import Counts, Sending
 from tests.faults.probe import Prober
 from tests.faults.recovery import Probe
 
@@ -30,7 +30,7 @@ class Crowd:
     """Everyone of a run, and everything that they sent and saw."""
 
     def __init__(self, stack: Stack, http: aiohttp.ClientSession, rng: random.Random, people: int = PEOPLE) -> None:
-        self.sendings: list[Sending] = []
+        self.sent: list[SentMessage] = []
         self.conversations: list[str] = []
         self._stack = stack
         self._http = http
@@ -116,13 +116,13 @@ class Crowd:
                     task.add_done_callback(tasks.discard)
 
     async def _send(self, person: Chatter, conversation_id: str) -> None:
-        number = len(self.sendings) + 1
-        sending = Sending(conversation_id, person.user_id, f"m{number}", wanted_at=time.monotonic())
-        self.sendings.append(sending)
-        await person.send(sending, f"message {number}")
-        if number % REPEAT_EVERY == 0 and sending.acks:
+        number = len(self.sent) + 1
+        message = SentMessage(conversation_id, person.user_id, f"m{number}", due_at=time.monotonic())
+        self.sent.append(message)
+        await person.send(message, f"message {number}")
+        if number % REPEAT_EVERY == 0 and message.acks:
             with suppress(RefusedForGood):
-                await person.repeat(sending, f"message {number}")
+                await person.repeat(message, f"message {number}")
 
     def _reader(self, person: Chatter) -> Callable[[str, Any], None]:
         """Someone who reads: now and then, what is shown has been on screen."""

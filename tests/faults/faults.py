@@ -60,7 +60,7 @@ class Scene:
     def must_be_whole_without(self, what: str, since: float) -> None:
         """Complain unless service has become whole since then, although something is still away."""
         crowd, now = self.crowd, time.monotonic()
-        whole_at = whole_since(crowd.sendings, crowd.probes, ended=since, now=now, normal=self.normal)
+        whole_at = whole_since(crowd.sent, crowd.probes, ended=since, now=now, normal=self.normal)
         if whole_at is None:
             self.complaints.append(f"service was not whole again without {what}")
         else:
@@ -209,7 +209,7 @@ async def full_queue(scene: Scene) -> None:
         await asyncio.gather(*(scene.stack.restart(worker) for worker in workers))
         await asyncio.sleep(5)
         (await api.delete(path)).raise_for_status()
-    refused = sum("unavailable" in sending.failures for sending in scene.crowd.sendings)
+    refused = sum("unavailable" in message.failures for message in scene.crowd.sent)
     scene.remarks.append(f"{refused} messages were refused as unavailable on the way")
 
 

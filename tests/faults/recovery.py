@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tests.faults.histories import Sending
+from infra.bench.history import SentMessage
 
 #: Seconds that something may take on a busy machine and still count as normal.
 NORMAL_AT_LEAST = 1.0
@@ -21,27 +21,27 @@ class Probe:
     ok: bool
 
 
-def normal_latency(calm: Iterable[Sending]) -> float:
+def normal_latency(calm: Iterable[SentMessage]) -> float:
     """The latency, in seconds, up to which an ack counts as normal, from those that came before the fault."""
-    latencies = sorted(sending.acked_at - sending.wanted_at for sending in calm if sending.acked_at)
+    latencies = sorted(sent.acked_at - sent.due_at for sent in calm if sent.acked_at)
     slowest = latencies[math.ceil(len(latencies) * 0.99) - 1] if latencies else 0.0
     return max(NORMAL_AT_LEAST, NORMAL_TIMES * slowest)
 
 
 def whole_since(
-    sendings: Sequence[Sending], probes: Sequence[Probe], *, ended: float, now: float, normal: float
+    messages: Sequence[SentMessage], probes: Sequence[Probe], *, ended: float, now: float, normal: float
 ) -> float | None:
     """The first moment from the fault's end on from which all is acked at normal latency and probes get through.
 
     A late message holds it back until its ack, a failed or slow probe until its end. None while something is overdue.
     """
     moment = ended
-    for sending in sendings:
-        if not sending.acked_at:
-            if now - sending.wanted_at > normal:
+    for sent in messages:
+        if not sent.acked_at:
+            if now - sent.due_at > normal:
                 return None
-        elif sending.acked_at - sending.wanted_at > normal:
-            moment = max(moment, sending.acked_at)
+        elif sent.acked_at - sent.due_at > normal:
+            moment = max(moment, sent.acked_at)
     for probe in probes:
         if not probe.ok or probe.ended_at - probe.began_at > 2 * normal:
             moment = max(moment, probe.ended_at)

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.checker import KINDS
+from infra.bench.checker import KINDS, UNDELIVERED
 from tests.faults.run import Outcome
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -14,7 +14,9 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 #: Complaints that are shown of one run.
 SHOWN = 12
 
-HEADINGS = ("fault", "sent", "acked", "retried", "stored", *KINDS, "longest wait", "whole after", "shown")
+#: Kinds of complaint that have a column: clients are judged by what they show, not by the pushes that they got.
+COLUMNS = tuple(kind for kind in KINDS if kind != UNDELIVERED)
+HEADINGS = ("fault", "sent", "acked", "retried", "stored", *COLUMNS, "longest wait", "whole after", "shown")
 #: Characters of a line where there is no terminal to ask.
 WIDTH = 150
 
@@ -63,7 +65,7 @@ def _cells(outcome: Outcome) -> list[str]:
     verdict = outcome.verdict
     numbers = (verdict.sent, verdict.acked, verdict.retried, verdict.stored)
     whole = "never" if outcome.whole_after is None else f"{outcome.whole_after:.1f} s"
-    counted = [f"{verdict.count(kind):,}" for kind in KINDS]
+    counted = [f"{verdict.count(kind):,}" for kind in COLUMNS]
     return [
         outcome.fault.name,
         *(f"{number:,}" for number in numbers),

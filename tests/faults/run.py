@@ -5,20 +5,19 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import aio_pika
 import aiohttp
-import pymongo
 
 from contracts.topology import DEAD_QUEUES
+from infra.bench.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
+from infra.bench.history import Histories
+from infra.bench.stored import read_store
 from infra.local.stack import Stack, WorkerKind
 from infra.local.tenant import Tenant
-from tests.faults.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
 from tests.faults.crowd import Crowd
 from tests.faults.faults import FAULTS, Fault, Scene
 from tests.faults.ground import Ground, fresh_run
-from tests.faults.histories import Header, Histories, Store, Stored
 from tests.faults.recovery import normal_latency, whole_since
 from tests.faults.signs import Watch
 
@@ -81,7 +80,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     crowd.start()
     say("calm")
     await asyncio.sleep(CALM)
-    normal = scene.normal = normal_latency(crowd.sendings)
+    normal = scene.normal = normal_latency(crowd.sent)
     say("broken")
     async with Watch(scene.stack, {sign for each in FAULTS.values() for sign in each.signs}) as watch:
         await fault.inject(scene)
@@ -89,7 +88,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
         say("recovering")
         whole_at: float | None = None
         while (now := time.monotonic()) < max(ended + WHOLE_LIMIT, began + seconds):
-            whole_at = whole_since(crowd.sendings, crowd.probes, ended=ended, now=now, normal=normal)
+            whole_at = whole_since(crowd.sent, crowd.probes, ended=ended, now=now, normal=normal)
             if whole_at is not None and now - whole_at > STEADY and now - began > seconds:
                 break
             await asyncio.sleep(0.25)
@@ -103,7 +102,7 @@ async def _through(fault: Fault, scene: Scene, seconds: float, say: Say) -> Outc
     reconnects = sum(person.reconnects for person in crowd.people)
     scene.remarks.insert(0, f"{reconnects} reconnects, normal up to {normal:.1f} s")
     whole_after = None if whole_at is None else whole_at - ended
-    longest_wait = max((each.acked_at - each.wanted_at for each in crowd.sendings if each.acked_at), default=0.0)
+    longest_wait = max((each.acked_at - each.due_at for each in crowd.sent if each.acked_at), default=0.0)
     return Outcome(fault, verdict, longest_wait, whole_after, loaded, scene.remarks, not_shown)
 
 
@@ -123,39 +122,14 @@ async def _histories(scene: Scene) -> Histories:
     counts = await crowd.counts()
     store = await asyncio.to_thread(read_store, scene.run, crowd.conversations)
     return Histories(
-        sendings=crowd.sendings,
-        screens=[person.screen for person in crowd.people],
+        sent=crowd.sent,
         store=store,
+        views=[person.view for person in crowd.people],
         counts=counts,
-        marks=[mark for person in crowd.people for mark in person.marks],
+        watermarks=[watermark for person in crowd.people for watermark in person.watermarks],
         refusals=[sentence for person in crowd.people for sentence in person.refusals],
         dead_letters=await _dead_letters(scene.run),
     )
-
-
-def read_store(run: Tenant, conversations: list[str]) -> Store:
-    """Everything about these conversations, from the collections that docs/design.md names."""
-    with pymongo.MongoClient[dict[str, Any]](run.mongo_url) as client:
-        database = client[run.database].with_options(read_concern=pymongo.read_concern.ReadConcern("majority"))
-        ours = {"$in": conversations}
-        messages = [
-            Stored(each["_id"], each["conversation_id"], each["seq"], each["sender_id"], each["client_message_id"])
-            for each in database["messages"].find({"conversation_id": ours}, {"body": 0})
-        ]
-        headers = {
-            each["_id"]: Header(
-                each["_id"],
-                each["last"]["seq"] if each["last"] else 0,
-                each["last"]["id"] if each["last"] else "",
-                {person["user_id"]: person["read"]["seq"] for person in each["participants"]},
-            )
-            for each in database["conversations"].find({"_id": ours})
-        }
-        inboxes = {
-            (each["_id"]["u"], each["_id"]["c"]): each["state"]["n"]
-            for each in database["inboxes"].find({"_id.c": ours})
-        }
-    return Store(messages, headers, inboxes)
 
 
 async def _dead_letters(run: Tenant) -> int:

@@ -13,7 +13,7 @@ from infra.bench.benchmark import charts, page, plan, table
 from infra.bench.benchmark.goals import GOALS, NODE, PYTHON, WARREN, Goal, plain, ratio
 from infra.bench.benchmark.results import Results, Spread
 from infra.bench.benchmark.steps import traffic_metrics
-from infra.bench.load.checker import Faults, Verdict
+from infra.bench.checker import LOST, UNDELIVERED, Verdict
 from infra.bench.load.figures import Quantiles, TrafficFigures
 from infra.bench.load.usage import Usage
 
@@ -131,7 +131,8 @@ def test_the_plan_ends_in_under_half_an_hour() -> None:
 def test_processes_of_a_kind_are_added_up_and_the_generator_is_none_of_the_system() -> None:
     cpu = {"edge-1": 1.0, "edge-2": 2.0, "mongod": 3.0, "generator": 0.5}
     quantiles = Quantiles(1.0, 2.0, 3.0, 4.0)
-    verdict = Verdict(500, 500, 500, 498, 0, Faults(lost=1, undelivered=2))
+    complaints = [(LOST, "one is lost"), (UNDELIVERED, "one is late"), (UNDELIVERED, "another is late")]
+    verdict = Verdict(sent=500, acked=500, retried=0, stored=499, delivered=498, complaints=complaints)
     usage = Usage(seconds=5.0, cpu=cpu, machine=0.9)
     figures = TrafficFigures("", 100.0, 500, quantiles, quantiles, usage, Counter(), 0, verdict)
     metrics = traffic_metrics(figures)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from infra.bench.checker import UNDELIVERED
 from infra.bench.load import scenarios
 from infra.bench.load.figures import TrafficFigures
 from infra.bench.load.reads import Reader
@@ -217,7 +218,7 @@ def traffic_metrics(figures: TrafficFigures) -> Metrics:
     for name, seconds in figures.cpu_per_thousand.items():
         by_kind[name.rpartition("-")[0] or name] += seconds
     generator = by_kind.pop(GENERATOR, 0.0)
-    faults = figures.verdict.faults
+    late = figures.verdict.count(UNDELIVERED)
     return {
         "rate": figures.rate,
         "ack p50": figures.ack.p50,
@@ -230,6 +231,6 @@ def traffic_metrics(figures: TrafficFigures) -> Metrics:
         "generator": figures.usage.generator_share,
         "busy": figures.usage.machine,
         "others": figures.usage.others,
-        "wrong": faults.total - faults.undelivered,
-        "late": faults.undelivered,
+        "wrong": len(figures.verdict.complaints) - late,
+        "late": late,
     }

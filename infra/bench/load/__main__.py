@@ -184,7 +184,7 @@ def _advance(bar: Progress, task: TaskID, share: float) -> None:
 def _is_healthy(figures: Figures) -> bool:
     if isinstance(figures, ConnectionFigures):
         return figures.dropped == 0
-    return figures.verdict.faults.total == 0
+    return not figures.verdict.complaints
 
 
 if __name__ == "__main__":

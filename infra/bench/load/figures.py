@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra.bench.load.checker import Sending, Verdict
+from infra.bench.checker import Verdict
+from infra.bench.history import SentMessage
 from infra.bench.load.usage import Usage
 
 
@@ -69,15 +70,15 @@ def quantiles(seconds: Sequence[float]) -> Quantiles:
     return Quantiles(at(0.5), at(0.9), at(0.99), 1000 * ordered[-1])
 
 
-def measured(sendings: Sequence[Sending], start: float, end: float) -> tuple[int, Quantiles, Quantiles]:
+def measured(sent: Sequence[SentMessage], start: float, end: float) -> tuple[int, Quantiles, Quantiles]:
     """How many messages were acked and delivered between `start` and `end`, and their ack and delivery latency."""
     done = [
-        sending
-        for sending in sendings
-        if sending.acked_at and sending.delivered_at and start <= max(sending.acked_at, sending.delivered_at) < end
+        message
+        for message in sent
+        if message.acked_at and message.delivered_at and start <= max(message.acked_at, message.delivered_at) < end
     ]
     return (
         len(done),
-        quantiles([sending.acked_at - sending.first_sent_at for sending in done]),
-        quantiles([sending.delivered_at - sending.first_sent_at for sending in done]),
+        quantiles([message.acked_at - message.due_at for message in done]),
+        quantiles([message.delivered_at - message.due_at for message in done]),
     )

@@ -1,17 +1,18 @@
 """Figures as one table for people: a column for each run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 
-from infra.bench.load.checker import Faults
+from infra.bench.checker import KINDS
 from infra.bench.load.figures import ConnectionFigures, Figures, TrafficFigures
 from infra.bench.load.usage import GENERATOR
 
 #: Above this share of one core the generator may be what limits the run.
 GENERATOR_BUSY = 0.85
+#: Complaints that are printed of one run.
+COMPLAINTS_SHOWN = 12
 
 
 def show(console: Console, figures: Sequence[Figures]) -> None:
@@ -81,8 +82,8 @@ def _checked(rows: _Rows) -> None:
     rows.heading("checker, whole run")
     for name in ("sent", "acked", "stored", "delivered", "retried"):
         rows.of_traffic(name, lambda each, name=name: f"{getattr(each.verdict, name):,}")  # type: ignore[misc]
-    for name in asdict(Faults()):
-        rows.of_traffic(name, lambda each, name=name: _fault(getattr(each.verdict.faults, name)))  # type: ignore[misc]
+    for kind in KINDS:
+        rows.of_traffic(kind, lambda each, kind=kind: _fault(each.verdict.count(kind)))  # type: ignore[misc]
 
 
 def _connections(rows: _Rows) -> None:
@@ -106,9 +107,12 @@ def _fault(count: int) -> str:
 
 def _remarks(console: Console, figures: Sequence[Figures]) -> None:
     for each in figures:
-        if isinstance(each, TrafficFigures) and (each.errors or each.reconnects):
-            counts = ", ".join(f"{count} × {code}" for code, count in each.errors.most_common())
-            console.print(f"{each.title}: {each.reconnects} reconnects; tries that failed: {counts or 'none'}.")
+        if isinstance(each, TrafficFigures):
+            if each.errors or each.reconnects:
+                counts = ", ".join(f"{count} × {code}" for code, count in each.errors.most_common())
+                console.print(f"{each.title}: {each.reconnects} reconnects; tries that failed: {counts or 'none'}.")
+            for kind, sentence in each.verdict.complaints[:COMPLAINTS_SHOWN]:
+                console.print(f"[red]{each.title}: {kind}:[/] {sentence}", highlight=False)
         if each.usage.generator_share > GENERATOR_BUSY:
             share = each.usage.generator_share
             console.print(f"[red]{each.title}: the generator took {share:.0%} of a core and may be the bottleneck.")

@@ -3,16 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from infra.bench.load.checker import Stored
-
-
-@dataclass(frozen=True)
-class History:
-    """What the store holds of some conversations."""
-
-    messages: list[Stored]
-    #: `last.seq` of every conversation's header.
-    header_seqs: dict[str, int]
+from infra.bench.history import Store
 
 
 @dataclass(frozen=True)
@@ -28,4 +19,4 @@ class Target:
     pids: Callable[[], Mapping[str, int]]
     #: Reads what the store holds of some conversations; called in a thread. None for a system that stores nothing: then
     #: acks are taken for it.
-    read_history: Callable[[Collection[str]], History] | None
+    read_store: Callable[[Collection[str]], Store] | None

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from infra.bench.load.checker import Sending
+from infra.bench.history import Ack, SentMessage
 from infra.bench.load.client import Client
 from infra.bench.load.target import Target
 
@@ -52,7 +52,7 @@ class Traffic:
     def __init__(self, pairs: Sequence[Pair], *, seen_every: int = 0) -> None:
         self.pairs = pairs
         #: In the order sent; the index is the client_message_id.
-        self.sendings: list[Sending] = []
+        self.sent: list[SentMessage] = []
         #: Codes of all errors answered, retried or not.
         self.errors: Counter[str] = Counter()
         self.on_done: Callable[[Pair], None] | None = None
@@ -71,10 +71,10 @@ class Traffic:
 
     def send(self, pair: Pair, side: int) -> None:
         """Send one new message from one side of a pair (0 or 1), or one member of a group."""
-        number = len(self.sendings)
+        number = len(self.sent)
         now = time.monotonic()
         sender = pair.clients[side].user_id
-        self.sendings.append(Sending(pair.conversation_id, sender, str(number), first_sent_at=now))
+        self.sent.append(SentMessage(pair.conversation_id, sender, str(number), due_at=now, place=number))
         self._open[number] = pair
         self._transmit(number, side)
 
@@ -84,13 +84,13 @@ class Traffic:
             await asyncio.sleep(SWEEP)
             now = time.monotonic()
             for number, pair in list(self._open.items()):
-                sending = self.sendings[number]
-                if sending.acked_at:
-                    if now > sending.acked_at + DELIVERY_LIMIT:
+                message = self.sent[number]
+                if message.acked_at:
+                    if now > message.acked_at + DELIVERY_LIMIT:
                         self._finish(number)
-                elif sending.sent_at and now > sending.sent_at + ACK_LIMIT:
-                    self.errors["no answer"] += 1
-                    self._retry(number, self._side(pair, sending))
+                elif message.tried_at and now > message.tried_at + ACK_LIMIT:
+                    self._fail(message, "no answer")
+                    self._retry(number, self._side(pair, message))
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything is done, `seconds` at most."""
@@ -99,67 +99,70 @@ class Traffic:
                 while self._open:  # noqa: ASYNC110 -- an event would cost every message something
                     await asyncio.sleep(0.05)
 
-    def _side(self, pair: Pair, sending: Sending) -> int:
-        return next(side for side, client in enumerate(pair.clients) if client.user_id == sending.sender_id)
+    def _side(self, pair: Pair, message: SentMessage) -> int:
+        return next(side for side, client in enumerate(pair.clients) if client.user_id == message.sender_id)
 
     def _transmit(self, number: int, side: int) -> None:
         pair = self._open.get(number)
         if pair is None:
             return
-        sending = self.sendings[number]
-        sending.tries += 1
-        sending.sent_at = time.monotonic()
+        message = self.sent[number]
+        message.tries += 1
+        message.tried_at = time.monotonic()
         text = (
             f'["send_message",{{"conversation_id":"{pair.conversation_id}","client_message_id":"{number}",'
             f'"body":"{BODY}"}}]'
         )
-        if not pair.clients[side].emit(text, partial(self._take_ack, number, side, sending.tries)):
-            self.errors["not connected"] += 1
+        if not pair.clients[side].emit(text, partial(self._take_ack, number, side, message.tries)):
+            self._fail(message, "not connected")
             self._retry(number, side)
 
     def _take_ack(self, number: int, side: int, attempt: int, ack: dict[str, Any]) -> None:
-        sending = self.sendings[number]
+        message = self.sent[number]
         if ack["ok"]:
-            seq = ack["data"]["message"]["seq"]
-            if sending.acked_at:
-                # Another try was answered before; an answer that differs is one that the checker must see.
-                sending.seq = sending.seq if seq == sending.seq else -1
+            acked = ack["data"]["message"]
+            message.acks.append(Ack(acked["id"], acked["seq"]))
+            if message.acked_at:
                 return
-            sending.acked_at, sending.seq = time.monotonic(), seq
-            if sending.delivered_at:
+            message.acked_at = time.monotonic()
+            if message.delivered_at:
                 self._finish(number)
             return
         error = ack["error"]
-        self.errors[error["code"]] += 1
-        if sending.acked_at or attempt != sending.tries or number not in self._open:
+        self._fail(message, error["code"])
+        if message.acked_at or attempt != message.tries or number not in self._open:
             return
         if error["retryable"]:
             self._retry(number, side)
         else:
-            sending.error = error["code"]
+            message.refusal = error["code"]
             # A pause, so that a system which refuses everything is not asked in a tight loop.
             asyncio.get_running_loop().call_later(RETRY_FIRST, self._finish, number)
 
+    def _fail(self, message: SentMessage, code: str) -> None:
+        message.failures.append(code)
+        self.errors[code] += 1
+
     def _retry(self, number: int, side: int) -> None:
-        sending = self.sendings[number]
-        sending.sent_at = 0.0
-        pause = min(RETRY_FIRST * 2 ** (sending.tries - 1), RETRY_LONGEST) * random.uniform(0.5, 1.0)
+        message = self.sent[number]
+        message.tried_at = 0.0
+        pause = min(RETRY_FIRST * 2 ** (message.tries - 1), RETRY_LONGEST) * random.uniform(0.5, 1.0)
         asyncio.get_running_loop().call_later(pause, self._transmit, number, side)
 
     def _take_push(self, client: Client, packet: bytes) -> None:
         if not packet.startswith(_NEW_MESSAGE):
             return
-        message = orjson.loads(packet[2:])[1]["message"]
-        number = int(message["client_message_id"])
-        sending = self.sendings[number]
-        if sending.delivered_at or sending.sender_id == client.user_id:
+        pushed = orjson.loads(packet[2:])[1]["message"]
+        number = int(pushed["client_message_id"])
+        message = self.sent[number]
+        if message.delivered_at or message.sender_id == client.user_id:
             return
         if not self._is_last_push(number):
             return
-        sending.delivered_at = time.monotonic()
-        if self._seen_every and message["seq"] % self._seen_every == 0:
-            self._see(client, message)
-        if sending.acked_at:
+        message.delivered_at = time.monotonic()
+        if self._seen_every and pushed["seq"] % self._seen_every == 0:
+            self._see(client, pushed)
+        if message.acked_at:
             self._finish(number)
 
     def _is_last_push(self, number: int) -> bool:

@@ -1,21 +1,17 @@
 """Warren as a target: its own stack on private services, started and removed for one run."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import pymongo
 
-from infra.bench.load.checker import Stored
-from infra.bench.load.target import History, Target
+from infra.bench.load.target import Target
 from infra.bench.load.usage import listener_on
+from infra.bench.stored import read_store
 from infra.local.stack import Stack, WorkerKind
 from infra.local.tenant import Tenant, temporary_tenant
-
-#: Seconds that reading everything a run stored may take.
-READ_LIMIT = 60.0
 
 
 @asynccontextmanager
@@ -33,7 +29,7 @@ async def warren(
             def pids() -> dict[str, int]:
                 return {process.name: process.pid for process in stack.processes if process.is_running} | services
 
-            target = Target("Warren", tuple(stack.edge_urls), stack.token, pids, partial(read_history, run))
+            target = Target("Warren", tuple(stack.edge_urls), stack.token, pids, partial(read_store, run))
             yield target, stack
 
 
@@ -44,17 +40,3 @@ def services_of(run: Tenant) -> dict[str, int]:
         "mongod": listener_on(pymongo.uri_parser.parse_uri(run.mongo_url)["nodelist"][0][1]),
     }
     return {name: pid for name, pid in services.items() if pid is not None}
-
-
-def read_history(run: Tenant, conversations: Collection[str], seq: str = "$last.seq") -> History:
-    """What was written into some conversations, from the collections that docs/design.md names.
-
-    `seq` is where a header keeps its newest: peers have the same collections, and their own place.
-    """
-    fields = {"_id": 0, "conversation_id": 1, "sender_id": 1, "client_message_id": 1, "seq": 1}
-    wanted = {"$in": list(conversations)}
-    with pymongo.timeout(READ_LIMIT), pymongo.MongoClient[dict[str, Any]](run.mongo_url) as client:
-        database = client[run.database].with_options(read_concern=pymongo.read_concern.ReadConcern("majority"))
-        messages = [Stored(**document) for document in database["messages"].find({"conversation_id": wanted}, fields)]
-        headers = database["conversations"].aggregate([{"$match": {"_id": wanted}}, {"$project": {"seq": seq}}])
-        return History(messages, {str(header["_id"]): int(header.get("seq") or 0) for header in headers})

