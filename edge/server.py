@@ -3,7 +3,8 @@
 What the library does by itself and a chat cannot live with (each held by a test): it runs `connect` and
 `disconnect` handlers for client events of those names; it collects binary attachments without limit; it
 lets packets for a slow socket pile up; it walks over every room when one socket leaves. So this module puts
-its own classes at the library's seams: the packet, the manager of sids, and the Engine.IO socket.
+its own classes at the library's seams: the packet, the manager of sids, and the Engine.IO socket. Each method that
+replaces one of the library's is marked `@override`; tests/unit/test_library_seams.py holds it against the library.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import socketio
 from engineio import async_socket
 from engineio import packet as engine_packet
 from socketio import packet as socket_packet
+from typing_extensions import override
 
 from contracts.codec import SocketJSON
 from edge.limits import Addresses
@@ -43,6 +45,7 @@ class JSONPacket(socket_packet.Packet):  # type: ignore[misc]
     uses_binary_events = False
     json = SocketJSON
 
+    @override
     def decode(self, encoded_packet: str) -> int:
         """Read a packet. Raises BadPacket."""
         if not encoded_packet or encoded_packet[0] not in "0123":
@@ -59,6 +62,7 @@ class JSONPacket(socket_packet.Packet):  # type: ignore[misc]
 class DirectManager(socketio.AsyncManager):  # type: ignore[misc]
     """Knows which sid is which connection, and no rooms: leaving costs the same with one socket or with 10,000."""
 
+    @override
     async def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
         """Register a connection whose token is about to be checked; None when it already is."""
         if self.sid_from_eio_sid(eio_sid, namespace) is not None:
@@ -68,16 +72,13 @@ class DirectManager(socketio.AsyncManager):  # type: ignore[misc]
         self.pending_connect.setdefault(namespace, []).append(sid)
         return sid
 
+    @override
     def basic_disconnect(self, sid: str, namespace: str, **_: Any) -> None:
         """Forget a sid."""
         self.basic_leave_room(sid, namespace, None)
         for pending in (self.pending_connect, self.pending_disconnect):
             if sid in pending.get(namespace, ()):
                 pending[namespace].remove(sid)
-
-    def get_rooms(self, sid: str, namespace: str) -> list[str]:
-        """A sid is in no room but its own."""
-        return [sid]
 
 
 class Handlers(Protocol):
@@ -125,6 +126,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
         self.queue.put_nowait(text)
         return True
 
+    @override
     async def send(self, pkt: engine_packet.Packet) -> None:
         """Queue a packet of the library's own (handshake, ping, connect, refusal)."""
         if not self.closed:
@@ -156,6 +158,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
 
     # --- In -----------------------------------------------------------------------------------------------
 
+    @override
     async def _websocket_handler(self, websocket: Any) -> None:
         """Serve the connection until either side ends it."""
         self.connected = self.upgraded = True
@@ -199,6 +202,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
 
     # --- Heartbeat: one timer a socket, no task -----------------------------------------------------------
 
+    @override
     def schedule_ping(self) -> None:
         """Ping after the interval; a pong starts this again."""
         if self._timer is not None:
@@ -224,6 +228,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     no_room = ""
     on_message: Callable[[str, str], Any]
 
+    @override
     async def _handle_connect(self, environ: Environ, transport: str, jsonp_index: object = None) -> object:
         if len(self.sockets) >= self.max_sockets:
             metrics.CONNECTS.labels("edge full").inc()
@@ -319,6 +324,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self.on("connect", self._on_connect)
         self.on("disconnect", self._on_disconnect)
 
+    @override
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
 
@@ -332,6 +338,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     async def _on_disconnect(self, sid: str, reason: str) -> None:
         self._handlers_of_edge.disconnect(sid, reason)
 
+    @override
     async def _handle_eio_message(self, eio_sid: str, data: str) -> None:
         # Bytes are counted only where it matters: no character has more than four.
         if len(data) * 4 > self._max_event_bytes and len(data.encode(errors="replace")) > self._max_event_bytes:
@@ -346,6 +353,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             raise BadPacket("too large")
         self._handlers_of_edge.too_large(sid, int(head[1]) if head[1] else None)
 
+    @override
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: object) -> None:
         sid = self.manager.sid_from_eio_sid(eio_sid, "/")
         if namespace not in (None, "/") or not isinstance(data, list) or not data:
@@ -353,5 +361,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if self.manager.is_connected(sid, "/"):
             self._handlers_of_edge.event(sid, id, data[0], data[1:])
 
+    @override
     async def _handle_ack(self, eio_sid: str, namespace: str | None, id: int | None, data: object) -> None:
         """The edge asks for no acks, so there are none to take."""

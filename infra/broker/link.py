@@ -73,7 +73,7 @@ class Link:
         transport = self._connection.transport if self._connection is not None else None
         if transport is None:
             return False
-        # aiormq has no public view of it; a test holds this name against the pinned version.
+        # aiormq has no public view of it; tests/unit/test_library_seams.py holds this name.
         unblocked: asyncio.Event = transport.connection._Connection__connection_unblocked  # type: ignore[attr-defined]
         return not unblocked.is_set()
 
