@@ -9,6 +9,10 @@ PIP_AUDIT := pip-audit==2.10.1
 # What the image holds beside the bare processes.
 IMAGE_EXTRAS := canary otel
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-emit-find-links --no-header --generate-hashes
+# Says something even where all is well.
+DEPTRY := $(VENV)/bin/deptry --no-ansi
+# What the wheel holds.
+PACKAGES := contracts edge infra workers
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
@@ -90,9 +94,11 @@ faults: $(INSTALLED) ## Break every part under load and check what clients, stor
 audit: $(INSTALLED) $(AUDIT) ## Look for known vulnerabilities as well (asks services on the net; ARGS=--strict)
 	@$(PYTHON) -m tests.audit $(ARGS)
 
-lint: $(INSTALLED) ## Check style, and look for unsafe code (the part of the audit that needs no network)
+lint: $(INSTALLED) ## Check style, unsafe code, and that what is imported is declared
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/ruff check --quiet
+	@said=$$($(DEPTRY) . 2>&1) || { echo "$$said"; exit 1; }
+	@said=$$($(DEPTRY) $(PACKAGES) --optional-dependencies-dev-groups dev --ignore DEP002 2>&1) || { echo "$$said"; exit 1; }
 
 types: $(INSTALLED) ## Check types
 	@$(VENV)/bin/mypy

@@ -1,6 +1,9 @@
 """The audit never takes silence for good news."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tests.audit import lock, pinned, read_npm_audit, read_pip_audit
 
@@ -42,3 +45,9 @@ d==3
 
 def test_what_is_installed_is_what_the_lock_says() -> None:
     assert lock().wrong == ()
+
+
+@pytest.mark.parametrize("file", ["requirements.lock", "infra/deploy/requirements.lock"])
+def test_a_lock_names_no_place_to_download_from(file: str) -> None:
+    text = (Path(__file__).parents[2] / file).read_text()
+    assert [line for line in text.splitlines() if "://" in line or line.startswith("-")] == []
