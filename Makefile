@@ -110,7 +110,7 @@ format: $(INSTALLED) ## Put the code into style
 docs: $(INSTALLED) ## Write what is generated: schemas, channels, the dashboard, scaling
 	@$(PYTHON) -m contracts
 	@$(PYTHON) -m infra.deploy.dashboard
-	@$(PYTHON) -m infra.bench.sizing_page
+	@$(PYTHON) -m infra.bench.scaling_document
 
 lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml, and the image's from that
 	@$(VENV)/bin/pip install -qq uv

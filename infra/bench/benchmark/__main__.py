@@ -17,12 +17,12 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from infra.bench.benchmark import charts, page, table
-from infra.bench.benchmark.goals import GOALS, wrong
+from infra.bench.benchmark import charts, report
 from infra.bench.benchmark.machine import describe
-from infra.bench.benchmark.plan import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
+from infra.bench.benchmark.measurements import RunningSystem, wait_until_idle
 from infra.bench.benchmark.results import Results
-from infra.bench.benchmark.steps import Subject, calm
+from infra.bench.benchmark.schedule import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
+from infra.bench.benchmark.targets import TARGETS, wrong
 from infra.bench.load.client import CallFailed
 from infra.local.errors import LocalServiceError
 from infra.local.stack import ROOT
@@ -57,10 +57,10 @@ def bench(
             raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
     _raise_file_limit()
     started = time.monotonic()
-    plan = rounds(repeat, only or PARTS, systems or STARTS)
-    results, failures = uvloop.run(_run(console, plan))
+    schedule = rounds(repeat, only or PARTS, systems or STARTS)
+    results, failures = uvloop.run(_run(console, schedule))
     if only or systems or repeat != ROUNDS or failures:
-        table.show(console, results)
+        report.show(console, results)
     else:
         RESULTS.write_text(_document(results, time.monotonic() - started))
         # As they are kept: the page must not show a digit that the file does not.
@@ -71,7 +71,7 @@ def bench(
         raise typer.Exit(1)
 
 
-async def _run(console: Console, plan: list[list[Job]]) -> tuple[Results, list[str]]:
+async def _run(console: Console, schedule: list[list[Job]]) -> tuple[Results, list[str]]:
     """Do all jobs; return what was measured, and in words what could not be."""
     results, failures = Results(), list[str]()
     bar = Progress(
@@ -79,10 +79,10 @@ async def _run(console: Console, plan: list[list[Job]]) -> tuple[Results, list[s
     )
     async with local_services():
         with bar:
-            task = bar.add_task("starting", total=sum(job.seconds for jobs in plan for job in jobs))
-            for number, jobs in enumerate(plan, start=1):
+            task = bar.add_task("starting", total=sum(job.seconds for jobs in schedule for job in jobs))
+            for number, jobs in enumerate(schedule, start=1):
                 for job in jobs:
-                    name = f"round {number} of {len(plan)} · {TITLES[job.system]}"
+                    name = f"round {number} of {len(schedule)} · {TITLES[job.system]}"
                     before = bar.tasks[task].completed
                     try:
                         await _do(job, results, bar, task, name)
@@ -97,38 +97,38 @@ async def _run(console: Console, plan: list[list[Job]]) -> tuple[Results, list[s
 async def _do(job: Job, results: Results, bar: Progress, task: TaskID, name: str) -> None:
     """Start a system, measure, stop it."""
     bar.update(task, description=f"{name} · starting")
-    async with job.start() as (target, fleet):
-        done = bar.tasks[task].completed + job.seconds - sum(step.seconds for step in job.steps)
-        subject = Subject(target, fleet, progress=lambda _: None)
-        for step in job.steps:
+    async with job.start() as (system, processes):
+        done = bar.tasks[task].completed + job.seconds - sum(measurement.seconds for measurement in job.measurements)
+        running = RunningSystem(system, processes, progress=lambda _: None)
+        for measurement in job.measurements:
 
-            def advance(share: float, done: float = done, seconds: float = step.seconds) -> None:
+            def advance(share: float, done: float = done, seconds: float = measurement.seconds) -> None:
                 bar.update(task, completed=done + share * seconds)
 
-            bar.update(task, description=f"{name} · {step.name}", completed=done)
-            subject.progress = advance
-            if step.prepare is not None:
-                await step.prepare(subject)
-            await calm(subject)
-            results.add(job.system, step.name, await step.measure(subject))
-            done += step.seconds
+            bar.update(task, description=f"{name} · {measurement.name}", completed=done)
+            running.progress = advance
+            if measurement.prepare is not None:
+                await measurement.prepare(running)
+            await wait_until_idle(running)
+            results.add(job.system, measurement.name, await measurement.measure(running))
+            done += measurement.seconds
 
 
 def _publish(console: Console, results: Results) -> None:
     """Print the tables, draw the charts, and write the figures into the page."""
-    table.show(console, results)
-    page.write(results, FOLDER / "README.md")
+    report.show(console, results)
+    report.write(results, FOLDER / "README.md")
     for file in charts.draw(results, FOLDER):
         console.print(f"Drawn: {file.relative_to(ROOT)}")
 
 
 def _document(results: Results, seconds: float) -> str:
-    goals = [
-        {"goal": goal.name, "limit": goal.limit, "value": goal.value(results), "met": goal.is_met(results)}
-        for goal in GOALS
+    targets = [
+        {"target": target.name, "limit": target.limit, "value": target.value(results), "met": target.is_met(results)}
+        for target in TARGETS
     ]
     machine = {**describe(), "minutes": round(seconds / 60, 1)}
-    return json.dumps({"machine": machine, "goals": goals, "results": results.as_json()}, indent=1) + "\n"
+    return json.dumps({"machine": machine, "targets": targets, "results": results.as_json()}, indent=1) + "\n"
 
 
 def _raise_file_limit() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pygal
 from pygal.style import Style
 
-from infra.bench.benchmark.goals import ALONE, ECHO, NODE, PATCHED, PYTHON, WARREN
-from infra.bench.benchmark.plan import EDGES
+from infra.bench.benchmark.report import KINDS
 from infra.bench.benchmark.results import Results
-from infra.bench.benchmark.table import KINDS
+from infra.bench.benchmark.schedule import EDGES
+from infra.bench.benchmark.targets import ALONE, ECHO, NODE, PATCHED, PYTHON, WARREN
 
 # For plug-ins that nobody here has, the library puts a finder into Python's imports that Python 3.11 warns of.
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]

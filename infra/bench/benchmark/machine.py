@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from infra.bench.peers.running import NODE
+from infra.bench.peers.systems import NODE
 from infra.local import install
 
 #: Packages whose versions matter to the figures.

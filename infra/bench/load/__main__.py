@@ -16,10 +16,10 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from infra.bench.load import report, scenarios
+from infra.bench.load import scenarios, table
 from infra.bench.load.client import CallFailed
 from infra.bench.load.figures import ConnectionFigures, Figures
-from infra.bench.load.target import Target
+from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.warren import warren
 from infra.local.errors import LocalServiceError
 from infra.local.stack import WORKER_KINDS, Stack, WorkerKind
@@ -30,7 +30,7 @@ KILL_AFTER, RESTART_AFTER = 5.0, 5.0
 #: An edge's reply limit in `kill`, shorter than the outage: clients see time-outs and have to send again.
 KILL_SETTINGS = {"WARREN_REPLY_TIMEOUT": "2"}
 
-Run = Callable[[Target, Stack, scenarios.Progress], Awaitable[Figures]]
+Run = Callable[[SystemUnderTest, Stack, scenarios.Progress], Awaitable[Figures]]
 
 app = typer.Typer(help=__doc__, invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -106,23 +106,23 @@ def kill(
 
 
 def _throughput(in_flight: int, pairs: int = 100, seconds: float = 15.0, seen_every: int = 0) -> Run:
-    return lambda target, _, progress: scenarios.throughput(
-        target, progress, pairs=pairs, in_flight=in_flight, seconds=seconds, seen_every=seen_every
+    return lambda system, _, progress: scenarios.throughput(
+        system, progress, pairs=pairs, in_flight=in_flight, seconds=seconds, seen_every=seen_every
     )
 
 
 def _latency(rate: float = 200.0, pairs: int = 100, seconds: float = 15.0, seen_every: int = 0) -> Run:
-    return lambda target, _, progress: scenarios.latency(
-        target, progress, pairs=pairs, rate=rate, seconds=seconds, seen_every=seen_every
+    return lambda system, _, progress: scenarios.latency(
+        system, progress, pairs=pairs, rate=rate, seconds=seconds, seen_every=seen_every
     )
 
 
 def _connections(count: int) -> Run:
-    return lambda target, _, progress: scenarios.connections(target, progress, count=count)
+    return lambda system, _, progress: scenarios.connections(system, progress, count=count)
 
 
 def _kill(kind: WorkerKind, in_flight: int, pairs: int, seconds: float) -> Run:
-    async def run(target: Target, stack: Stack, progress: scenarios.Progress) -> Figures:
+    async def run(system: SystemUnderTest, stack: Stack, progress: scenarios.Progress) -> Figures:
         async def kill_and_restart() -> None:
             await asyncio.sleep(KILL_AFTER)
             victim = stack.workers[kind][0]
@@ -131,7 +131,7 @@ def _kill(kind: WorkerKind, in_flight: int, pairs: int, seconds: float) -> Run:
             await stack.restart(victim)
 
         return await scenarios.throughput(
-            target,
+            system,
             progress,
             title=f"{kind} killed",
             pairs=pairs,
@@ -156,13 +156,15 @@ def _execute(
     except (LocalServiceError, CallFailed, OSError, TimeoutError) as error:
         console.print(f"The run could not be finished: {type(error).__name__}: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
-    report.show(console, figures)
+    table.show(console, figures)
     if not all(map(_is_healthy, figures)):
         raise typer.Exit(1)
 
 
 async def _run_all(
-    console: Console, runs: dict[str, Run], fresh: Callable[[], AbstractAsyncContextManager[tuple[Target, Stack]]]
+    console: Console,
+    runs: dict[str, Run],
+    fresh: Callable[[], AbstractAsyncContextManager[tuple[SystemUnderTest, Stack]]],
 ) -> list[Figures]:
     figures = []
     bar = Progress(TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn(), console=console)
@@ -170,9 +172,9 @@ async def _run_all(
         with bar:
             for title, run in runs.items():
                 task = bar.add_task(f"{title}: starting", total=1.0)
-                async with fresh() as (target, stack):
+                async with fresh() as (system, stack):
                     bar.update(task, description=title)
-                    figures.append(await run(target, stack, partial(_advance, bar, task)))
+                    figures.append(await run(system, stack, partial(_advance, bar, task)))
                 bar.update(task, completed=1.0)
     return figures
 

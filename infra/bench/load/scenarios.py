@@ -1,6 +1,6 @@
-"""The runs: closed loop, open loop, many idle connections. Each takes a target and returns figures.
+"""The runs: closed loop, open loop, many idle connections. Each takes a system and returns figures.
 
-Runs on one store need different `people`: the beginning of their users' names.
+Runs on one store need different `user_prefix`es, so that each has users and conversations of its own.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from infra.bench.checker import WRONG_UNREAD, Verdict, check
 from infra.bench.history import Header, Histories, Store, StoredMessage
 from infra.bench.load.client import Socket, open_socket
 from infra.bench.load.figures import ConnectionFigures, TrafficFigures, measured
-from infra.bench.load.target import Target
+from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.traffic import Pair, Traffic, connect_pairs, disconnect_pairs
 from infra.bench.load.usage import Meter, resident_bytes
 
@@ -38,7 +38,7 @@ QUIET = 5.0
 
 
 async def throughput(
-    target: Target,
+    system: SystemUnderTest,
     progress: Progress,
     *,
     title: str = "",
@@ -47,7 +47,7 @@ async def throughput(
     seconds: float = 15.0,
     warm_up: float = 3.0,
     seen_every: int = 0,
-    people: str = "pair",
+    user_prefix: str = "pair",
     size: int = 2,
     disturb: Disturbance | None = None,
 ) -> TrafficFigures:
@@ -55,7 +55,7 @@ async def throughput(
 
     With a `size` above 2 the pairs are groups of that many.
     """
-    async with _traffic(target, lambda: connect_pairs(target, pairs, people, size), seen_every) as traffic:
+    async with _traffic(system, lambda: connect_pairs(system, pairs, user_prefix, size), seen_every) as traffic:
         turns = {pair: itertools.cycle(range(size)) for pair in traffic.pairs}
         stop_at = time.monotonic() + warm_up + seconds
 
@@ -68,7 +68,7 @@ async def throughput(
             send_next(pair)
         await _wait(warm_up, progress, warm_up + seconds)
         return await _measure(
-            target,
+            system,
             traffic,
             progress,
             title or f"{in_flight} in flight",
@@ -79,7 +79,7 @@ async def throughput(
 
 
 async def latency(
-    target: Target,
+    system: SystemUnderTest,
     progress: Progress,
     *,
     title: str = "",
@@ -88,15 +88,15 @@ async def latency(
     seconds: float = 15.0,
     warm_up: float = 3.0,
     seen_every: int = 0,
-    people: str = "pair",
+    user_prefix: str = "pair",
     connect: Connect | None = None,
-    beside: Callable[[Sequence[Pair]], Awaitable[None]] | None = None,
+    background: Callable[[Sequence[Pair]], Awaitable[None]] | None = None,
 ) -> TrafficFigures:
     """Open loop: `rate` messages a second at even distances, whatever became of the earlier ones.
 
-    `connect` makes other conversations than `pairs` direct ones. `beside` runs from then on until it is cancelled.
+    `connect` makes other conversations than `pairs` direct ones. `background` runs from then on until it is cancelled.
     """
-    async with _traffic(target, connect or (lambda: connect_pairs(target, pairs, people)), seen_every) as traffic:
+    async with _traffic(system, connect or (lambda: connect_pairs(system, pairs, user_prefix)), seen_every) as traffic:
 
         async def keep_sending() -> None:
             started = time.monotonic()
@@ -107,22 +107,22 @@ async def latency(
                 traffic.send(traffic.pairs[place], lap % 2)
 
         sender = asyncio.create_task(keep_sending())
-        company = asyncio.ensure_future(beside(traffic.pairs)) if beside is not None else None
+        background_task = asyncio.ensure_future(background(traffic.pairs)) if background is not None else None
         try:
             await _wait(warm_up, progress, warm_up + seconds)
             title = title or f"{rate:.0f}/s"
-            return await _measure(target, traffic, progress, title, warm_up, seconds, before_drain=sender.cancel)
+            return await _measure(system, traffic, progress, title, warm_up, seconds, before_drain=sender.cancel)
         finally:
             sender.cancel()
-            if company is not None:
-                company.cancel()
+            if background_task is not None:
+                background_task.cancel()
 
 
 async def connections(
-    target: Target, progress: Progress, *, title: str = "", count: int = 4000, edge: str = "edge-1"
+    system: SystemUnderTest, progress: Progress, *, title: str = "", count: int = 4000, edge: str = "edge-1"
 ) -> ConnectionFigures:
-    """Open `count` connections of distinct users on the first edge; `edge` is that process's name in the target."""
-    edge_url, pid = target.edge_urls[0], target.pids()[edge]
+    """Open `count` connections of distinct users on the first edge; `edge` is that process's name in the system."""
+    edge_url, pid = system.edge_urls[0], system.pids()[edge]
     gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
     sockets: list[Socket] = []
     total = count + WARM_UP_CONNECTIONS
@@ -133,12 +133,12 @@ async def connections(
             progress(0.9 * len(sockets) / total)
 
     async def connect_all(users: list[str]) -> None:
-        await asyncio.gather(*map(connect, [target.make_token(user_id) for user_id in users]))
+        await asyncio.gather(*map(connect, [system.make_token(user_id) for user_id in users]))
 
     try:
         await connect_all([f"warm-up-{number}" for number in range(WARM_UP_CONNECTIONS)])
         await asyncio.sleep(QUIET / 2)
-        before, started, meter = resident_bytes(pid), time.monotonic(), Meter(target.pids)
+        before, started, meter = resident_bytes(pid), time.monotonic(), Meter(system.pids)
         await connect_all([f"idle-{number}" for number in range(count)])
         took, usage = time.monotonic() - started, meter.stop()
         await asyncio.sleep(QUIET)
@@ -158,7 +158,7 @@ async def connections(
 
 
 @asynccontextmanager
-async def _traffic(target: Target, connect: Connect, seen_every: int) -> AsyncIterator[Traffic]:
+async def _traffic(system: SystemUnderTest, connect: Connect, seen_every: int) -> AsyncIterator[Traffic]:
     """Connected pairs under a watch of time limits; garbage collection is off while they talk."""
     connected = await connect()
     traffic = Traffic(connected, seen_every=seen_every)
@@ -178,7 +178,7 @@ async def _traffic(target: Target, connect: Connect, seen_every: int) -> AsyncIt
 
 
 async def _measure(
-    target: Target,
+    system: SystemUnderTest,
     traffic: Traffic,
     progress: Progress,
     title: str,
@@ -189,7 +189,7 @@ async def _measure(
     before_drain: Callable[[], object] = lambda: None,
 ) -> TrafficFigures:
     """Measure `seconds` of traffic that is under way, let it finish, and have the checker look at all of it."""
-    start, meter = time.monotonic(), Meter(target.pids)
+    start, meter = time.monotonic(), Meter(system.pids)
     disturbing = asyncio.ensure_future(disturb()) if disturb is not None else None
     await _wait(seconds, progress, warm_up + seconds, already=warm_up)
     end, usage = time.monotonic(), meter.stop()
@@ -207,18 +207,18 @@ async def _measure(
         usage=usage,
         errors=traffic.errors,
         reconnects=sum(client.reconnects for pair in traffic.pairs for client in pair.clients),
-        verdict=await _judge(target, traffic, expect_pushes=disturb is None),
+        verdict=await _judge(system, traffic, expect_pushes=disturb is None),
     )
 
 
-async def _judge(target: Target, traffic: Traffic, *, expect_pushes: bool) -> Verdict:
+async def _judge(system: SystemUnderTest, traffic: Traffic, *, expect_pushes: bool) -> Verdict:
     """The checker's verdict; headers and counts that are behind get a moment to catch up, since they are projections.
 
     A message without an ack is no complaint: an overloaded system may still be answering when the run ends.
     """
     deadline = time.monotonic() + SETTLE_LIMIT
     conversations = [pair.conversation_id for pair in traffic.pairs]
-    read_store = target.read_store or (lambda _: _as_acked(traffic))
+    read_store = system.read_store or (lambda _: _as_acked(traffic))
     while True:
         histories = Histories(traffic.sent, await asyncio.to_thread(read_store, conversations))
         verdict = check(histories, expect_acks=False, expect_pushes=expect_pushes)

@@ -14,7 +14,7 @@ import orjson
 
 from infra.bench.history import Ack, SentMessage
 from infra.bench.load.client import Client
-from infra.bench.load.target import Target
+from infra.bench.load.system import SystemUnderTest
 
 #: Seconds after which an unanswered message is sent again (longer than an edge's own reply limit).
 ACK_LIMIT = 12.0
@@ -188,16 +188,16 @@ class Traffic:
             self.on_done(pair)
 
 
-async def connect_pairs(target: Target, count: int, people: str = "pair", size: int = 2) -> list[Pair]:
+async def connect_pairs(system: SystemUnderTest, count: int, user_prefix: str = "pair", size: int = 2) -> list[Pair]:
     """Connect `count` pairs, or groups of `size`, neighbours at neighbouring edges, and start their conversations.
 
-    `people` begins their names: runs on one store need different ones, as their messages have the same numbers.
+    `user_prefix` begins their ids. Runs on one store need different prefixes, as their messages have the same numbers.
     """
-    edges = target.edge_urls
+    edges = system.edge_urls
     pairs = [
         Pair(
             tuple(
-                Client(edges[(number + place) % len(edges)], f"{people}-{number}-{place}", target.make_token)
+                Client(edges[(number + place) % len(edges)], f"{user_prefix}-{number}-{place}", system.make_token)
                 for place in range(size)
             )
         )
@@ -220,9 +220,9 @@ async def connect_pairs(target: Target, count: int, people: str = "pair", size: 
     return pairs
 
 
-async def connect_crowd(target: Target, side: int, people: str = "crowd") -> list[Pair]:
+async def connect_everyone(system: SystemUnderTest, side: int, user_prefix: str = "everyone") -> list[Pair]:
     """Connect `side` pairs and let each on one side talk with all on the other: `side` squared conversations."""
-    met = await connect_pairs(target, side, people)
+    met = await connect_pairs(system, side, user_prefix)
     others = [Pair((one.clients[0], two.clients[1])) for one in met for two in met if one is not two]
     try:
         for pair in others:

@@ -1,4 +1,4 @@
-"""Warren as a target: its own stack on private services, started and removed for one run."""
+"""Warren as a system: its own stack on private services, started and removed for one run."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pymongo
 
-from infra.bench.load.target import Target
+from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.usage import listener_on
 from infra.bench.stored import read_store
 from infra.local.stack import Stack, WorkerKind
@@ -17,7 +17,7 @@ from infra.local.tenant import Tenant, temporary_tenant
 @asynccontextmanager
 async def warren(
     edges: int = 2, persistence: int = 1, env: Mapping[str, str] | None = None
-) -> AsyncIterator[tuple[Target, Stack]]:
+) -> AsyncIterator[tuple[SystemUnderTest, Stack]]:
     """A fresh Warren without rate limit: its own virtual host, database and ports. `env` goes to every process."""
     async with temporary_tenant("load") as run:
         counts: dict[WorkerKind, int] = {"persistence": persistence, "unread": 1, "presence": 1, "history": 1}
@@ -29,8 +29,8 @@ async def warren(
             def pids() -> dict[str, int]:
                 return {process.name: process.pid for process in stack.processes if process.is_running} | services
 
-            target = Target("Warren", tuple(stack.edge_urls), stack.token, pids, partial(read_store, run))
-            yield target, stack
+            system = SystemUnderTest("Warren", tuple(stack.edge_urls), stack.token, pids, partial(read_store, run))
+            yield system, stack
 
 
 def services_of(run: Tenant) -> dict[str, int]:

@@ -10,9 +10,9 @@ from infra.bench.checker import UNDELIVERED
 from infra.bench.load import scenarios
 from infra.bench.load.figures import TrafficFigures
 from infra.bench.load.reads import Reader
-from infra.bench.load.storm import reconnect
-from infra.bench.load.target import Target
-from infra.bench.load.traffic import connect_crowd
+from infra.bench.load.reconnects import reconnect
+from infra.bench.load.system import SystemUnderTest
+from infra.bench.load.traffic import connect_everyone
 from infra.bench.load.usage import GENERATOR, Meter
 from infra.local.stack import Process
 
@@ -29,22 +29,23 @@ SECONDS = {
     "curve": 4.0,
     "persistence": 4.0,
 }
-#: Connections kept idle, and clients that lose their edge.
-IDLE, STORM = 4000, 2000
-#: Members of the group, and its messages under way.
+#: Connections of `idle`, and clients that lose their edge in `edge_dies`.
+IDLE_CONNECTIONS, RECONNECTING = 4000, 2000
+#: Members of the group, and its messages in flight.
 GROUP, GROUP_IN_FLIGHT = 50, 16
-#: Messages and reads a second of the run with both, and people on each side of its crowd.
-READ_WRITES, READS, CROWD = 60.0, 60.0, 10
+#: Messages and reads a second of `reads`, and its people: each of 10 talks with each of 10 others.
+READ_WRITES, READS, READ_PEOPLE = 60.0, 60.0, 10
 #: Messages a second on the curve over edges: one that all systems can carry with 8 edges, one that batches.
 CURVE_RATE, BUSY_CURVE_RATE = 60.0, 400.0
-#: A system is calm when all its processes together take less of a core than this for so many seconds; the time it gets.
-CALM, CALM_LOOK, CALM_LIMIT = 0.2, 0.3, 30.0
+#: A system is idle when all its processes together take less than this share of a core over so many seconds; and the
+#: seconds after which a measurement starts anyway.
+IDLE_SHARE, IDLE_WINDOW, IDLE_LIMIT = 0.2, 0.3, 30.0
 
 Metrics = dict[str, float]
 
 
-class Fleet(Protocol):
-    """The processes of a running system that measurements touch."""
+class ProcessControl(Protocol):
+    """Starts and ends processes of a running system."""
 
     edges: list[Process]
 
@@ -59,94 +60,94 @@ class Fleet(Protocol):
 
 
 @dataclass
-class Subject:
-    """One start of a system, and what is known of it so far."""
+class RunningSystem:
+    """One start of a system, and what was found out about it so far."""
 
-    target: Target
-    fleet: Fleet
+    system: SystemUnderTest
+    processes: ProcessControl
     #: Is told how far the measurement at hand is.
     progress: scenarios.Progress
     #: The highest rate so far: what 50 % and 80 % are of.
     saturation: float = 0.0
-    #: Measurements so far; their number makes names of people unique.
+    #: Measurements so far; the number makes user ids unique.
     taken: int = field(default=0)
 
-    def people(self) -> str:
-        """The beginning of names that no other measurement has used."""
+    def user_prefix(self) -> str:
+        """A prefix for user ids that no other measurement on this start has used."""
         self.taken += 1
         return f"m{self.taken}"
 
 
-async def calm(subject: Subject) -> None:
-    """Wait, within limits, until the system has nothing left to do: a measurement is to start without a backlog."""
-    deadline = time.monotonic() + CALM_LIMIT
+async def wait_until_idle(running: RunningSystem) -> None:
+    """Wait `IDLE_LIMIT` seconds at most until the system has no work left: a backlog would spoil a measurement."""
+    deadline = time.monotonic() + IDLE_LIMIT
     while time.monotonic() < deadline:
-        meter = Meter(subject.target.pids)
-        await asyncio.sleep(CALM_LOOK)
+        meter = Meter(running.system.pids)
+        await asyncio.sleep(IDLE_WINDOW)
         cpu = meter.stop().cpu
-        if sum(seconds for name, seconds in cpu.items() if name != GENERATOR) < CALM * CALM_LOOK:
+        if sum(seconds for name, seconds in cpu.items() if name != GENERATOR) < IDLE_SHARE * IDLE_WINDOW:
             return
 
 
-async def throughput(subject: Subject, in_flight: int) -> Metrics:
+async def throughput(running: RunningSystem, in_flight: int) -> Metrics:
     """Closed loop over 100 pairs."""
     name = f"{in_flight} in flight"
     figures = await scenarios.throughput(
-        subject.target,
-        subject.progress,
+        running.system,
+        running.progress,
         in_flight=in_flight,
         seconds=SECONDS[name],
         warm_up=SECONDS["warm-up"],
-        people=subject.people(),
+        user_prefix=running.user_prefix(),
     )
-    subject.saturation = max(subject.saturation, figures.rate)
+    running.saturation = max(running.saturation, figures.rate)
     return traffic_metrics(figures)
 
 
-async def latency(subject: Subject, name: str, rate: float) -> Metrics:
+async def latency(running: RunningSystem, name: str, rate: float) -> Metrics:
     """Open loop over 100 pairs."""
     figures = await scenarios.latency(
-        subject.target,
-        subject.progress,
+        running.system,
+        running.progress,
         rate=rate,
         seconds=SECONDS[name],
         warm_up=SECONDS["warm-up"],
-        people=subject.people(),
+        user_prefix=running.user_prefix(),
     )
     return {**traffic_metrics(figures), "asked": rate}
 
 
-async def share(subject: Subject, percent: int) -> Metrics:
+async def share(running: RunningSystem, percent: int) -> Metrics:
     """Open loop at a share of the system's own saturation."""
-    return await latency(subject, f"{percent} %", subject.saturation * percent / 100)
+    return await latency(running, f"{percent} %", running.saturation * percent / 100)
 
 
-async def group(subject: Subject) -> Metrics:
+async def group(running: RunningSystem) -> Metrics:
     """Closed loop in one group; a message is delivered when the last member has it."""
     figures = await scenarios.throughput(
-        subject.target,
-        subject.progress,
+        running.system,
+        running.progress,
         pairs=1,
         size=GROUP,
         in_flight=GROUP_IN_FLIGHT,
         seconds=SECONDS["group"],
         warm_up=SECONDS["warm-up"],
-        people=subject.people(),
+        user_prefix=running.user_prefix(),
     )
     return {**traffic_metrics(figures), "deliveries": figures.rate * (GROUP - 1)}
 
 
-async def reads(subject: Subject) -> Metrics:
+async def reads(running: RunningSystem) -> Metrics:
     """Lists and pages of history at a fixed rate, beside writes at a fixed rate."""
-    reader, people = Reader(READS), subject.people()
+    reader, user_prefix = Reader(READS), running.user_prefix()
     figures = await scenarios.latency(
-        subject.target,
-        subject.progress,
+        running.system,
+        running.progress,
         rate=READ_WRITES,
         seconds=SECONDS["reads"],
         warm_up=SECONDS["warm-up"],
-        connect=lambda: connect_crowd(subject.target, CROWD, people),
-        beside=reader.read,
+        connect=lambda: connect_everyone(running.system, READ_PEOPLE, user_prefix),
+        background=reader.read,
     )
     lists, pages = reader.figures()
     return {
@@ -159,9 +160,9 @@ async def reads(subject: Subject) -> Metrics:
     }
 
 
-async def idle(subject: Subject) -> Metrics:
+async def idle(running: RunningSystem) -> Metrics:
     """Many idle connections on one edge."""
-    figures = await scenarios.connections(subject.target, subject.progress, count=IDLE)
+    figures = await scenarios.connections(running.system, running.progress, count=IDLE_CONNECTIONS)
     return {
         "seconds": figures.seconds,
         "kilobytes": figures.kilobytes_each,
@@ -171,40 +172,40 @@ async def idle(subject: Subject) -> Metrics:
     }
 
 
-async def storm(subject: Subject) -> Metrics:
+async def edge_dies(running: RunningSystem) -> Metrics:
     """Clients of an edge that dies move to another one, or wait for its return where it is alone."""
-    fleet = subject.fleet
+    processes = running.processes
 
     async def kill() -> None:
-        await fleet.kill(fleet.edges[0])
-        if len(fleet.edges) == 1:
-            await fleet.restart(fleet.edges[0])
+        await processes.kill(processes.edges[0])
+        if len(processes.edges) == 1:
+            await processes.restart(processes.edges[0])
 
-    return {"seconds": await reconnect(subject.target, subject.progress, kill=kill, count=STORM)}
+    return {"seconds": await reconnect(running.system, running.progress, kill=kill, count=RECONNECTING)}
 
 
-async def curve(subject: Subject, rate: float) -> Metrics:
+async def curve(running: RunningSystem, rate: float) -> Metrics:
     """Open loop at a rate that stays the same while edges are added."""
     figures = await scenarios.latency(
-        subject.target,
-        subject.progress,
+        running.system,
+        running.progress,
         rate=rate,
         seconds=SECONDS["curve"],
         warm_up=SECONDS["warm-up"],
-        people=subject.people(),
+        user_prefix=running.user_prefix(),
     )
     return {**traffic_metrics(figures), "asked": rate}
 
 
-async def with_workers(subject: Subject) -> Metrics:
+async def with_workers(running: RunningSystem) -> Metrics:
     """Closed loop at 400 in flight while persistence workers are added."""
     figures = await scenarios.throughput(
-        subject.target,
-        subject.progress,
+        running.system,
+        running.progress,
         in_flight=400,
         seconds=SECONDS["persistence"],
         warm_up=SECONDS["warm-up"],
-        people=subject.people(),
+        user_prefix=running.user_prefix(),
     )
     return traffic_metrics(figures)
 

@@ -10,7 +10,7 @@ WARREN, PYTHON, NODE, ALONE, ECHO, PATCHED = "warren", "python", "node", "alone"
 
 
 @dataclass(frozen=True)
-class Goal:
+class Target:
     """Something that must hold; `value` gives None where a part of it was not measured."""
 
     name: str
@@ -56,19 +56,19 @@ def wrong(results: Results) -> float | None:
     return sum(found) if found else None
 
 
-GOALS = (
-    Goal("saturation, 400 in flight, over (a)", against(PYTHON, "400 in flight", "rate"), 6.0, at_least=True),
-    Goal("saturation, 400 in flight, over (b)", against(NODE, "400 in flight", "rate"), 2.5, at_least=True),
-    Goal("saturation, 400 in flight, over (c)", against(ALONE, "400 in flight", "rate"), 4.0, at_least=True),
-    Goal("delivery p50 at 200/s, over (a)", against(PYTHON, "200/s", "delivery p50"), 1.0, at_least=False),
-    Goal("delivery p50 at 200/s, over (b)", against(NODE, "200/s", "delivery p50"), 1.5, at_least=False),
-    Goal("delivery p50 at 200/s", plain("200/s", "delivery p50"), 12.0, at_least=False, unit="ms"),
-    Goal("delivery p99 at 80 % of own, over (a)", against(PYTHON, "80 %", "delivery p99"), 1.0, at_least=False),
-    Goal("delivery p99 at 80 % of own, over (b)", against(NODE, "80 %", "delivery p99"), 1.0, at_least=False),
-    Goal("CPU per message at 60/s, 8 edges over 1", within("8 edges", "1 edge", "cpu"), 1.15, at_least=False),
-    Goal("the same at 400/s", within("8 edges, busy", "1 edge, busy", "cpu"), 1.15, at_least=False),
-    Goal("edges' CPU per message over bare echo", against(ECHO, "400 in flight", "cpu edge"), 2.0, at_least=False),
-    Goal("memory per idle connection over bare echo", against(ECHO, "idle", "kilobytes"), 1.10, at_least=False),
-    Goal("throughput, 4 persistence over 1", within("4 persistence", "1 persistence", "rate"), 1.0, at_least=True),
-    Goal("lost, doubled, misordered, gaps, in all rounds", wrong, 0.0, at_least=False, unit=""),
+TARGETS = (
+    Target("saturation, 400 in flight, over (a)", against(PYTHON, "400 in flight", "rate"), 6.0, at_least=True),
+    Target("saturation, 400 in flight, over (b)", against(NODE, "400 in flight", "rate"), 2.5, at_least=True),
+    Target("saturation, 400 in flight, over (c)", against(ALONE, "400 in flight", "rate"), 4.0, at_least=True),
+    Target("delivery p50 at 200/s, over (a)", against(PYTHON, "200/s", "delivery p50"), 1.0, at_least=False),
+    Target("delivery p50 at 200/s, over (b)", against(NODE, "200/s", "delivery p50"), 1.5, at_least=False),
+    Target("delivery p50 at 200/s", plain("200/s", "delivery p50"), 12.0, at_least=False, unit="ms"),
+    Target("delivery p99 at 80 % of own, over (a)", against(PYTHON, "80 %", "delivery p99"), 1.0, at_least=False),
+    Target("delivery p99 at 80 % of own, over (b)", against(NODE, "80 %", "delivery p99"), 1.0, at_least=False),
+    Target("CPU per message at 60/s, 8 edges over 1", within("8 edges", "1 edge", "cpu"), 1.15, at_least=False),
+    Target("the same at 400/s", within("8 edges, busy", "1 edge, busy", "cpu"), 1.15, at_least=False),
+    Target("edges' CPU per message over bare echo", against(ECHO, "400 in flight", "cpu edge"), 2.0, at_least=False),
+    Target("memory per idle connection over bare echo", against(ECHO, "idle", "kilobytes"), 1.10, at_least=False),
+    Target("throughput, 4 persistence over 1", within("4 persistence", "1 persistence", "rate"), 1.0, at_least=True),
+    Target("lost, doubled, misordered, gaps, in all rounds", wrong, 0.0, at_least=False, unit=""),
 )

@@ -1,15 +1,18 @@
 """The tables for people: what was measured, a column for each system, and the targets."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from infra.bench.benchmark.goals import GOALS
-from infra.bench.benchmark.plan import EDGES, TITLES, WORKERS
 from infra.bench.benchmark.results import Results, Spread
+from infra.bench.benchmark.schedule import EDGES, TITLES, WORKERS
+from infra.bench.benchmark.targets import TARGETS
 
+#: Marks in docs/benchmarks/README.md; what a whole run measured stands between them.
+BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->"
 #: Above this share of one core the generator may be what limits a run.
 GENERATOR_BUSY = 0.85
 #: Systems that get less than this share of an open loop's rate through cannot hold it.
@@ -80,7 +83,7 @@ def show(console: Console, results: Results) -> None:
         for name, cells in lines:
             table.add_row(name, *cells)
     console.print(table)
-    console.print(_goals(results))
+    console.print(_targets(results))
     for remark in remarks(results):
         console.print(remark, markup=False)
 
@@ -143,23 +146,23 @@ def _count(values: list[float]) -> str:
     return f"{sum(values):,.0f}" if values else ""
 
 
-def goal_rows(results: Results) -> list[tuple[str, str, str, str]]:
+def target_rows(results: Results) -> list[tuple[str, str, str, str]]:
     """Each target: what, how much, what was measured, and whether it is met."""
     rows = []
-    for goal in GOALS:
-        value, met = goal.value(results), goal.is_met(results)
-        limit = f"{'≥' if goal.at_least else '≤'} {goal.limit:g} {goal.unit}".strip()
-        measured = "" if value is None else f"{value:,.2f} {goal.unit}".strip()
-        rows.append((goal.name, limit, measured, "not measured" if met is None else "met" if met else "missed"))
+    for target in TARGETS:
+        value, met = target.value(results), target.is_met(results)
+        limit = f"{'≥' if target.at_least else '≤'} {target.limit:g} {target.unit}".strip()
+        measured = "" if value is None else f"{value:,.2f} {target.unit}".strip()
+        rows.append((target.name, limit, measured, "not measured" if met is None else "met" if met else "missed"))
     return rows
 
 
-def _goals(results: Results) -> Table:
+def _targets(results: Results) -> Table:
     colours = {"met": "green", "missed": "bold red", "not measured": "dim"}
     table = Table(title="Targets: Warren's medians over the others'", title_justify="left")
     for name in ("what", "target", "measured", ""):
         table.add_column(name, justify="right" if name in ("target", "measured") else "left")
-    for *cells, verdict in goal_rows(results):
+    for *cells, verdict in target_rows(results):
         table.add_row(*cells, f"[{colours[verdict]}]{verdict}")
     return table
 
@@ -174,3 +177,37 @@ def remarks(results: Results) -> Iterator[str]:
             busy = max(results.values(system, name, "generator"), default=0.0)
             if busy > GENERATOR_BUSY:
                 yield f"{TITLES[system]}, {name}: the generator took {busy:.0%} of a core, and may be what limits it."
+
+
+# --- In docs/benchmarks/README.md ---
+
+
+def write(results: Results, page: Path) -> None:
+    """Put the figures between the marks."""
+    page.write_text(with_figures(page.read_text(), results))
+
+
+def with_figures(text: str, results: Results) -> str:
+    """A page's text with these figures instead of those between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    figures = "\n".join(_lines(results))
+    return f"{before}{BEGIN}\n{figures}\n\n{END}{after}"
+
+
+def _lines(results: Results) -> Iterator[str]:
+    yield "| Warren's medians over the others' | target | measured | |"
+    yield "|---|---:|---:|---|"
+    for row in target_rows(results):
+        yield f"| {' | '.join(row)} |"
+    systems = measured_systems(results)
+    yield ""
+    yield f"| median (lowest to highest) | {' | '.join(TITLES[system] for system in systems)} |"
+    yield f"|---|{'---:|' * len(systems)}"
+    for title, lines in sections(results):
+        yield f"| **{title}** |{' |' * len(systems)}"
+        for name, cells in lines:
+            yield f"| {name} | {' | '.join(cells)} |"
+    if said := list(remarks(results)):
+        yield ""
+        yield from (f"- {remark.removeprefix('* ')}" for remark in said)

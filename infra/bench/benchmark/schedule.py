@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
-from infra.bench.benchmark import steps
-from infra.bench.benchmark.goals import ALONE, ECHO, NODE, PATCHED, PYTHON, WARREN
-from infra.bench.benchmark.steps import SECONDS, Fleet, Metrics, Subject
-from infra.bench.load.target import Target
+from infra.bench.benchmark import measurements
+from infra.bench.benchmark.measurements import SECONDS, Metrics, ProcessControl, RunningSystem
+from infra.bench.benchmark.targets import ALONE, ECHO, NODE, PATCHED, PYTHON, WARREN
+from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.warren import warren
-from infra.bench.peers import running
+from infra.bench.peers import systems
 from infra.local.stack import Stack
 
 #: Rounds of everything but what is measured once.
@@ -24,7 +24,7 @@ OPEN_END = {"idle": 22.0, "edge dies": 12.0}
 EDGES = (1, 2, 4, 8)
 WORKERS = (1, 2, 4)
 
-Start = Callable[[], AbstractAsyncContextManager[tuple[Target, Fleet]]]
+Start = Callable[[], AbstractAsyncContextManager[tuple[SystemUnderTest, ProcessControl]]]
 
 #: Systems in the order of the table, with their names there.
 TITLES = {
@@ -37,24 +37,24 @@ TITLES = {
 }
 STARTS: dict[str, Start] = {
     WARREN: warren,
-    PYTHON: running.python_cluster,
-    PATCHED: partial(running.python_cluster, patched=True),
-    NODE: running.node_cluster,
-    ALONE: running.python_alone,
-    ECHO: running.echo,
+    PYTHON: systems.python_cluster,
+    PATCHED: partial(systems.python_cluster, patched=True),
+    NODE: systems.node_cluster,
+    ALONE: systems.python_alone,
+    ECHO: systems.echo,
 }
 #: One edge, to which others are added.
-SINGLE: dict[str, Start] = {WARREN: partial(warren, 1), PYTHON: partial(running.python_cluster, 1)}
+SINGLE: dict[str, Start] = {WARREN: partial(warren, 1), PYTHON: partial(systems.python_cluster, 1)}
 
 
 @dataclass(frozen=True)
-class Step:
+class Measurement:
     """One measurement: its name in the results, how long it takes, what it does before and then measures."""
 
     name: str
     seconds: float
-    measure: Callable[[Subject], Awaitable[Metrics]]
-    prepare: Callable[[Subject], Awaitable[None]] | None = None
+    measure: Callable[[RunningSystem], Awaitable[Metrics]]
+    prepare: Callable[[RunningSystem], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,82 +64,87 @@ class Job:
     part: str
     system: str
     start: Start
-    steps: Sequence[Step]
+    measurements: Sequence[Measurement]
 
     @property
     def seconds(self) -> float:
         """How long it is expected to take."""
-        return START + sum(step.seconds for step in self.steps)
+        return START + sum(measurement.seconds for measurement in self.measurements)
 
 
-def _step(name: str, length: str, measure: Callable[[Subject], Awaitable[Metrics]]) -> Step:
-    return Step(name, SECONDS["warm-up"] + SECONDS[length] + BESIDE, measure)
+def _measurement(name: str, length: str, measure: Callable[[RunningSystem], Awaitable[Metrics]]) -> Measurement:
+    return Measurement(name, SECONDS["warm-up"] + SECONDS[length] + BESIDE, measure)
 
 
 _THROUGHPUT = (
-    _step("100 in flight", "100 in flight", partial(steps.throughput, in_flight=100)),
-    _step("400 in flight", "400 in flight", partial(steps.throughput, in_flight=400)),
+    _measurement("100 in flight", "100 in flight", partial(measurements.throughput, in_flight=100)),
+    _measurement("400 in flight", "400 in flight", partial(measurements.throughput, in_flight=400)),
 )
 #: Last, as not every system can hold it, and what it then leaves behind would burden what follows.
-_FIXED_RATE = (_step("200/s", "200/s", partial(steps.latency, name="200/s", rate=200.0)),)
+_FIXED_RATE = (_measurement("200/s", "200/s", partial(measurements.latency, name="200/s", rate=200.0)),)
 MAIN = (
     *_THROUGHPUT,
-    _step("50 %", "50 %", partial(steps.share, percent=50)),
-    _step("80 %", "80 %", partial(steps.share, percent=80)),
-    _step("group", "group", steps.group),
-    _step("reads", "reads", steps.reads),
+    _measurement("50 %", "50 %", partial(measurements.share, percent=50)),
+    _measurement("80 %", "80 %", partial(measurements.share, percent=80)),
+    _measurement("group", "group", measurements.group),
+    _measurement("reads", "reads", measurements.reads),
     *_FIXED_RATE,
 )
 #: For systems that only put the others into proportion.
 SHORT = (*_THROUGHPUT, *_FIXED_RATE)
 
 
-async def _grow(subject: Subject, edges: int) -> None:
-    while len(subject.fleet.edges) < edges:
-        await subject.fleet.add_edge()
-    subject.target = replace(subject.target, edge_urls=tuple(edge.url for edge in subject.fleet.edges))
+async def _add_edges(running: RunningSystem, edges: int) -> None:
+    while len(running.processes.edges) < edges:
+        await running.processes.add_edge()
+    running.system = replace(running.system, edge_urls=tuple(edge.url for edge in running.processes.edges))
 
 
-async def _hire(subject: Subject, workers: int) -> None:
-    stack = cast("Stack", subject.fleet)
+async def _add_workers(running: RunningSystem, workers: int) -> None:
+    stack = cast("Stack", running.processes)
     while len(stack.workers["persistence"]) < workers:
         await stack.add_worker("persistence")
 
 
-def _curve(rates: dict[str, float]) -> Iterator[Step]:
+def _curve(rates: dict[str, float]) -> Iterator[Measurement]:
     for edges in EDGES:
         for suffix, rate in rates.items():
             name = f"{edges} edge{'s' * (edges > 1)}{suffix}"
-            measured = _step(name, "curve", partial(steps.curve, rate=rate))
-            yield replace(measured, prepare=partial(_grow, edges=edges))
+            measured = _measurement(name, "curve", partial(measurements.curve, rate=rate))
+            yield replace(measured, prepare=partial(_add_edges, edges=edges))
 
 
-def _workers() -> Iterator[Step]:
+def _workers() -> Iterator[Measurement]:
     for workers in WORKERS:
-        measured = _step(f"{workers} persistence", "persistence", steps.with_workers)
-        yield replace(measured, prepare=partial(_hire, workers=workers))
+        measured = _measurement(f"{workers} persistence", "persistence", measurements.with_workers)
+        yield replace(measured, prepare=partial(_add_workers, workers=workers))
 
 
 def _jobs() -> Iterator[Job]:
-    """What one round does; `idle` and `storm` are for the first round only."""
+    """What one round does; `idle` and `reconnects` are for the first round only."""
     for system in (WARREN, PYTHON, NODE, ALONE):
         yield Job("main", system, STARTS[system], MAIN)
     for system in (PATCHED, ECHO):
         yield Job("main", system, STARTS[system], SHORT)
-    common, busy = {"": steps.CURVE_RATE}, {", busy": steps.BUSY_CURVE_RATE}
+    common, busy = {"": measurements.CURVE_RATE}, {", busy": measurements.BUSY_CURVE_RATE}
     yield Job("curve", WARREN, SINGLE[WARREN], tuple(_curve({**common, **busy})))
     yield Job("curve", PYTHON, SINGLE[PYTHON], tuple(_curve(common)))
     yield Job("workers", WARREN, STARTS[WARREN], tuple(_workers()))
     for system in (WARREN, PYTHON, NODE, ECHO):
-        yield Job("idle", system, STARTS[system], (Step("idle", OPEN_END["idle"], steps.idle),))
+        yield Job("idle", system, STARTS[system], (Measurement("idle", OPEN_END["idle"], measurements.idle),))
     for system in (WARREN, PYTHON, NODE, ALONE):
-        yield Job("storm", system, STARTS[system], (Step("edge dies", OPEN_END["edge dies"], steps.storm),))
+        yield Job(
+            "reconnects",
+            system,
+            STARTS[system],
+            (Measurement("edge dies", OPEN_END["edge dies"], measurements.edge_dies),),
+        )
 
 
 JOBS = tuple(_jobs())
 PARTS = tuple(dict.fromkeys(job.part for job in JOBS))
 #: Measured in the first round only: they differ little from time to time, and take long.
-ONCE = {"idle", "storm"}
+ONCE = {"idle", "reconnects"}
 
 
 def rounds(count: int, parts: Collection[str], systems: Collection[str]) -> list[list[Job]]:

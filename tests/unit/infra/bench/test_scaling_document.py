@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.__main__ import app
-from infra.bench import sizing_page
+from infra.bench import scaling_document
 from infra.cli.sizing import FULL, LIGHT, Demand, Run, cells, plan, rows, spent
 
 
@@ -35,10 +35,10 @@ def test_more_recipients_need_more() -> None:
 
 
 def test_cells_are_as_few_as_a_broker_allows() -> None:
-    assert cells(sizing_page.demand(1_000_000)) == 1
-    number = cells(sizing_page.demand(100_000_000))
+    assert cells(scaling_document.demand(1_000_000)) == 1
+    number = cells(scaling_document.demand(100_000_000))
     assert number > 10
-    assert cells(sizing_page.demand(100_000_000).split(number)) == 1
+    assert cells(scaling_document.demand(100_000_000).split(number)) == 1
 
 
 def test_nothing_is_ever_needed_less_than_twice() -> None:
@@ -50,13 +50,15 @@ def test_nothing_is_ever_needed_less_than_twice() -> None:
 def test_the_command_prints_what_the_page_says() -> None:
     printed = CliRunner().invoke(app, ["sizing", "--users", "1000000"])
     assert printed.exit_code == 0
-    for part, needed, _ in rows(sizing_page.demand(1_000_000)):
+    for part, needed, _ in rows(scaling_document.demand(1_000_000)):
         assert part in printed.output
         assert needed in printed.output
 
 
 def test_the_page_on_scaling_is_fresh() -> None:
     stale = [
-        file.name for file, text in sizing_page.generated().items() if not file.exists() or file.read_text() != text
+        file.name
+        for file, text in scaling_document.generated().items()
+        if not file.exists() or file.read_text() != text
     ]
     assert stale == [], "run `make docs`"

@@ -1,4 +1,4 @@
-"""`python -m infra.bench.sizing_page` (or `make docs`): writes docs/scaling.md's tables and charts."""
+"""`python -m infra.bench.scaling_document` (or `make docs`): writes docs/scaling.md's tables and charts."""
 
 import re
 import sys

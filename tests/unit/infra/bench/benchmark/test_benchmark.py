@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from infra.bench.benchmark import charts, page, plan, table
-from infra.bench.benchmark.goals import GOALS, NODE, PYTHON, WARREN, Goal, plain, ratio
+from infra.bench.benchmark import charts, report, schedule
+from infra.bench.benchmark.measurements import traffic_metrics
 from infra.bench.benchmark.results import Results, Spread
-from infra.bench.benchmark.steps import traffic_metrics
+from infra.bench.benchmark.targets import NODE, PYTHON, TARGETS, WARREN, Target, plain, ratio
 from infra.bench.checker import LOST, UNDELIVERED, Verdict
 from infra.bench.load.figures import Quantiles, TrafficFigures
 from infra.bench.load.usage import Usage
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[5]
 PAGE = ROOT / "docs" / "benchmarks" / "README.md"
 RESULTS = PAGE.with_name("results.json")
 
@@ -35,15 +35,17 @@ def full() -> Results:
     """A sample of everything that the plan measures, with every metric that anything asks for."""
     results = Results()
     metrics = ("rate", "ack p50", "ack p99", "delivery p50", "delivery p99", "cpu", "cpu edge", "kilobytes", "seconds")
-    for job in plan.JOBS:
-        for number, step in enumerate(job.steps):
-            results.add(job.system, step.name, {**dict.fromkeys(metrics, number + 1.5), "wrong": 0.0, "late": 0.0})
+    for job in schedule.JOBS:
+        for number, measurement in enumerate(job.measurements):
+            results.add(
+                job.system, measurement.name, {**dict.fromkeys(metrics, number + 1.5), "wrong": 0.0, "late": 0.0}
+            )
     return results
 
 
 def printed(results: Results) -> str:
     console = Console(width=170, file=io.StringIO())
-    table.show(console, results)
+    report.show(console, results)
     return typing.cast("io.StringIO", console.file).getvalue()
 
 
@@ -83,45 +85,45 @@ def test_a_ratio_needs_both_its_sides() -> None:
 
 @pytest.mark.parametrize(("limit", "at_least", "met"), [(2.6, True, True), (2.7, True, False), (2.5, False, False)])
 def test_a_target_is_judged_by_medians(limit: float, at_least: bool, met: bool) -> None:
-    over_node = next(goal for goal in GOALS if goal.name.endswith("over (b)"))
-    goal = Goal("ratio", over_node.value, limit, at_least)
-    assert goal.value(three_rounds()) == 2.6
-    assert goal.is_met(three_rounds()) is met
+    over_node = next(target for target in TARGETS if target.name.endswith("over (b)"))
+    target = Target("ratio", over_node.value, limit, at_least)
+    assert target.value(three_rounds()) == 2.6
+    assert target.is_met(three_rounds()) is met
 
 
 def test_a_target_that_was_not_measured_is_neither_met_nor_missed() -> None:
-    assert Goal("latency", plain("200/s", "delivery p50"), 12.0, at_least=False).is_met(three_rounds()) is None
+    assert Target("latency", plain("200/s", "delivery p50"), 12.0, at_least=False).is_met(three_rounds()) is None
 
 
 def test_one_lost_message_in_any_round_misses_the_target() -> None:
     results = three_rounds()
-    lost = GOALS[-1]
+    lost = TARGETS[-1]
     assert lost.is_met(results) is True
     results.add(WARREN, "50 %", {"wrong": 1.0})
     assert lost.is_met(results) is False
 
 
 def test_the_plan_measures_what_the_targets_ask_for() -> None:
-    assert [goal.name for goal in GOALS if goal.value(full()) is None] == []
+    assert [target.name for target in TARGETS if target.value(full()) is None] == []
 
 
 # --- Plan -------------------------------------------------------------------------------------------------
 
 
 def test_rounds_alternate_and_long_parts_are_measured_once() -> None:
-    first, second, third = plan.rounds(3, plan.PARTS, plan.STARTS)
-    assert [job.part for job in second if job.part in plan.ONCE] == []
+    first, second, third = schedule.rounds(3, schedule.PARTS, schedule.STARTS)
+    assert [job.part for job in second if job.part in schedule.ONCE] == []
     assert [(job.part, job.system) for job in second] == [(job.part, job.system) for job in reversed(third)]
     assert Counter(job.part for job in first)["idle"] > 0
 
 
 def test_a_part_of_the_plan_can_be_run() -> None:
-    (jobs,) = plan.rounds(1, ["main"], [WARREN, NODE])
+    (jobs,) = schedule.rounds(1, ["main"], [WARREN, NODE])
     assert [(job.part, job.system) for job in jobs] == [("main", WARREN), ("main", NODE)]
 
 
 def test_the_plan_ends_in_under_half_an_hour() -> None:
-    jobs = [job for jobs in plan.rounds(plan.ROUNDS, plan.PARTS, plan.STARTS) for job in jobs]
+    jobs = [job for jobs in schedule.rounds(schedule.ROUNDS, schedule.PARTS, schedule.STARTS) for job in jobs]
     assert sum(job.seconds for job in jobs) < 28 * 60
 
 
@@ -175,18 +177,20 @@ def test_charts_are_drawn_alike_each_time_without_date_or_script(tmp_path: Path)
 def test_the_page_shows_the_figures_that_are_kept() -> None:
     results = Results.from_json(json.loads(RESULTS.read_text())["results"]) if RESULTS.exists() else None
     text = PAGE.read_text()
-    assert text.count(page.BEGIN) == text.count(page.END) == 1
+    assert text.count(report.BEGIN) == text.count(report.END) == 1
     if results is not None:
-        assert page.with_figures(text, results) == text, "`make bench ARGS=--redraw` writes what docs/benchmarks keeps"
+        assert report.with_figures(text, results) == text, (
+            "`make bench ARGS=--redraw` writes what docs/benchmarks keeps"
+        )
 
 
 def test_figures_replace_those_before_and_nothing_else() -> None:
-    text = f"Before.\n{page.BEGIN}\nold\n\n{page.END}\nAfter.\n"
-    once = page.with_figures(text, full())
+    text = f"Before.\n{report.BEGIN}\nold\n\n{report.END}\nAfter.\n"
+    once = report.with_figures(text, full())
     assert once.startswith("Before.\n")
     assert once.endswith("\nAfter.\n")
     assert "old" not in once
-    assert page.with_figures(once, full()) == once
+    assert report.with_figures(once, full()) == once
 
 
 def test_a_chart_without_figures_is_not_drawn(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from infra.bench.history import Store
 
 
 @dataclass(frozen=True)
-class Target:
+class SystemUnderTest:
     """A running system that speaks Warren's client protocol. The generator knows nothing else about it."""
 
     name: str

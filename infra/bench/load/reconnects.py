@@ -8,14 +8,14 @@ from picows import WSError
 
 from infra.bench.load.client import Socket, open_socket
 from infra.bench.load.scenarios import CONNECTING_AT_ONCE, Progress
-from infra.bench.load.target import Target
+from infra.bench.load.system import SystemUnderTest
 
 #: Pause before the next try, seconds: a client that finds nobody comes back soon.
 RETRY = 0.1
 
 
 async def reconnect(
-    target: Target, progress: Progress, *, kill: Callable[[], Awaitable[None]], count: int = 2000
+    system: SystemUnderTest, progress: Progress, *, kill: Callable[[], Awaitable[None]], count: int = 2000
 ) -> float:
     """Seconds from the death of the first edge until `count` clients on it are `session_ready` on the last one.
 
@@ -40,11 +40,11 @@ async def reconnect(
 
     async def move(socket: Socket, token: str) -> None:
         await socket.closed
-        await connect(target.edge_urls[-1], token)
+        await connect(system.edge_urls[-1], token)
 
-    tokens = [target.make_token(f"storm-{number}") for number in range(count)]
+    tokens = [system.make_token(f"storm-{number}") for number in range(count)]
     try:
-        await connect_all(target.edge_urls[0])
+        await connect_all(system.edge_urls[0])
         moving = [move(socket, token) for socket, token in zip(sockets.copy(), tokens, strict=True)]
         started = time.monotonic()
         await asyncio.gather(kill(), *moving)
