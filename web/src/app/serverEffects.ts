@@ -59,7 +59,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
   async function loadHistory(): Promise<void> {
     let wish = selectHistoryWish(getState());
     if (wish?.kind === "newer" && wish.gap) {
-      await delay(timing.gapPatience);
+      await delay(timing.gapDelay);
       wish = selectHistoryWish(getState());
     }
     if (!wish) return;
@@ -84,7 +84,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
   }
 
   async function search(): Promise<void> {
-    await delay(timing.searchPause);
+    await delay(timing.searchDebounce);
     const { query } = getState().people;
     if (query === null) return;
     const { users } = await request("find_users", { query: query.trim().slice(0, 100), limit: 50 });
@@ -105,7 +105,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
     {
       pending: (state) => (selectTotalIsStale(state) ? ["total"] : []),
       run: async () => {
-        await delay(timing.totalPatience);
+        await delay(timing.totalDelay);
         if (!selectTotalIsStale(getState())) return;
         dispatch(totalCounted((await request("list_conversations", { limit: 1 })).total_unread));
         // Counts may still be on their way: fail, so that the request is retried with back-off.

@@ -113,10 +113,13 @@ export function createSocketConnection(
       // This module reconnects by itself, because the next try may use another edge and another token.
       reconnection: false,
       forceNew: true,
-      timeout: timing.ack,
+      timeout: timing.ackTimeout,
     });
     socket = opened;
-    connectTimer = setTimeout(() => scheduleReconnect("timeout", "The server took too long to answer."), timing.ack);
+    connectTimer = setTimeout(
+      () => scheduleReconnect("timeout", "The server took too long to answer."),
+      timing.ackTimeout,
+    );
 
     opened.on("session_ready", (session) => {
       clearTimeout(connectTimer);
@@ -150,7 +153,7 @@ export function createSocketConnection(
       const expire = () => {
         if (socket === opened) dispatch(typingChanged({ ...typing, typing: false }));
       };
-      if (typing.typing) typingTimers.set(key, setTimeout(expire, timing.typingSilence));
+      if (typing.typing) typingTimers.set(key, setTimeout(expire, timing.typingTimeout));
     });
   }
 
@@ -178,14 +181,14 @@ export function createSocketConnection(
 
   /** Reconnect to the next edge: soon after the first failure, and with back-off after further ones. */
   function scheduleReconnect(code: string, message: string): void {
-    const { retryBase, retryCap, failover, steady } = timing;
-    if (readySince !== null && Date.now() - readySince >= steady) failures = 0;
+    const { retryBase, retryCap, failoverJitter, stableAfter } = timing;
+    if (readySince !== null && Date.now() - readySince >= stableAfter) failures = 0;
     close();
     nextEdge += 1;
     const hasOtherEdges = edges().length > 1;
     const delay =
       failures === 0 && hasOtherEdges
-        ? Math.round(Math.random() * failover)
+        ? Math.round(Math.random() * failoverJitter)
         : backoff(Math.max(0, failures - 1), retryBase, retryCap, Math.random);
     failures += 1;
     dispatch(connectionLost({ code, message, retryAt: Date.now() + delay }));
@@ -237,7 +240,7 @@ export function createSocketConnection(
     let answer: Answer;
     try {
       // The types of socket.io-client do not support an event name that is a type parameter.
-      const emitter = target.timeout(timing.ack) as unknown as {
+      const emitter = target.timeout(timing.ackTimeout) as unknown as {
         emitWithAck: (event: string, payload: unknown) => Promise<Answer>;
       };
       answer = await emitter.emitWithAck(event, payload);

@@ -19,14 +19,14 @@ import { makeStore, type AppStore } from "./store";
 
 /** Real sockets, short waits. */
 const TIMING: Partial<Timing> = {
-  ack: 400,
+  ackTimeout: 400,
   retryBase: 20,
   retryCap: 100,
-  failover: 20,
-  gapPatience: 20,
-  totalPatience: 30,
-  searchPause: 10,
-  typingSilence: 80,
+  failoverJitter: 20,
+  gapDelay: 20,
+  totalDelay: 30,
+  searchDebounce: 10,
+  typingTimeout: 80,
 };
 const ME = "me";
 const YOU = "you";

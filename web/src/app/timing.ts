@@ -1,35 +1,38 @@
+/** Waits and limits of the connection to the server, in milliseconds. */
 export interface Timing {
-  /** Milliseconds until a request without an ack counts as timed out, and a connection without `session_ready` as failed. */
-  ack: number;
-  /** First and longest wait between two tries, in milliseconds. */
+  /** How long to wait for an ack, and for `session_ready` on a new connection. */
+  ackTimeout: number;
+  /** First and longest wait between two tries. */
   retryBase: number;
   retryCap: number;
-  /** Longest wait before moving to another edge after losing one: spreads those who lost it together. */
-  failover: number;
-  /** A connection that held for this long was a good one: the next loss starts with short waits again. */
-  steady: number;
-  /** How long a missing message may still come by itself before it is fetched. */
-  gapPatience: number;
-  /** How long the total of unread messages may disagree with its parts before it is asked for. */
-  totalPatience: number;
-  /** How long a search waits for the next letter. */
-  searchPause: number;
-  /** Typing is told at most this often, and ends after the idle time (one's own) or the silence (others'). */
-  typingEvery: number;
+  /** Longest random wait before moving to another edge, so that clients that lost an edge do not all move at once. */
+  failoverJitter: number;
+  /** After a connection this long, the next loss starts with short waits again. */
+  stableAfter: number;
+  /** How long to wait for the push of a missing message before fetching it. */
+  gapDelay: number;
+  /** How long the unread total may differ from the sum of the unread counts before it is fetched again. */
+  totalDelay: number;
+  /** Debounce of the people search. */
+  searchDebounce: number;
+  /** Shortest time between two typing notifications. */
+  typingInterval: number;
+  /** How long after the last key press this user counts as typing. */
   typingIdle: number;
-  typingSilence: number;
+  /** How long after the last notification another user counts as typing. */
+  typingTimeout: number;
 }
 
 export const TIMING: Timing = {
-  ack: 10_000,
+  ackTimeout: 10_000,
   retryBase: 500,
   retryCap: 15_000,
-  failover: 600,
-  steady: 3_000,
-  gapPatience: 150,
-  totalPatience: 1_000,
-  searchPause: 150,
-  typingEvery: 3_000,
+  failoverJitter: 600,
+  stableAfter: 3_000,
+  gapDelay: 150,
+  totalDelay: 1_000,
+  searchDebounce: 150,
+  typingInterval: 3_000,
   typingIdle: 4_000,
-  typingSilence: 7_000,
+  typingTimeout: 7_000,
 };

@@ -23,7 +23,7 @@ export function createTypingNotifier(request: Request, timing: Timing) {
     if (lastSent && lastSent.conversationId !== conversationId) stop(lastSent.conversationId);
     clearTimeout(idleTimer);
     idleTimer = setTimeout(() => stop(conversationId), timing.typingIdle);
-    if (lastSent && Date.now() - lastSent.at < timing.typingEvery) return;
+    if (lastSent && Date.now() - lastSent.at < timing.typingInterval) return;
     lastSent = { conversationId, at: Date.now() };
     send(conversationId, true);
   }
