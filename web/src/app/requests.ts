@@ -1,21 +1,21 @@
 import type { Commands, Error as ErrorBody } from "@/protocol";
 
-/** Ask the server for something; rejects with `Refused`. */
+/** Send a command to the server and return the data of its ack. Rejects with `RequestError`. */
 export type Request = <Event extends keyof Commands>(
   event: Event,
   payload: Commands[Event]["payload"],
 ) => Promise<Commands[Event]["data"]>;
 
-/** Raised when the server, or the lack of one, says no. */
-export class Refused extends Error {
+/** The server rejected a request, did not answer it, or is not connected. */
+export class RequestError extends Error {
   constructor(readonly error: ErrorBody) {
     super(error.message);
   }
-  /** A session that ended is renewed with another token, and then the same request is worth another try. */
+  /** After an authentication error, the client reconnects with a fresh token and can repeat the request. */
   get retryable(): boolean {
-    return this.error.retryable || this.isAboutSession;
+    return this.error.retryable || this.isAuthenticationError;
   }
-  get isAboutSession(): boolean {
+  get isAuthenticationError(): boolean {
     return this.error.code === "token_expired" || this.error.code === "unauthorized";
   }
   get retryAfter(): number {
@@ -23,8 +23,8 @@ export class Refused extends Error {
   }
 }
 
-const local = (code: "unavailable" | "timeout", message: string) =>
-  new Refused({ code, message, retryable: true, retry_after_ms: 0, details: [] });
+const clientError = (code: "unavailable" | "timeout", message: string) =>
+  new RequestError({ code, message, retryable: true, retry_after_ms: 0, details: [] });
 
-export const offline = () => local("unavailable", "There is no connection.");
-export const unanswered = () => local("timeout", "The server did not answer in time.");
+export const offlineError = () => clientError("unavailable", "There is no connection.");
+export const timeoutError = () => clientError("timeout", "The server did not answer in time.");

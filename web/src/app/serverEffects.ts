@@ -16,7 +16,7 @@ import { messageRefused, selectNextToSend } from "@/features/messages/outboxSlic
 import { searchFailed, usersFound } from "@/features/people/peopleSlice";
 import type { Commands } from "@/protocol";
 import type { Effect } from "./effectRunner";
-import { offline, Refused, type Request } from "./requests";
+import { offlineError, RequestError, type Request } from "./requests";
 import type { RootState } from "./rootReducer";
 import type { Timing } from "./timing";
 
@@ -79,7 +79,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
     else {
       dispatch(newerLoaded(loaded));
       // The server answered from a store that lags behind its pushes: fail, so that the request is retried later.
-      if (wish.gap && page.messages.length === 0) throw offline();
+      if (wish.gap && page.messages.length === 0) throw offlineError();
     }
   }
 
@@ -109,7 +109,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
         if (!selectTotalIsStale(getState())) return;
         dispatch(totalCounted((await request("list_conversations", { limit: 1 })).total_unread));
         // Counts may still be on their way: fail, so that the request is retried with back-off.
-        if (selectTotalIsStale(getState())) throw offline();
+        if (selectTotalIsStale(getState())) throw offlineError();
       },
     },
     {
@@ -131,7 +131,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
           const { message } = await request("send_message", { conversation_id, client_message_id, body });
           dispatch(messageAccepted(message));
         } catch (error) {
-          if (!(error instanceof Refused) || error.retryable) throw error;
+          if (!(error instanceof RequestError) || error.retryable) throw error;
           const { code, message } = error.error;
           dispatch(messageRefused({ client_message_id, refusal: { code, message } }));
         }

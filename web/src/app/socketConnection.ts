@@ -17,7 +17,7 @@ import { presenceUpdated } from "@/features/presence/presenceSlice";
 import { typingChanged } from "@/features/typing/typingSlice";
 import type { Commands, Error as ErrorBody, Pushes } from "@/protocol";
 import { backoff } from "./backoff";
-import { offline, Refused, unanswered, type Request } from "./requests";
+import { offlineError, RequestError, timeoutError, type Request } from "./requests";
 import type { StoreAccess } from "./serverEffects";
 import type { Timing } from "./timing";
 
@@ -235,7 +235,7 @@ export function createSocketConnection(
 
   const request: Request = async (event, payload) => {
     const target = socket;
-    if (!target?.connected || !selectOnline(getState())) throw offline();
+    if (!target?.connected || !selectOnline(getState())) throw offlineError();
     type Answer = Commands[typeof event]["ack"];
     let answer: Answer;
     try {
@@ -245,15 +245,15 @@ export function createSocketConnection(
       };
       answer = await emitter.emitWithAck(event, payload);
     } catch {
-      throw unanswered();
+      throw timeoutError();
     }
     if (answer.ok) return answer.data;
-    const refusal = new Refused(answer.error);
-    if (refusal.isAboutSession && socket === target) {
+    const error = new RequestError(answer.error);
+    if (error.isAuthenticationError && socket === target) {
       needsFreshToken = true;
-      scheduleReconnect(refusal.error.code, refusal.message);
+      scheduleReconnect(error.error.code, error.message);
     }
-    throw refusal;
+    throw error;
   };
 
   return { open, close, retryNow, handleNetworkLoss, request };
