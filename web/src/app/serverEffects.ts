@@ -8,15 +8,15 @@ import {
   totalCounted,
   unreadUpdated,
 } from "@/features/conversations/conversationsSlice";
-import { selectSeenDue } from "@/features/conversations/conversationSelectors";
-import { selectHistoryWish } from "@/features/messages/historySelectors";
+import { selectPendingReadReceipt } from "@/features/conversations/conversationSelectors";
+import { selectHistoryPageToLoad } from "@/features/messages/historySelectors";
 import { messageAccepted } from "@/features/messages/messageEvents";
 import { newerLoaded, newestLoaded, olderLoaded, threadFailed } from "@/features/messages/messagesSlice";
 import { messageRefused, selectNextToSend } from "@/features/messages/outboxSlice";
 import { searchFailed, usersFound } from "@/features/people/peopleSlice";
 import type { Commands } from "@/protocol";
 import type { Effect } from "./effectRunner";
-import { offlineError, RequestError, type Request } from "./requests";
+import { RequestError, type Request } from "./requests";
 import type { RootState } from "./rootReducer";
 import type { Timing } from "./timing";
 
@@ -57,29 +57,29 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
   }
 
   async function loadHistory(): Promise<void> {
-    let wish = selectHistoryWish(getState());
-    if (wish?.kind === "newer" && wish.gap) {
+    let target = selectHistoryPageToLoad(getState());
+    if (target?.kind === "newer" && target.gap) {
       await delay(timing.gapDelay);
-      wish = selectHistoryWish(getState());
+      target = selectHistoryPageToLoad(getState());
     }
-    if (!wish) return;
-    const { conversation_id } = wish;
+    if (!target) return;
+    const { conversation_id } = target;
     const session = selectSessions(getState());
     const page = await request(
       "list_messages",
-      wish.kind === "newest"
-        ? { conversation_id, limit: wish.limit }
-        : wish.kind === "newer"
-          ? { conversation_id, after_seq: wish.after_seq, limit: 100 }
-          : { conversation_id, before_seq: wish.before_seq, limit: 100 },
+      target.kind === "newest"
+        ? { conversation_id, limit: target.limit }
+        : target.kind === "newer"
+          ? { conversation_id, after_seq: target.after_seq, limit: 100 }
+          : { conversation_id, before_seq: target.before_seq, limit: 100 },
     );
     const loaded = { ...page, conversation_id, session };
-    if (wish.kind === "newest") dispatch(newestLoaded(loaded));
-    else if (wish.kind === "older") dispatch(olderLoaded(loaded));
+    if (target.kind === "newest") dispatch(newestLoaded(loaded));
+    else if (target.kind === "older") dispatch(olderLoaded(loaded));
     else {
       dispatch(newerLoaded(loaded));
       // The server answered from a store that lags behind its pushes: fail, so that the request is retried later.
-      if (wish.gap && page.messages.length === 0) throw offlineError();
+      if (target.gap && page.messages.length === 0) throw new Error("The history is not complete yet.");
     }
   }
 
@@ -109,13 +109,13 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
         if (!selectTotalIsStale(getState())) return;
         dispatch(totalCounted((await request("list_conversations", { limit: 1 })).total_unread));
         // Counts may still be on their way: fail, so that the request is retried with back-off.
-        if (selectTotalIsStale(getState())) throw offlineError();
+        if (selectTotalIsStale(getState())) throw new Error("The total does not match the counts yet.");
       },
     },
     {
       pending: (state) => {
-        const wish = selectHistoryWish(state);
-        return wish ? [`history:${wish.conversation_id}`] : [];
+        const target = selectHistoryPageToLoad(state);
+        return target ? [`history:${target.conversation_id}`] : [];
       },
       run: loadHistory,
       onFailure: (error, key) =>
@@ -139,12 +139,12 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
     },
     {
       pending: (state) => {
-        const seen = selectSeenDue(state);
-        return seen ? [`seen:${seen.conversation_id}`] : [];
+        const receipt = selectPendingReadReceipt(state);
+        return receipt ? [`seen:${receipt.conversation_id}`] : [];
       },
       run: async () => {
-        const seen = selectSeenDue(getState());
-        if (seen) dispatch(unreadUpdated(await request("message_seen", seen)));
+        const receipt = selectPendingReadReceipt(getState());
+        if (receipt) dispatch(unreadUpdated(await request("message_seen", receipt)));
       },
     },
     {

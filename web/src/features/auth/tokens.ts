@@ -1,10 +1,10 @@
 import type { Identity } from "./authSlice";
 
 /** Hands over a token. `fresh` asks for one that was not handed over before, because that one is expired or refused. */
-export type TokenProvider = (wish: { identity: Identity | null; fresh: boolean }) => Promise<string>;
+export type TokenProvider = (options: { identity: Identity | null; fresh: boolean }) => Promise<string>;
 
 /** What the host application defines: see "Signing in" in web/README.md. */
-export type HostedTokenProvider = (wish: { fresh: boolean }) => string | Promise<string>;
+export type HostedTokenProvider = (options: { fresh: boolean }) => string | Promise<string>;
 
 declare global {
   interface Window {

@@ -16,7 +16,7 @@ export function selectBadge(state: State, id: string): number {
 }
 
 /** The read receipt to send for the messages on screen, if the server does not have it yet. */
-export function selectSeenDue(state: State): { conversation_id: string; seq: number } | null {
+export function selectPendingReadReceipt(state: State): { conversation_id: string; seq: number } | null {
   const { openId, attentive, shownSeq } = selectScreen(state);
   if (openId === null || !attentive || shownSeq === 0 || !selectOpenConversation(state)) return null;
   return shownSeq > selectLastRead(state, openId) ? { conversation_id: openId, seq: shownSeq } : null;

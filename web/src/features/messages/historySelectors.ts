@@ -14,12 +14,12 @@ type State = WithSlice<typeof connectionSlice> &
 const MISSED_MESSAGES = 500;
 
 /** What has to be fetched so that the open conversation's picture equals the server's. */
-export type HistoryWish =
+export type HistoryPageToLoad =
   | { kind: "newest"; conversation_id: string; limit: number }
   | { kind: "newer"; conversation_id: string; after_seq: number; gap: boolean }
   | { kind: "older"; conversation_id: string; before_seq: number };
 
-export function selectHistoryWish(state: State): HistoryWish | null {
+export function selectHistoryPageToLoad(state: State): HistoryPageToLoad | null {
   const conversation_id = selectOpenId(state);
   if (conversation_id === null || selectThreadError(state, conversation_id) !== undefined) return null;
   const thread = selectThread(state, conversation_id);

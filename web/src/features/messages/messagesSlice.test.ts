@@ -5,7 +5,7 @@ import { sessionReady } from "../connection/connectionSlice";
 import { conversationUpdated } from "../conversations/conversationsSlice";
 import { conversationOpened } from "../conversations/screenSlice";
 import { createCutter } from "./blocks";
-import { selectHistoryWish } from "./historySelectors";
+import { selectHistoryPageToLoad } from "./historySelectors";
 import { messageAccepted, messageComposed, messageReceived } from "./messageEvents";
 import { newerLoaded, newestLoaded, olderLoaded, olderRequested, selectMessages } from "./messagesSlice";
 import { messageRefused, selectNextToSend, selectOutgoing } from "./outboxSlice";
@@ -35,31 +35,31 @@ describe("messages", () => {
 
   it("with one missing ask for it, and for nothing once it is there", () => {
     const state = reading(messageReceived(aMessage("c1", 22)));
-    expect(selectHistoryWish(state)).toEqual({ kind: "newer", conversation_id: "c1", after_seq: 20, gap: true });
+    expect(selectHistoryPageToLoad(state)).toEqual({ kind: "newer", conversation_id: "c1", after_seq: 20, gap: true });
     const filled = rootReducer(state, messageReceived(aMessage("c1", 21)));
-    expect(selectHistoryWish(filled)).toBeNull();
+    expect(selectHistoryPageToLoad(filled)).toBeNull();
   });
 
   it("that a header knows of and nobody pushed are asked for", () => {
     const state = reading(conversationUpdated(aConversation("c1", { last_seq: 24 })));
-    expect(selectHistoryWish(state)).toMatchObject({ kind: "newer", after_seq: 20 });
+    expect(selectHistoryPageToLoad(state)).toMatchObject({ kind: "newer", after_seq: 20 });
   });
 
   it("are compared with history after every session_ready", () => {
     const state = reading(sessionReady(sessionOf("me")));
-    expect(selectHistoryWish(state)).toMatchObject({ kind: "newer", after_seq: 20, gap: false });
+    expect(selectHistoryPageToLoad(state)).toMatchObject({ kind: "newer", after_seq: 20, gap: false });
     const compared = newerLoaded({ conversation_id: "c1", session: 2, messages: [], has_more: false });
-    expect(selectHistoryWish(rootReducer(state, compared))).toBeNull();
+    expect(selectHistoryPageToLoad(rootReducer(state, compared))).toBeNull();
   });
 
   it("are loaded anew when very many were missed", () => {
     const state = reading(conversationUpdated(aConversation("c1", { last_seq: 5000 })));
-    expect(selectHistoryWish(state)?.kind).toBe("newest");
+    expect(selectHistoryPageToLoad(state)?.kind).toBe("newest");
   });
 
   it("before the first held are loaded when the person scrolls up", () => {
     const state = reading(olderRequested("c1"));
-    expect(selectHistoryWish(state)).toEqual({ kind: "older", conversation_id: "c1", before_seq: 11 });
+    expect(selectHistoryPageToLoad(state)).toEqual({ kind: "older", conversation_id: "c1", before_seq: 11 });
     const loaded = olderLoaded({
       conversation_id: "c1",
       session: 1,
