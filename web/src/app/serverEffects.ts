@@ -4,8 +4,8 @@ import {
   conversationsListed,
   selectTotalIsStale,
   snapshotFailed,
-  snapshotTaken,
-  totalCounted,
+  snapshotLoaded,
+  totalUnreadLoaded,
   unreadUpdated,
 } from "@/features/conversations/conversationsSlice";
 import { selectPendingReadReceipt } from "@/features/conversations/conversationSelectors";
@@ -30,8 +30,8 @@ export interface StoreAccess {
 export function createServerEffects({ dispatch, getState }: StoreAccess, request: Request, timing: Timing): Effect[] {
   /** Load pages until the list is as long as before and includes the open conversation. */
   async function loadConversations(): Promise<void> {
-    const due = getState().conversations.snapshotsDue;
-    const held = getState().conversations.ids.length;
+    const requested = getState().conversations.snapshotsRequested;
+    const previousLength = getState().conversations.ids.length;
     let cursor: string | null = null;
     let listed = 0;
     do {
@@ -42,8 +42,8 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
       dispatch(conversationsListed(page));
       cursor = page.next_cursor;
       listed += page.conversations.length;
-    } while (cursor !== null && (listed < held || openConversationIsMissing()));
-    dispatch(snapshotTaken(due));
+    } while (cursor !== null && (listed < previousLength || openConversationIsMissing()));
+    dispatch(snapshotLoaded(requested));
   }
 
   const openConversationIsMissing = () => {
@@ -93,13 +93,13 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
 
   return [
     {
-      pending: ({ conversations: { snapshotsTaken, snapshotsDue, error } }) =>
-        snapshotsTaken < snapshotsDue && error === null ? ["snapshot"] : [],
+      pending: ({ conversations: { snapshotsLoaded, snapshotsRequested, error } }) =>
+        snapshotsLoaded < snapshotsRequested && error === null ? ["snapshot"] : [],
       run: loadConversations,
       onFailure: (error) => dispatch(snapshotFailed(error.message)),
     },
     {
-      pending: ({ conversations }) => (conversations.moreWanted ? ["more-conversations"] : []),
+      pending: ({ conversations }) => (conversations.loadingMore ? ["more-conversations"] : []),
       run: loadMoreConversations,
     },
     {
@@ -107,7 +107,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
       run: async () => {
         await delay(timing.totalDelay);
         if (!selectTotalIsStale(getState())) return;
-        dispatch(totalCounted((await request("list_conversations", { limit: 1 })).total_unread));
+        dispatch(totalUnreadLoaded((await request("list_conversations", { limit: 1 })).total_unread));
         // Counts may still be on their way: fail, so that the request is retried with back-off.
         if (selectTotalIsStale(getState())) throw new Error("The total does not match the counts yet.");
       },

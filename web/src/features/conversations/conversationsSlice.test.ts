@@ -14,7 +14,7 @@ import {
   selectTotalIsStale,
   selectTotalUnread,
   selectUnread,
-  snapshotTaken,
+  snapshotLoaded,
   unreadUpdated,
 } from "./conversationsSlice";
 import { selectBadge } from "./conversationSelectors";
@@ -67,7 +67,7 @@ describe("unread numbers", () => {
 
   it("that contradict their total ask for it again", () => {
     const listed = conversationsListed({ conversations: [aConversation("c1")], next_cursor: null, total_unread: 0 });
-    const state = after(listed, snapshotTaken(1));
+    const state = after(listed, snapshotLoaded(1));
     expect(selectTotalIsStale(state)).toBe(false);
     expect(selectTotalIsStale(rootReducer(state, unread(0, 2, 5)))).toBe(true);
   });
@@ -125,9 +125,9 @@ describe("the list", () => {
   });
 
   it("is asked for again when a message belongs to no conversation known", () => {
-    const state = after(snapshotTaken(1));
-    const { snapshotsDue } = rootReducer(state, messageReceived(aMessage("c9", 4, "you"))).conversations;
-    expect(snapshotsDue).toBeGreaterThan(state.conversations.snapshotsDue);
+    const state = after(snapshotLoaded(1));
+    const { snapshotsRequested } = rootReducer(state, messageReceived(aMessage("c9", 4, "you"))).conversations;
+    expect(snapshotsRequested).toBeGreaterThan(state.conversations.snapshotsRequested);
   });
 });
 

@@ -22,10 +22,10 @@ interface Extra {
   unread: Record<string, Unread | undefined>;
   totalUnread: number;
   /** Pictures of the list that are due, and that were taken; fewer taken than due means: take one. */
-  snapshotsDue: number;
-  snapshotsTaken: number;
+  snapshotsRequested: number;
+  snapshotsLoaded: number;
   nextCursor: string | null;
-  moreWanted: boolean;
+  loadingMore: boolean;
   /** Why the last try to get the list failed, until one succeeds. */
   error: string | null;
 }
@@ -34,10 +34,10 @@ const initialState = adapter.getInitialState<Extra>({
   me: null,
   unread: {},
   totalUnread: 0,
-  snapshotsDue: 0,
-  snapshotsTaken: 0,
+  snapshotsRequested: 0,
+  snapshotsLoaded: 0,
   nextCursor: null,
-  moreWanted: false,
+  loadingMore: false,
   error: null,
 });
 
@@ -68,7 +68,7 @@ function noteMessage(state: State, message: Message): void {
   const conversation = state.entities[message.conversation_id];
   if (!conversation) {
     // Its `conversation_updated` was lost or is late: the list tells.
-    state.snapshotsDue += 1;
+    state.snapshotsRequested += 1;
     return;
   }
   // Whoever writes has read what is above: the server moves their mark up to their own message.
@@ -94,7 +94,7 @@ const totalUnread = (state: State) => state.totalUnread;
 
 const listState = createSelector(
   [
-    (state: State) => state.snapshotsTaken > 0,
+    (state: State) => state.snapshotsLoaded > 0,
     (state: State) => state.error,
     (state: State) => state.nextCursor !== null,
   ],
@@ -116,15 +116,15 @@ export const conversationsSlice = createSlice({
       for (const conversation of payload.conversations) updateOrAddConversation(state, conversation);
       state.totalUnread = payload.total_unread;
       state.nextCursor = payload.next_cursor;
-      state.moreWanted = false;
+      state.loadingMore = false;
       state.error = null;
     },
     /** The server's total, asked for again. */
-    totalCounted(state, { payload }: PayloadAction<number>) {
+    totalUnreadLoaded(state, { payload }: PayloadAction<number>) {
       state.totalUnread = payload;
     },
-    snapshotTaken(state, { payload }: PayloadAction<number>) {
-      state.snapshotsTaken = Math.max(state.snapshotsTaken, payload);
+    snapshotLoaded(state, { payload }: PayloadAction<number>) {
+      state.snapshotsLoaded = Math.max(state.snapshotsLoaded, payload);
     },
     snapshotFailed(state, { payload }: PayloadAction<string>) {
       state.error = payload;
@@ -133,7 +133,7 @@ export const conversationsSlice = createSlice({
       state.error = null;
     },
     moreConversationsRequested(state) {
-      state.moreWanted = state.nextCursor !== null;
+      state.loadingMore = state.nextCursor !== null;
     },
     unreadUpdated: {
       prepare: prepareAutoBatched<UnreadCount>(),
@@ -156,7 +156,7 @@ export const conversationsSlice = createSlice({
       })
       .addCase(sessionReady, (state, { payload }) => {
         state.me = payload.user.id;
-        state.snapshotsDue += 1;
+        state.snapshotsRequested += 1;
         state.error = null;
       })
       .addCase(messageReceived, (state, { payload }) => noteMessage(state, payload))
@@ -189,8 +189,8 @@ export const {
   conversationUpdated,
   conversationStarted,
   conversationsListed,
-  totalCounted,
-  snapshotTaken,
+  totalUnreadLoaded,
+  snapshotLoaded,
   snapshotFailed,
   snapshotRetried,
   moreConversationsRequested,

@@ -68,21 +68,22 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
   }, [end, toEnd]);
 
   useEffect(() => {
-    if (atEnd && thread && thread.top > 0) dispatch(endShown({ conversationId: id, seq: thread.top }));
+    if (atEnd && thread && thread.contiguousUpTo > 0)
+      dispatch(endShown({ conversationId: id, seq: thread.contiguousUpTo }));
   }, [atEnd, thread, id, dispatch]);
 
   const [seeking, setSeeking] = useState(false);
-  const wantsOlder = thread?.hasOlder === true && !thread.olderWanted;
+  const canLoadOlder = thread?.hasOlder === true && !thread.loadingOlder;
   useEffect(() => {
     const box = scroller.current;
-    if (!box || !wantsOlder) return undefined;
+    if (!box || !canLoadOlder) return undefined;
     const look = () => {
       if (box.scrollTop < NEAR_BEGINNING) dispatch(olderRequested(id));
     };
     look();
     box.addEventListener("scroll", look, { passive: true });
     return () => box.removeEventListener("scroll", look);
-  }, [wantsOlder, id, dispatch, messages, scroller]);
+  }, [canLoadOlder, id, dispatch, messages, scroller]);
 
   useLayoutEffect(() => {
     if (!seeking) return;
@@ -143,7 +144,7 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
                   />
                 );
               })}
-              <Readers conversation={conversation} me={me} lastSeq={thread.top} />
+              <Readers conversation={conversation} me={me} lastSeq={thread.contiguousUpTo} />
             </>
           )}
         </div>

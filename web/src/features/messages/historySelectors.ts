@@ -24,15 +24,15 @@ export function selectHistoryPageToLoad(state: State): HistoryPageToLoad | null 
   if (conversation_id === null || selectThreadError(state, conversation_id) !== undefined) return null;
   const thread = selectThread(state, conversation_id);
   const lastSeq = selectOpenConversation(state)?.last_seq ?? 0;
-  if (!thread || lastSeq - thread.top > MISSED_MESSAGES)
+  if (!thread || lastSeq - thread.contiguousUpTo > MISSED_MESSAGES)
     return {
       kind: "newest",
       conversation_id,
       limit: Math.min(100, Math.max(50, selectUnread(state, conversation_id) + 10)),
     };
   const sessions = selectSessions(state);
-  if (thread.session < sessions || thread.top < lastSeq)
-    return { kind: "newer", conversation_id, after_seq: thread.top, gap: thread.session >= sessions };
-  if (thread.olderWanted && thread.hasOlder) return { kind: "older", conversation_id, before_seq: firstSeq(thread) };
+  if (thread.session < sessions || thread.contiguousUpTo < lastSeq)
+    return { kind: "newer", conversation_id, after_seq: thread.contiguousUpTo, gap: thread.session >= sessions };
+  if (thread.loadingOlder && thread.hasOlder) return { kind: "older", conversation_id, before_seq: firstSeq(thread) };
   return null;
 }

@@ -30,7 +30,7 @@ describe("messages", () => {
   it("stand in the order of their seq, however they arrive, and once however often", () => {
     const state = reading(...[22, 21, 23, 21].map((seq) => messageReceived(aMessage("c1", seq))));
     expect(seqs(state).slice(-4)).toEqual([20, 21, 22, 23]);
-    expect(state.messages.threads["c1"]?.top).toBe(23);
+    expect(state.messages.threads["c1"]?.contiguousUpTo).toBe(23);
   });
 
   it("with one missing ask for it, and for nothing once it is there", () => {

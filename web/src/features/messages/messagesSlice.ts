@@ -6,12 +6,12 @@ import { messageAccepted, messageReceived } from "./messageEvents";
 
 const adapter = createEntityAdapter<Message>({ sortComparer: (a, b) => a.seq - b.seq });
 
-/** The part of one conversation's history that is held: no gap from its first message up to `top`. */
+/** The part of one conversation's history that is held: no gap from its first message up to `contiguousUpTo`. */
 export interface Thread {
   messages: EntityState<Message, string>;
-  top: number;
+  contiguousUpTo: number;
   hasOlder: boolean;
-  olderWanted: boolean;
+  loadingOlder: boolean;
   /** The session (by number) in which this was last compared with the server's history. */
   session: number;
 }
@@ -37,16 +37,16 @@ const NONE: Message[] = [];
 /** The sequence number of the first message held. */
 export const firstSeq = (thread: Thread) => {
   const id = thread.messages.ids[0];
-  return id === undefined ? thread.top + 1 : (thread.messages.entities[id]?.seq ?? 0);
+  return id === undefined ? thread.contiguousUpTo + 1 : (thread.messages.entities[id]?.seq ?? 0);
 };
 
-/** Add what is new, and move `top` over everything that now follows without a gap. */
+/** Add what is new, and move `contiguousUpTo` over everything that now follows without a gap. */
 function add(thread: Thread, messages: Message[]): void {
   adapter.addMany(thread.messages, messages);
   const { ids, entities } = thread.messages;
   const first = firstSeq(thread);
   const at = (seq: number) => entities[ids[seq - first] ?? ""]?.seq;
-  while (at(thread.top + 1) === thread.top + 1) thread.top += 1;
+  while (at(thread.contiguousUpTo + 1) === thread.contiguousUpTo + 1) thread.contiguousUpTo += 1;
 }
 
 function addPushed(state: MessagesState, message: Message): void {
@@ -67,9 +67,9 @@ export const messagesSlice = createSlice({
       state.errors[conversation_id] = undefined;
       state.threads[conversation_id] = {
         messages: adapter.setAll(adapter.getInitialState(), messages),
-        top: messages.at(-1)?.seq ?? 0,
+        contiguousUpTo: messages.at(-1)?.seq ?? 0,
         hasOlder: has_more,
-        olderWanted: false,
+        loadingOlder: false,
         session,
       };
     },
@@ -81,14 +81,14 @@ export const messagesSlice = createSlice({
     },
     olderRequested(state, { payload }: PayloadAction<string>) {
       const thread = state.threads[payload];
-      if (thread?.hasOlder) thread.olderWanted = true;
+      if (thread?.hasOlder) thread.loadingOlder = true;
     },
     olderLoaded(state, { payload }: PayloadAction<Loaded>) {
       const thread = state.threads[payload.conversation_id];
       if (!thread) return;
       adapter.addMany(thread.messages, payload.messages);
       thread.hasOlder = payload.has_more;
-      thread.olderWanted = false;
+      thread.loadingOlder = false;
     },
     threadFailed(state, { payload }: PayloadAction<{ conversation_id: string; message: string }>) {
       state.errors[payload.conversation_id] = payload.message;
