@@ -4,7 +4,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Provider } from "react-redux";
 import { App } from "./app/App";
-import { followAddress, keepDrafts, watchAttention, watchNetwork } from "./app/browser";
+import { followAddress, keepDrafts, watchWindowFocus, watchNetwork } from "./app/browser";
 import { findEdges } from "./app/edges";
 import { outboxIn } from "./app/outboxStorage";
 import { makeStore } from "./app/store";
@@ -26,7 +26,7 @@ async function start(root: HTMLElement): Promise<void> {
     },
     { auth: { ...initialAuth, mode: hosted ? "hosted" : "development" } },
   );
-  watchAttention(store);
+  watchWindowFocus(store);
   watchNetwork(store);
   keepDrafts(store, sessionStorage);
   followAddress(store);

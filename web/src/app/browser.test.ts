@@ -7,7 +7,7 @@ import { conversationClosed, selectOpenId } from "@/features/conversations/scree
 import { draftChanged, selectDraft } from "@/features/messages/draftsSlice";
 import { messageComposed } from "@/features/messages/messageEvents";
 import { tokenFor } from "../../test/fakeWarren";
-import { followAddress, keepDrafts, watchAttention } from "./browser";
+import { followAddress, keepDrafts, watchWindowFocus } from "./browser";
 import { findEdges } from "./edges";
 import { outboxIn } from "./outboxStorage";
 import { makeStore } from "./store";
@@ -146,9 +146,9 @@ it("counts as attention only a visible tab in a focused window", () => {
   const focus = vi.spyOn(document, "hasFocus").mockReturnValue(true);
   vi.spyOn(document, "visibilityState", "get").mockReturnValue("visible");
   const page = store();
-  undo.push(watchAttention(page));
-  expect(page.getState().screen.attentive).toBe(true);
+  undo.push(watchWindowFocus(page));
+  expect(page.getState().screen.windowFocused).toBe(true);
   focus.mockReturnValue(false);
   window.dispatchEvent(new Event("blur"));
-  expect(page.getState().screen.attentive).toBe(false);
+  expect(page.getState().screen.windowFocused).toBe(false);
 });

@@ -1,14 +1,14 @@
 import { openConversation } from "@/features/conversations/openConversation";
-import { attentionChanged, conversationClosed, selectOpenId } from "@/features/conversations/screenSlice";
+import { windowFocusChanged, conversationClosed, selectOpenId } from "@/features/conversations/screenSlice";
 import { networkLost, networkReturned } from "@/features/connection/connectionSlice";
 import { draftsRestored } from "@/features/messages/draftsSlice";
 import type { AppStore } from "./store";
 
 /** Tell the store whether the person can be looking: tab visible and window focused. Returns its undoing. */
-export function watchAttention(store: AppStore): () => void {
+export function watchWindowFocus(store: AppStore): () => void {
   const tell = () => {
-    const attentive = document.visibilityState === "visible" && document.hasFocus();
-    if (attentive !== store.getState().screen.attentive) store.dispatch(attentionChanged(attentive));
+    const windowFocused = document.visibilityState === "visible" && document.hasFocus();
+    if (windowFocused !== store.getState().screen.windowFocused) store.dispatch(windowFocusChanged(windowFocused));
   };
   tell();
   window.addEventListener("focus", tell);

@@ -29,7 +29,7 @@ export type RootState = ReturnType<typeof combined>;
 export function rootReducer(state: RootState | undefined, action: Action): RootState {
   if (state && signedOut.match(action))
     return combined(
-      { auth: state.auth, screen: { ...screenSlice.getInitialState(), attentive: state.screen.attentive } },
+      { auth: state.auth, screen: { ...screenSlice.getInitialState(), windowFocused: state.screen.windowFocused } },
       action,
     );
   return combined(state, action);

@@ -5,7 +5,7 @@ import { TokenRefused, type TokenProvider } from "@/features/auth/tokens";
 import { networkLost, retryRequested, selectConnection } from "@/features/connection/connectionSlice";
 import { selectConversationIds, selectTotalUnread, selectUnread } from "@/features/conversations/conversationsSlice";
 import { openConversation } from "@/features/conversations/openConversation";
-import { attentionChanged, endShown, startRequested } from "@/features/conversations/screenSlice";
+import { windowFocusChanged, messagesViewed, startRequested } from "@/features/conversations/screenSlice";
 import { draftChanged } from "@/features/messages/draftsSlice";
 import { messageComposed, type OutgoingMessage } from "@/features/messages/messageEvents";
 import { olderRequested, selectMessages } from "@/features/messages/messagesSlice";
@@ -253,10 +253,10 @@ describe("sending", () => {
 describe("reading", () => {
   it("tells what was seen only while the person looks at the end", async () => {
     const store = await reading(2);
-    store.dispatch(attentionChanged(false));
-    store.dispatch(endShown({ conversationId: "c1", seq: 2 }));
+    store.dispatch(windowFocusChanged(false));
+    store.dispatch(messagesViewed({ conversationId: "c1", seq: 2 }));
     expect(unread(store)).toBe(2);
-    store.dispatch(attentionChanged(true));
+    store.dispatch(windowFocusChanged(true));
     await until(() => expect(unread(store)).toBe(0));
     expect(edge.payloads("message_seen")).toEqual([{ conversation_id: "c1", seq: 2 }]);
   });
@@ -264,7 +264,7 @@ describe("reading", () => {
   it("tells it again when the first telling failed", async () => {
     const store = await reading(1);
     edge.fail("message_seen", "drop", { code: "unavailable", retryable: true });
-    store.dispatch(endShown({ conversationId: "c1", seq: 1 }));
+    store.dispatch(messagesViewed({ conversationId: "c1", seq: 1 }));
     await until(() => expect(unread(store)).toBe(0));
   });
 

@@ -16,7 +16,7 @@ import {
   sessionReady,
 } from "@/features/connection/connectionSlice";
 import { conversationStarted } from "@/features/conversations/conversationsSlice";
-import { attentionChanged, startFailed, startRequested } from "@/features/conversations/screenSlice";
+import { windowFocusChanged, startFailed, startRequested } from "@/features/conversations/screenSlice";
 import { draftChanged } from "@/features/messages/draftsSlice";
 import { messageComposed } from "@/features/messages/messageEvents";
 import { outboxRestored } from "@/features/messages/outboxSlice";
@@ -61,7 +61,7 @@ export function createSocketMiddleware(dependencies: SocketDependencies): Middle
         typing.reset();
         effects.reset();
         connection.close();
-      } else if (networkReturned.match(action) || (attentionChanged.match(action) && action.payload))
+      } else if (networkReturned.match(action) || (windowFocusChanged.match(action) && action.payload))
         connection.retryNow();
       else if (networkLost.match(action)) connection.handleNetworkLoss();
       else if (sessionReady.match(action)) effects.reset();

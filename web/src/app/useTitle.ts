@@ -8,7 +8,7 @@ const PATIENCE = 700;
 /** Shows the server's total of unread messages in the tab's title. */
 export function useTitle(): void {
   const total = useAppSelector(selectTotalUnread);
-  const reading = useAppSelector(({ screen }) => screen.attentive && screen.openId !== null);
+  const reading = useAppSelector(({ screen }) => screen.windowFocused && screen.openId !== null);
   useEffect(() => {
     const show = () => {
       document.title = total > 0 ? `(${total}) Warren` : "Warren";

@@ -11,13 +11,13 @@ export const selectOpenConversation = (state: State): Conversation | undefined =
 
 /** The number on a conversation's badge: the server's count, or none while the person is looking at it. */
 export function selectBadge(state: State, id: string): number {
-  const { openId, attentive } = selectScreen(state);
-  return id === openId && attentive ? 0 : selectUnread(state, id);
+  const { openId, windowFocused } = selectScreen(state);
+  return id === openId && windowFocused ? 0 : selectUnread(state, id);
 }
 
 /** The read receipt to send for the messages on screen, if the server does not have it yet. */
 export function selectPendingReadReceipt(state: State): { conversation_id: string; seq: number } | null {
-  const { openId, attentive, shownSeq } = selectScreen(state);
-  if (openId === null || !attentive || shownSeq === 0 || !selectOpenConversation(state)) return null;
-  return shownSeq > selectLastRead(state, openId) ? { conversation_id: openId, seq: shownSeq } : null;
+  const { openId, windowFocused, viewedSeq } = selectScreen(state);
+  if (openId === null || !windowFocused || viewedSeq === 0 || !selectOpenConversation(state)) return null;
+  return viewedSeq > selectLastRead(state, openId) ? { conversation_id: openId, seq: viewedSeq } : null;
 }

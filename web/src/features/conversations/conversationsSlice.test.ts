@@ -19,7 +19,7 @@ import {
 } from "./conversationsSlice";
 import { selectBadge } from "./conversationSelectors";
 import { mergeConversation } from "./merge";
-import { attentionChanged, conversationOpened, startRequested } from "./screenSlice";
+import { windowFocusChanged, conversationOpened, startRequested } from "./screenSlice";
 
 type Action = Parameters<typeof rootReducer>[1];
 
@@ -62,7 +62,7 @@ describe("unread numbers", () => {
       unread(0, 1),
     );
     expect(selectBadge(open, "c1")).toBe(0);
-    expect(selectBadge(rootReducer(open, attentionChanged(false)), "c1")).toBe(1);
+    expect(selectBadge(rootReducer(open, windowFocusChanged(false)), "c1")).toBe(1);
   });
 
   it("that contradict their total ask for it again", () => {

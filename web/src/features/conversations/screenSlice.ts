@@ -8,9 +8,9 @@ export interface ScreenState {
   starting: { request: string; participantIds: string[] } | null;
   startError: string | null;
   /** Tab visible and window focused. */
-  attentive: boolean;
+  windowFocused: boolean;
   /** The newest message of the open conversation that was scrolled into view. */
-  shownSeq: number;
+  viewedSeq: number;
   /** Messages after this one are new to the person: the divider's place, fixed while they read. */
   dividerAfter: number | null;
 }
@@ -19,8 +19,8 @@ export const initialScreen: ScreenState = {
   openId: null,
   starting: null,
   startError: null,
-  attentive: true,
-  shownSeq: 0,
+  windowFocused: true,
+  viewedSeq: 0,
   dividerAfter: null,
 };
 
@@ -29,7 +29,7 @@ function open(state: ScreenState, id: string | null, dividerAfter: number | null
   state.startError = null;
   if (state.openId === id) return;
   state.openId = id;
-  state.shownSeq = 0;
+  state.viewedSeq = 0;
   state.dividerAfter = dividerAfter;
 }
 
@@ -56,13 +56,13 @@ export const screenSlice = createSlice({
       state.starting = null;
       state.startError = payload.message;
     },
-    attentionChanged(state, { payload }: PayloadAction<boolean>) {
-      state.attentive = payload;
+    windowFocusChanged(state, { payload }: PayloadAction<boolean>) {
+      state.windowFocused = payload;
     },
     /** The end of the open conversation is in view, up to this message. */
-    endShown(state, { payload }: PayloadAction<{ conversationId: string; seq: number }>) {
+    messagesViewed(state, { payload }: PayloadAction<{ conversationId: string; seq: number }>) {
       if (payload.conversationId !== state.openId) return;
-      state.shownSeq = Math.max(state.shownSeq, payload.seq);
+      state.viewedSeq = Math.max(state.viewedSeq, payload.seq);
     },
   },
   extraReducers: (builder) => {
@@ -75,9 +75,9 @@ export const screenSlice = createSlice({
       })
       .addCase(messageReceived, (state, { payload }) => {
         // While the person looks elsewhere, the first new message is where they will take up reading again.
-        if (state.attentive || payload.conversation_id !== state.openId) return;
-        if (state.dividerAfter === null || state.shownSeq > state.dividerAfter) {
-          if (payload.seq > state.shownSeq) state.dividerAfter = payload.seq - 1;
+        if (state.windowFocused || payload.conversation_id !== state.openId) return;
+        if (state.dividerAfter === null || state.viewedSeq > state.dividerAfter) {
+          if (payload.seq > state.viewedSeq) state.dividerAfter = payload.seq - 1;
         }
       });
   },
@@ -87,6 +87,12 @@ export const screenSlice = createSlice({
   },
 });
 
-export const { conversationOpened, conversationClosed, startRequested, startFailed, attentionChanged, endShown } =
-  screenSlice.actions;
+export const {
+  conversationOpened,
+  conversationClosed,
+  startRequested,
+  startFailed,
+  windowFocusChanged,
+  messagesViewed,
+} = screenSlice.actions;
 export const { selectScreen, selectOpenId } = screenSlice.selectors;

@@ -6,7 +6,7 @@ import { Icon } from "@/ui/Icon";
 import { selectMe } from "../auth/authSlice";
 import { selectUnread } from "../conversations/conversationsSlice";
 import { nameOf, otherIn } from "../conversations/names";
-import { endShown, selectScreen } from "../conversations/screenSlice";
+import { messagesViewed, selectScreen } from "../conversations/screenSlice";
 import { createCutter } from "./blocks";
 import { MessageBlock } from "./MessageBlock";
 import type { OutgoingMessage } from "./messageEvents";
@@ -69,7 +69,7 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
 
   useEffect(() => {
     if (atEnd && thread && thread.contiguousUpTo > 0)
-      dispatch(endShown({ conversationId: id, seq: thread.contiguousUpTo }));
+      dispatch(messagesViewed({ conversationId: id, seq: thread.contiguousUpTo }));
   }, [atEnd, thread, id, dispatch]);
 
   const [seeking, setSeeking] = useState(false);
