@@ -148,7 +148,7 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
       },
     },
     {
-      pending: ({ people }) => (people.query !== null && people.query !== people.answered ? ["search"] : []),
+      pending: ({ people }) => (people.query !== null && people.query !== people.answeredQuery ? ["search"] : []),
       run: search,
       onFailure: (error) => dispatch(searchFailed({ query: getState().people.query ?? "", message: error.message })),
     },

@@ -351,7 +351,7 @@ describe("with others", () => {
     const you = open({ user: YOU });
     await until(() => expect([status(store), status(you)]).toEqual(["ready", "ready"]));
     store.dispatch(searchChanged("yo"));
-    await until(() => expect(selectPeople(store.getState()).found).toEqual([YOU]));
+    await until(() => expect(selectPeople(store.getState()).resultIds).toEqual([YOU]));
     expect(selectPresence(store.getState(), YOU)?.online).toBe(true);
   });
 });

@@ -7,7 +7,7 @@ import type { Block } from "./blocks";
 import { draftChanged, selectDraft } from "./draftsSlice";
 import type { OutgoingMessage } from "./messageEvents";
 import { MessageRow } from "./MessageRow";
-import { messageWithdrawn } from "./outboxSlice";
+import { outgoingRemoved } from "./outboxSlice";
 import { focusComposer } from "./Composer";
 
 /** Messages of one sender that are further apart than this stand in separate groups. */
@@ -31,7 +31,7 @@ interface Props {
 
 export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, named, seenUpTo, firstUnread }: Props) {
   // Names change rarely; every row of the block reads from the one answer.
-  useAppSelector((state) => selectPeople(state).known);
+  useAppSelector((state) => selectPeople(state).usersById);
   const store = useAppStore();
   const person = (id: string) => selectPerson(store.getState(), id);
 
@@ -84,7 +84,7 @@ function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string 
     const { conversation_id: conversationId, body, client_message_id } = entry;
     const draft = selectDraft(store.getState(), conversationId);
     dispatch(draftChanged({ conversationId, text: draft.trim() ? `${body}\n\n${draft}` : body }));
-    dispatch(messageWithdrawn(client_message_id));
+    dispatch(outgoingRemoved(client_message_id));
     focusComposer();
   };
 
@@ -99,7 +99,7 @@ function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string 
       mark="pending"
       refusal={entry.refusal?.message}
       onEdit={edit}
-      onDiscard={() => dispatch(messageWithdrawn(entry.client_message_id))}
+      onDiscard={() => dispatch(outgoingRemoved(entry.client_message_id))}
     />
   );
 }

@@ -8,8 +8,8 @@ const initialState = adapter.getInitialState();
 
 type State = typeof initialState;
 
-/** A message that is in history has left the outbox, whichever way that became known. */
-function settle(state: State, messages: Message[]): void {
+/** Remove messages from the outbox that the server has stored, whether an ack, a push or the history says so. */
+function removeDelivered(state: State, messages: Message[]): void {
   if (state.ids.length === 0) return;
   for (const message of messages) {
     const entry = state.entities[message.client_message_id];
@@ -23,7 +23,7 @@ export const outboxSlice = createSlice({
   name: "outbox",
   initialState,
   reducers: {
-    /** What an earlier visit left unsent. */
+    /** Add the messages that an earlier visit did not send. */
     outboxRestored(state, { payload }: PayloadAction<OutgoingMessage[]>) {
       adapter.addMany(state, payload);
     },
@@ -33,35 +33,35 @@ export const outboxSlice = createSlice({
     ) {
       adapter.updateOne(state, { id: payload.client_message_id, changes: { refusal: payload.refusal } });
     },
-    /** The person took a refused message back, to edit or to forget it. */
-    messageWithdrawn(state, { payload }: PayloadAction<string>) {
+    /** Remove a refused message, because the user edits or discards it. */
+    outgoingRemoved(state, { payload }: PayloadAction<string>) {
       adapter.removeOne(state, payload);
     },
   },
   extraReducers: (builder) => {
     builder
       .addCase(messageComposed, (state, { payload }) => adapter.addOne(state, payload))
-      .addCase(messageAccepted, (state, { payload }) => settle(state, [payload]))
-      .addCase(messageReceived, (state, { payload }) => settle(state, [payload]))
-      .addCase(newestLoaded, (state, { payload }) => settle(state, payload.messages))
-      .addCase(newerLoaded, (state, { payload }) => settle(state, payload.messages))
-      .addCase(olderLoaded, (state, { payload }) => settle(state, payload.messages));
+      .addCase(messageAccepted, (state, { payload }) => removeDelivered(state, [payload]))
+      .addCase(messageReceived, (state, { payload }) => removeDelivered(state, [payload]))
+      .addCase(newestLoaded, (state, { payload }) => removeDelivered(state, payload.messages))
+      .addCase(newerLoaded, (state, { payload }) => removeDelivered(state, payload.messages))
+      .addCase(olderLoaded, (state, { payload }) => removeDelivered(state, payload.messages));
   },
   selectors: {
-    /** The outgoing messages of a conversation, in the order written. */
+    /** The unsent messages of a conversation, in the order they were written. */
     selectOutgoing: createSelector(
       [selectAll, (_: State, conversationId: string) => conversationId],
       (entries, conversationId) => entries.filter((entry) => entry.conversation_id === conversationId),
     ),
-    /** The next message to send in each conversation: one at a time, so that order survives any retry. */
+    /** The next message to send in each conversation: only one at a time, so that retries keep the order. */
     selectNextToSend: createSelector([selectAll], (entries) => {
-      const heads = new Map<string, OutgoingMessage>();
+      const next = new Map<string, OutgoingMessage>();
       for (const entry of entries)
-        if (!entry.refusal && !heads.has(entry.conversation_id)) heads.set(entry.conversation_id, entry);
-      return [...heads.values()];
+        if (!entry.refusal && !next.has(entry.conversation_id)) next.set(entry.conversation_id, entry);
+      return [...next.values()];
     }),
   },
 });
 
-export const { outboxRestored, messageRefused, messageWithdrawn } = outboxSlice.actions;
+export const { outboxRestored, messageRefused, outgoingRemoved } = outboxSlice.actions;
 export const { selectOutgoing, selectNextToSend } = outboxSlice.selectors;

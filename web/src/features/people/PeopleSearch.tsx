@@ -69,7 +69,7 @@ export function PeopleResults() {
   const dispatch = useAppDispatch();
   const me = useAppSelector(selectMe);
   const online = useAppSelector(selectOnline);
-  const { query, answered, found, error } = useAppSelector(selectPeople);
+  const { query, answeredQuery, resultIds, error } = useAppSelector(selectPeople);
   const { starting, startError } = useAppSelector(selectScreen);
   const [chosen, setChosen] = useState<string[]>([]);
 
@@ -83,8 +83,8 @@ export function PeopleResults() {
     [],
   );
 
-  const others = found.filter((id) => id !== me);
-  const waiting = answered === null || (answered !== query && others.length === 0);
+  const others = resultIds.filter((id) => id !== me);
+  const loading = answeredQuery === null || (answeredQuery !== query && others.length === 0);
 
   const start = (participantIds: string[], title?: string) => {
     dispatch(startRequested({ request: nanoid(), participantIds, ...(title ? { title } : {}) }));
@@ -106,12 +106,12 @@ export function PeopleResults() {
           <Icon name="alert" size={16} /> {startError}
         </p>
       )}
-      <div className="list" aria-busy={waiting}>
+      <div className="list" aria-busy={loading}>
         {error !== null ? (
           <p className="people__note" role="alert">
             {error}
           </p>
-        ) : waiting ? (
+        ) : loading ? (
           <p className="people__note" role="status">
             {online ? "Looking…" : "The search works again once you are connected."}
           </p>

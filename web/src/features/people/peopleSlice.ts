@@ -5,36 +5,42 @@ import { sessionReady } from "../connection/connectionSlice";
 import { conversationsListed, conversationStarted, conversationUpdated } from "../conversations/conversationsSlice";
 
 export interface PeopleState {
-  /** Everyone whose name is known, by id. */
-  known: Record<string, User | undefined>;
-  /** What is being looked for; null while the search is closed. */
+  /** Every user whose name the client has received. */
+  usersById: Record<string, User | undefined>;
+  /** The text in the search field; null while the search is closed. */
   query: string | null;
-  /** The query that `found` answers. */
-  answered: string | null;
-  found: string[];
+  /** The query that `resultIds` belongs to. */
+  answeredQuery: string | null;
+  resultIds: string[];
   error: string | null;
 }
 
-export const initialPeople: PeopleState = { known: {}, query: null, answered: null, found: [], error: null };
+export const initialPeople: PeopleState = {
+  usersById: {},
+  query: null,
+  answeredQuery: null,
+  resultIds: [],
+  error: null,
+};
 
-function close(state: PeopleState): void {
+function closeSearch(state: PeopleState): void {
   state.query = null;
-  state.answered = null;
-  state.found = [];
+  state.answeredQuery = null;
+  state.resultIds = [];
   state.error = null;
 }
 
-function know(state: PeopleState, { id, name, picture }: User): void {
-  const held = state.known[id];
-  if (held?.name !== name || held.picture !== picture) state.known[id] = { id, name, picture };
+function storeUser(state: PeopleState, { id, name, picture }: User): void {
+  const current = state.usersById[id];
+  if (current?.name !== name || current.picture !== picture) state.usersById[id] = { id, name, picture };
 }
 
-const strangers = new Map<string, User>();
+const placeholders = new Map<string, User>();
 
-/** Someone whose name never reached this client: shown by id. */
-function unknownPerson(id: string): User {
-  let user = strangers.get(id);
-  if (!user) strangers.set(id, (user = { id, name: id, picture: null }));
+/** A stable user object for an id without a name: the id is shown instead. */
+function placeholderFor(id: string): User {
+  let user = placeholders.get(id);
+  if (!user) placeholders.set(id, (user = { id, name: id, picture: null }));
   return user;
 }
 
@@ -46,44 +52,45 @@ export const peopleSlice = createSlice({
       state.query = payload;
       state.error = null;
     },
-    searchClosed: close,
+    searchClosed: closeSearch,
     usersFound(state, { payload }: PayloadAction<{ query: string; users: FoundUser[] }>) {
-      for (const user of payload.users) know(state, user);
+      for (const user of payload.users) storeUser(state, user);
       if (state.query === null) return;
-      state.answered = payload.query;
-      // Those who can answer now come first; the order then holds, so that nothing moves under the pointer.
+      state.answeredQuery = payload.query;
+      // Online users come first. The order then stays, so that no row moves under the pointer.
       const online = payload.users.filter((user) => user.online);
-      const away = payload.users.filter((user) => !user.online);
-      state.found = [...online, ...away].map(({ id }) => id);
+      const offline = payload.users.filter((user) => !user.online);
+      state.resultIds = [...online, ...offline].map(({ id }) => id);
     },
     searchFailed(state, { payload }: PayloadAction<{ query: string; message: string }>) {
-      state.answered = payload.query;
-      state.found = [];
+      state.answeredQuery = payload.query;
+      state.resultIds = [];
       state.error = payload.message;
     },
   },
   extraReducers: (builder) => {
     builder
-      .addCase(userIdentified, (state, { payload }) => know(state, payload))
+      .addCase(userIdentified, (state, { payload }) => storeUser(state, payload))
       .addCase(sessionReady, (state, { payload }) => {
-        know(state, payload.user);
-        state.answered = null;
+        storeUser(state, payload.user);
+        state.answeredQuery = null;
       })
       .addCase(conversationUpdated, (state, { payload }) => {
-        for (const { user } of payload.participants) know(state, user);
+        for (const { user } of payload.participants) storeUser(state, user);
       })
       .addCase(conversationStarted, (state, { payload }) => {
-        for (const { user } of payload.conversation.participants) know(state, user);
-        close(state);
+        for (const { user } of payload.conversation.participants) storeUser(state, user);
+        closeSearch(state);
       })
       .addCase(conversationsListed, (state, { payload }) => {
-        for (const { participants } of payload.conversations) for (const { user } of participants) know(state, user);
+        for (const { participants } of payload.conversations)
+          for (const { user } of participants) storeUser(state, user);
       });
   },
   selectors: {
     selectPeople: (state) => state,
-    /** A user by id, also one whose name is not known. */
-    selectPerson: (state, id: string): User => state.known[id] ?? unknownPerson(id),
+    /** The user with this id; the id stands in for a name that the client has not received. */
+    selectPerson: (state, id: string): User => state.usersById[id] ?? placeholderFor(id),
   },
 });
 

@@ -8,40 +8,43 @@ type State = Record<string, Presence | undefined>;
 
 const initialState: State = {};
 
-function hold(state: State, { user_id, online, last_seen_at }: Presence): void {
-  const held = state[user_id];
-  if (held?.online !== online || held.last_seen_at !== last_seen_at) state[user_id] = { user_id, online, last_seen_at };
+function setPresence(state: State, { user_id, online, last_seen_at }: Presence): void {
+  const current = state[user_id];
+  if (current?.online !== online || current.last_seen_at !== last_seen_at)
+    state[user_id] = { user_id, online, last_seen_at };
 }
 
-function holdParticipants(state: State, { participants }: Conversation): void {
-  for (const { user, online, last_seen_at } of participants) hold(state, { user_id: user.id, online, last_seen_at });
+function setParticipantPresence(state: State, { participants }: Conversation): void {
+  for (const { user, online, last_seen_at } of participants)
+    setPresence(state, { user_id: user.id, online, last_seen_at });
 }
 
-/** Who is connected, by user. */
+/** Which users are online, by user id. */
 export const presenceSlice = createSlice({
   name: "presence",
   initialState,
   reducers: {
     presenceUpdated(state, { payload }: PayloadAction<Presence>) {
-      hold(state, payload);
+      setPresence(state, payload);
     },
   },
   extraReducers: (builder) => {
     builder
-      // Without a connection nobody knows any more; the next snapshot tells.
+      // Without a connection presence is unknown until the next list of conversations arrives.
       .addCase(connectionLost, (state, { payload }) => (payload.code === "unreachable" ? {} : state))
       .addCase(networkLost, () => ({}))
-      .addCase(conversationUpdated, (state, { payload }) => holdParticipants(state, payload))
-      .addCase(conversationStarted, (state, { payload }) => holdParticipants(state, payload.conversation))
+      .addCase(conversationUpdated, (state, { payload }) => setParticipantPresence(state, payload))
+      .addCase(conversationStarted, (state, { payload }) => setParticipantPresence(state, payload.conversation))
       .addCase(conversationsListed, (state, { payload }) => {
-        for (const conversation of payload.conversations) holdParticipants(state, conversation);
+        for (const conversation of payload.conversations) setParticipantPresence(state, conversation);
       })
       .addCase(usersFound, (state, { payload }) => {
-        for (const { id, online, last_seen_at } of payload.users) hold(state, { user_id: id, online, last_seen_at });
+        for (const { id, online, last_seen_at } of payload.users)
+          setPresence(state, { user_id: id, online, last_seen_at });
       });
   },
   selectors: {
-    /** What is known of a user's presence; nothing while there is no connection. */
+    /** The last known presence of a user, or nothing while it is unknown. */
     selectPresence: (state, userId: string) => state[userId],
   },
 });

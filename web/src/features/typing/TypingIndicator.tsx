@@ -3,11 +3,11 @@ import { firstName } from "../conversations/names";
 import { selectPeople } from "../people/peopleSlice";
 import { selectTyping } from "./typingSlice";
 
-/** Always takes its line, so that nothing moves when someone begins or stops. */
+/** Shows who is typing. It always takes one line, so that the layout does not shift. */
 export function TypingIndicator({ conversationId }: { conversationId: string }) {
   const typing = useAppSelector((state) => selectTyping(state, conversationId));
-  const known = useAppSelector((state) => selectPeople(state).known);
-  const names = typing.map((id) => firstName(known[id]?.name ?? id));
+  const usersById = useAppSelector((state) => selectPeople(state).usersById);
+  const names = typing.map((id) => firstName(usersById[id]?.name ?? id));
   return (
     <p className="typing" role="status">
       {names.length > 0 && (
