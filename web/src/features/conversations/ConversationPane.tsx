@@ -12,7 +12,7 @@ import { selectPresence } from "../presence/presenceSlice";
 import { TypingIndicator } from "../typing/TypingIndicator";
 import { selectOpenConversation } from "./conversationSelectors";
 import { selectListState } from "./conversationsSlice";
-import { nameOf, otherIn } from "./names";
+import { conversationName, otherParticipant } from "./names";
 import { conversationClosed, selectOpenId } from "./screenSlice";
 
 export function ConversationPane() {
@@ -25,11 +25,11 @@ export function ConversationPane() {
   if (id === null) return <NothingOpen />;
   if (!conversation) return <Unknown failed={loaded || error !== undefined} />;
   return (
-    <section className="pane" aria-label={`Conversation with ${nameOf(conversation, me)}`}>
+    <section className="pane" aria-label={`Conversation with ${conversationName(conversation, me)}`}>
       <Header conversation={conversation} />
       <MessageList key={id} conversation={conversation} />
       <TypingIndicator conversationId={id} />
-      <Composer conversationId={id} name={nameOf(conversation, me)} />
+      <Composer conversationId={id} name={conversationName(conversation, me)} />
     </section>
   );
 }
@@ -51,7 +51,7 @@ function BackButton() {
 function Header({ conversation }: { conversation: Conversation }) {
   const me = useAppSelector(selectMe);
   const direct = conversation.kind === "direct";
-  const other = otherIn(conversation, me);
+  const other = otherParticipant(conversation, me);
   const online = useAppSelector((state) => selectPresence(state, other.id)?.online ?? false);
   return (
     <header className="pane__header">
@@ -62,7 +62,7 @@ function Header({ conversation }: { conversation: Conversation }) {
         online={direct && online}
       />
       <div className="pane__title">
-        <h2>{nameOf(conversation, me)}</h2>
+        <h2>{conversationName(conversation, me)}</h2>
         <p>{direct ? <Presence userId={other.id} /> : <People conversation={conversation} />}</p>
       </div>
     </header>

@@ -8,7 +8,7 @@ import { selectPresence } from "../presence/presenceSlice";
 import { selectTyping } from "../typing/typingSlice";
 import { selectBadge } from "./conversationSelectors";
 import { selectConversation } from "./conversationsSlice";
-import { firstName, nameOf, otherIn, plainPreview } from "./names";
+import { firstName, conversationName, otherParticipant, plainPreview } from "./names";
 import { openConversation } from "./openConversation";
 
 export const ConversationRow = memo(function ConversationRow({ id }: { id: string }) {
@@ -19,7 +19,7 @@ export const ConversationRow = memo(function ConversationRow({ id }: { id: strin
   const badge = useAppSelector((state) => selectBadge(state, id));
   const typing = useAppSelector((state) => selectTyping(state, id));
   const draft = useAppSelector((state) => (state.screen.openId === id ? "" : selectDraft(state, id)));
-  const other = conversation && otherIn(conversation, me);
+  const other = conversation && otherParticipant(conversation, me);
   const online = useAppSelector((state) => (other ? (selectPresence(state, other.id)?.online ?? false) : false));
   if (!conversation || !other) return null;
 
@@ -41,7 +41,7 @@ export const ConversationRow = memo(function ConversationRow({ id }: { id: strin
         <Avatar user={direct ? other : { id, name: "", picture: null }} group={!direct} online={direct && online} />
         <span className="row__text">
           <span className="row__line">
-            <span className="row__name">{nameOf(conversation, me)}</span>
+            <span className="row__name">{conversationName(conversation, me)}</span>
             {direct && online && <span className="visually-hidden">, online</span>}
             <time className="row__time" dateTime={conversation.updated_at}>
               {briefly(conversation.updated_at)}

@@ -9,7 +9,7 @@ type State = WithSlice<typeof conversationsSlice> & WithSlice<typeof screenSlice
 export const selectOpenConversation = (state: State): Conversation | undefined =>
   selectConversation(state, selectOpenId(state));
 
-/** The number on a conversation's badge: the server's count, or none while the person is looking at it. */
+/** The number on a conversation's badge: the server's count, or 0 while the user is looking at it. */
 export function selectBadge(state: State, id: string): number {
   const { openId, windowFocused } = selectScreen(state);
   return id === openId && windowFocused ? 0 : selectUnread(state, id);

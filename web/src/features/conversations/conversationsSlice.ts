@@ -9,7 +9,7 @@ import type { Conversation, ConversationPage, Message, SeenByOther, UnreadCount 
 import { userIdentified } from "../auth/authSlice";
 import { sessionReady } from "../connection/connectionSlice";
 import { messageAccepted, messageReceived } from "../messages/messageEvents";
-import { isCurrent, mergeConversation, previewOf, type Unread } from "./merge";
+import { isAtLeastAsNew, mergeConversation, previewOf, type Unread } from "./merge";
 
 const adapter = createEntityAdapter<Conversation>({
   sortComparer: (a, b) => compare(b.updated_at, a.updated_at) || compare(a.id, b.id),
@@ -17,20 +17,20 @@ const adapter = createEntityAdapter<Conversation>({
 
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
-interface Extra {
+interface ListState {
   me: string | null;
   unread: Record<string, Unread | undefined>;
   totalUnread: number;
-  /** Pictures of the list that are due, and that were taken; fewer taken than due means: take one. */
+  /** How many times the list was requested and loaded. If fewer were loaded, a request is pending. */
   snapshotsRequested: number;
   snapshotsLoaded: number;
   nextCursor: string | null;
   loadingMore: boolean;
-  /** Why the last try to get the list failed, until one succeeds. */
+  /** Why the last request of the list failed, until one succeeds. */
   error: string | null;
 }
 
-const initialState = adapter.getInitialState<Extra>({
+const initialState = adapter.getInitialState<ListState>({
   me: null,
   unread: {},
   totalUnread: 0,
@@ -43,20 +43,22 @@ const initialState = adapter.getInitialState<Extra>({
 
 type State = typeof initialState;
 
-/** The one way a conversation gets in. It can't open anything: what is open belongs to the screen slice. */
-function updateOrAddConversation(state: State, incoming: Conversation): void {
+/** Every conversation is stored here. Storing one never opens it: the screen slice decides what is open. */
+function upsertConversation(state: State, incoming: Conversation): void {
   adapter.setOne(state, mergeConversation(state.entities[incoming.id], incoming));
-  const own = incoming.participants.find(({ user }) => user.id === state.me);
-  if (own) holdUnread(state, incoming.id, { unread_count: incoming.unread_count, last_read_seq: own.last_read_seq });
+  const self = incoming.participants.find(({ user }) => user.id === state.me);
+  if (self)
+    setUnreadIfNewer(state, incoming.id, { unread_count: incoming.unread_count, last_read_seq: self.last_read_seq });
 }
 
-/** Keep the server's number unless it is older than the one already held; tells whether it was kept. */
-function holdUnread(state: State, id: string, unread: Unread): boolean {
-  if (!isCurrent(unread, state.unread[id])) return false;
+/** Store an unread count unless a newer one is stored already; returns whether it was stored. */
+function setUnreadIfNewer(state: State, id: string, unread: Unread): boolean {
+  if (!isAtLeastAsNew(unread, state.unread[id])) return false;
   state.unread[id] = { unread_count: unread.unread_count, last_read_seq: unread.last_read_seq };
   return true;
 }
 
+/** Move a participant's read position forward; it never moves back. */
 function markRead(conversation: Conversation, userId: string, seq: number, at: string | null): void {
   const participant = conversation.participants.find(({ user }) => user.id === userId);
   if (!participant || participant.last_read_seq >= seq) return;
@@ -64,14 +66,15 @@ function markRead(conversation: Conversation, userId: string, seq: number, at: s
   participant.last_read_at = at;
 }
 
-function noteMessage(state: State, message: Message): void {
+/** Update a conversation's row in the list for a new message. */
+function applyMessage(state: State, message: Message): void {
   const conversation = state.entities[message.conversation_id];
   if (!conversation) {
-    // Its `conversation_updated` was lost or is late: the list tells.
+    // The push of this conversation was lost or is late: load the list again.
     state.snapshotsRequested += 1;
     return;
   }
-  // Whoever writes has read what is above: the server moves their mark up to their own message.
+  // Like the server, treat everything up to a message as read by its sender.
   markRead(conversation, message.sender_id, message.seq, message.sent_at);
   if (message.seq <= conversation.last_seq) return;
   adapter.updateOne(state, {
@@ -106,20 +109,20 @@ export const conversationsSlice = createSlice({
   initialState,
   reducers: {
     conversationUpdated(state, { payload }: PayloadAction<Conversation>) {
-      updateOrAddConversation(state, payload);
+      upsertConversation(state, payload);
     },
-    /** The ack of this client's own start; the screen slice opens it if nothing else was opened since. */
+    /** A conversation that this client started. The screen slice opens it, unless the user opened another one since. */
     conversationStarted(state, { payload }: PayloadAction<{ request: string; conversation: Conversation }>) {
-      updateOrAddConversation(state, payload.conversation);
+      upsertConversation(state, payload.conversation);
     },
     conversationsListed(state, { payload }: PayloadAction<ConversationPage>) {
-      for (const conversation of payload.conversations) updateOrAddConversation(state, conversation);
+      for (const conversation of payload.conversations) upsertConversation(state, conversation);
       state.totalUnread = payload.total_unread;
       state.nextCursor = payload.next_cursor;
       state.loadingMore = false;
       state.error = null;
     },
-    /** The server's total, asked for again. */
+    /** The server's total, after a request for it. */
     totalUnreadLoaded(state, { payload }: PayloadAction<number>) {
       state.totalUnread = payload;
     },
@@ -138,7 +141,7 @@ export const conversationsSlice = createSlice({
     unreadUpdated: {
       prepare: prepareAutoBatched<UnreadCount>(),
       reducer(state, { payload }: PayloadAction<UnreadCount>) {
-        if (holdUnread(state, payload.conversation_id, payload)) state.totalUnread = payload.total_unread;
+        if (setUnreadIfNewer(state, payload.conversation_id, payload)) state.totalUnread = payload.total_unread;
       },
     },
     seenByOther: {
@@ -159,8 +162,8 @@ export const conversationsSlice = createSlice({
         state.snapshotsRequested += 1;
         state.error = null;
       })
-      .addCase(messageReceived, (state, { payload }) => noteMessage(state, payload))
-      .addCase(messageAccepted, (state, { payload }) => noteMessage(state, payload));
+      .addCase(messageReceived, (state, { payload }) => applyMessage(state, payload))
+      .addCase(messageAccepted, (state, { payload }) => applyMessage(state, payload));
   },
   selectors: {
     /** The ids of the conversations in the list, newest activity first. */
@@ -168,14 +171,14 @@ export const conversationsSlice = createSlice({
     selectConversation: (state, id: string | null): Conversation | undefined =>
       id === null ? undefined : state.entities[id],
     selectTotalUnread: totalUnread,
-    /** Whether the list is loaded, why loading it failed, and whether the server has more of it. */
+    /** Whether the list is loaded, why loading failed, and whether there are more pages. */
     selectListState: listState,
-    /** How far this person has read, as the server last said. */
+    /** The sequence number up to which this user has read, according to the server. */
     selectLastRead: (state, id: string) => state.unread[id]?.last_read_seq ?? 0,
     selectUnread: (state, id: string) => state.unread[id]?.unread_count ?? 0,
     /**
-     * Whether the total belongs to another moment than the numbers of the conversations: the pushes that carry them may
-     * overtake each other. The total shown is still the server's own; this only says that it is time to ask for it.
+     * Whether the total differs from the sum of the unread counts. This happens when pushes arrive out of order. The
+     * page still shows the server's total; the client only requests it again.
      */
     selectTotalIsStale: createSelector(
       [(state: State) => state.unread, totalUnread, listState],

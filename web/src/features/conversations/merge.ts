@@ -1,45 +1,46 @@
 import type { Conversation, Message, Participant, UnreadCount } from "@/protocol";
 
-/** One conversation's unread number, with the fact it was computed from. Only the server makes these. */
+/** The unread count of a conversation and the read position that it was computed from. Only the server computes it. */
 export type Unread = Pick<UnreadCount, "unread_count" | "last_read_seq">;
 
 /**
- * Whether `incoming` is not older than `held`. Pushes and acks may arrive out of order, but `last_seq` and
- * `last_read_seq` never move back, so their sum (unread_count = last_seq - last_read_seq) tells which one is newer.
+ * Whether `incoming` is at least as new as `current`. Pushes and acks may arrive out of order, but `last_seq` and
+ * `last_read_seq` never decrease. Because unread_count = last_seq - last_read_seq, neither does their sum.
  */
-export function isCurrent(incoming: Unread, held: Unread | undefined): boolean {
-  return !held || age(incoming) >= age(held);
+export function isAtLeastAsNew(incoming: Unread, current: Unread | undefined): boolean {
+  return !current || revision(incoming) >= revision(current);
 }
 
-const age = ({ last_read_seq, unread_count }: Unread) => 2 * last_read_seq + unread_count;
+/** last_seq + last_read_seq */
+const revision = ({ last_read_seq, unread_count }: Unread) => 2 * last_read_seq + unread_count;
 
-/** Take from two pictures of one conversation whatever is newer in each. */
-export function mergeConversation(held: Conversation | undefined, incoming: Conversation): Conversation {
-  if (!held) return incoming;
-  const newest = incoming.last_seq >= held.last_seq ? incoming : held;
+/** Merge two versions of a conversation that may have arrived out of order: keep the newer value of each part. */
+export function mergeConversation(current: Conversation | undefined, incoming: Conversation): Conversation {
+  if (!current) return incoming;
+  const newest = incoming.last_seq >= current.last_seq ? incoming : current;
   return {
     ...incoming,
-    updated_at: later(held.updated_at, incoming.updated_at),
+    updated_at: later(current.updated_at, incoming.updated_at),
     last_seq: newest.last_seq,
     last_message: newest.last_message,
     participants: incoming.participants.map((participant) =>
       mergeParticipant(
-        held.participants.find(({ user }) => user.id === participant.user.id),
+        current.participants.find(({ user }) => user.id === participant.user.id),
         participant,
       ),
     ),
   };
 }
 
-function mergeParticipant(held: Participant | undefined, incoming: Participant): Participant {
-  if (!held || held.last_read_seq <= incoming.last_read_seq) return incoming;
-  return { ...incoming, last_read_seq: held.last_read_seq, last_read_at: held.last_read_at };
+function mergeParticipant(current: Participant | undefined, incoming: Participant): Participant {
+  if (!current || current.last_read_seq <= incoming.last_read_seq) return incoming;
+  return { ...incoming, last_read_seq: current.last_read_seq, last_read_at: current.last_read_at };
 }
 
-/** RFC 3339 in UTC with milliseconds sorts as text. */
+/** The later of two times. RFC 3339 times in UTC with milliseconds sort as text. */
 const later = (a: string, b: string) => (a > b ? a : b);
 
-/** The one-line text that stands for a message in the list until the server's own preview arrives. */
+/** The preview of a message in the conversation list, until the server's own preview arrives. */
 export function previewOf(message: Message): string {
   return message.body.replace(/\s+/g, " ").trim().slice(0, 140);
 }

@@ -4,14 +4,14 @@ import { conversationStarted } from "./conversationsSlice";
 
 export interface ScreenState {
   openId: string | null;
-  /** The start of a conversation that may still take the screen: the last thing the person asked for. */
+  /** The latest request to start a conversation, which opens when the ack arrives. */
   starting: { request: string; participantIds: string[] } | null;
   startError: string | null;
-  /** Tab visible and window focused. */
+  /** The tab is visible and the window has focus. */
   windowFocused: boolean;
-  /** The newest message of the open conversation that was scrolled into view. */
+  /** The newest message of the open conversation that was in view. */
   viewedSeq: number;
-  /** Messages after this one are new to the person: the divider's place, fixed while they read. */
+  /** The "New" divider stands after this message. It stays there while the user reads. */
   dividerAfter: number | null;
 }
 
@@ -34,8 +34,8 @@ function open(state: ScreenState, id: string | null, dividerAfter: number | null
 }
 
 /**
- * What is open. No push is answered by setting `openId`: only the person's own choice, and the ack of the start that
- * was their latest choice. That makes a hijacked screen impossible rather than unlikely.
+ * The open conversation. Only an action of the user changes `openId`: choosing a conversation, or starting one and
+ * receiving its ack. No push changes it, so other users can never change what is on the screen.
  */
 export const screenSlice = createSlice({
   name: "screen",
@@ -59,7 +59,7 @@ export const screenSlice = createSlice({
     windowFocusChanged(state, { payload }: PayloadAction<boolean>) {
       state.windowFocused = payload;
     },
-    /** The end of the open conversation is in view, up to this message. */
+    /** The user has scrolled to the end of the open conversation, which is this message. */
     messagesViewed(state, { payload }: PayloadAction<{ conversationId: string; seq: number }>) {
       if (payload.conversationId !== state.openId) return;
       state.viewedSeq = Math.max(state.viewedSeq, payload.seq);
@@ -74,7 +74,7 @@ export const screenSlice = createSlice({
         if (payload.conversation_id === state.openId) state.dividerAfter = null;
       })
       .addCase(messageReceived, (state, { payload }) => {
-        // While the person looks elsewhere, the first new message is where they will take up reading again.
+        // While the window has no focus, the divider goes before the first message that the user has not seen.
         if (state.windowFocused || payload.conversation_id !== state.openId) return;
         if (state.dividerAfter === null || state.viewedSeq > state.dividerAfter) {
           if (payload.seq > state.viewedSeq) state.dividerAfter = payload.seq - 1;

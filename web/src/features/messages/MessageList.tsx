@@ -5,7 +5,7 @@ import { Avatar } from "@/ui/Avatar";
 import { Icon } from "@/ui/Icon";
 import { selectMe } from "../auth/authSlice";
 import { selectUnread } from "../conversations/conversationsSlice";
-import { nameOf, otherIn } from "../conversations/names";
+import { conversationName, otherParticipant } from "../conversations/names";
 import { messagesViewed, selectScreen } from "../conversations/screenSlice";
 import { createCutter } from "./blocks";
 import { MessageBlock } from "./MessageBlock";
@@ -95,7 +95,7 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
   const seek = () => setSeeking(true);
   const stopSeeking = () => setSeeking(false);
 
-  const name = nameOf(conversation, me);
+  const name = conversationName(conversation, me);
   const empty = loaded && messages.length === 0 && outgoing.length === 0;
   return (
     <div className="messages">
@@ -206,12 +206,12 @@ function Origin({ name }: { name: string }) {
 }
 
 function Beginning({ conversation, me }: { conversation: Conversation; me: string | null }) {
-  const other = otherIn(conversation, me);
+  const other = otherParticipant(conversation, me);
   const direct = conversation.kind === "direct";
   return (
     <div className="empty">
       <Avatar user={direct ? other : { id: conversation.id, name: "", picture: null }} group={!direct} size="large" />
-      <h3>{direct ? `Say hello to ${other.name}` : `Start ${nameOf(conversation, me)}`}</h3>
+      <h3>{direct ? `Say hello to ${other.name}` : `Start ${conversationName(conversation, me)}`}</h3>
       <p>{direct ? `${other.name} sees` : "The others see"} this conversation once you send the first message.</p>
     </div>
   );
