@@ -9,7 +9,7 @@ import { findEdges } from "./app/edges";
 import { outboxIn } from "./app/outboxStorage";
 import { makeStore } from "./app/store";
 import { initialAuth, signedIn } from "./features/auth/authSlice";
-import { rememberedIdentity } from "./features/auth/identity";
+import { loadIdentity } from "./features/auth/identity";
 import { developmentTokens, hostedTokens } from "./features/auth/tokens";
 import { applyTheme } from "./ui/theme";
 import "./styles/index.css";
@@ -30,7 +30,7 @@ async function start(root: HTMLElement): Promise<void> {
   watchNetwork(store);
   keepDrafts(store, sessionStorage);
   followAddress(store);
-  const identity = rememberedIdentity();
+  const identity = loadIdentity();
   if (hosted || identity) store.dispatch(signedIn(hosted ? null : identity));
 
   createRoot(root).render(

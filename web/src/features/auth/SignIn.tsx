@@ -1,7 +1,7 @@
 import { useId, useState, type SyntheticEvent } from "react";
 import { useAppDispatch } from "@/app/hooks";
 import { signedIn } from "./authSlice";
-import { rememberIdentity } from "./identity";
+import { saveIdentity } from "./identity";
 import { userIdFor } from "./tokens";
 
 /** The development sign-in: whoever one says one is. Never shown where the host application hands over tokens. */
@@ -15,7 +15,7 @@ export function SignIn() {
     event.preventDefault();
     if (userId === "") return;
     const identity = { user_id: userId, name: name.trim() };
-    rememberIdentity(identity);
+    saveIdentity(identity);
     dispatch(signedIn(identity));
   };
 

@@ -2,14 +2,14 @@ import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
 import type { User } from "@/protocol";
 import { sessionReady } from "../connection/connectionSlice";
 
-/** Who the development sign-in says one is; a hosted page gets its identity with its token. */
+/** The user that the development sign-in asks a token for. A hosted page gets the user from its token. */
 export interface Identity {
   user_id: string;
   name: string;
 }
 
 export interface AuthState {
-  /** `hosted`: the host application hands tokens over. `development`: anyone picks a name. */
+  /** `hosted`: the host application provides tokens. `development`: the user enters any name. */
   mode: "development" | "hosted";
   signedIn: boolean;
   identity: Identity | null;
@@ -22,18 +22,18 @@ export const authSlice = createSlice({
   name: "auth",
   initialState: initialAuth,
   reducers: {
-    /** The person (or the host application) wants a session; the socket middleware opens it. */
+    /** The user or the host application signs in. The socket middleware then connects. */
     signedIn(state, { payload }: PayloadAction<Identity | null>) {
       state.signedIn = true;
       state.identity = payload;
     },
-    /** Everything the store holds about a person is forgotten: see the root reducer. */
+    /** The user signs out. The root reducer then clears the state. */
     signedOut(state) {
       state.signedIn = false;
       state.identity = null;
       state.user = null;
     },
-    /** A token, or the server itself, has told who this is. */
+    /** The token shows which user this is. */
     userIdentified(state, { payload }: PayloadAction<User>) {
       state.user = payload;
     },

@@ -1,9 +1,9 @@
 import type { Identity } from "./authSlice";
 
-/** Hands over a token. `fresh` asks for one that was not handed over before, because that one is expired or refused. */
+/** Provides a token. `fresh` asks for a new one, because the previous token has expired or was rejected. */
 export type TokenProvider = (options: { identity: Identity | null; fresh: boolean }) => Promise<string>;
 
-/** What the host application defines: see "Signing in" in web/README.md. */
+/** The function that the host application defines: see "Signing in" in web/README.md. */
 export type HostedTokenProvider = (options: { fresh: boolean }) => string | Promise<string>;
 
 declare global {
@@ -13,10 +13,10 @@ declare global {
   }
 }
 
-/** Raised when asking again would not help: the name was refused, or there is no development sign-in here. */
+/** There is no token, and asking again would not help: the name was rejected, or development sign-in is off. */
 export class TokenRefused extends Error {}
 
-/** The claims of a token, unchecked: only the server's opinion of them counts. */
+/** The claims of a token. The client does not verify them; the server does. */
 export interface Claims {
   sub: string;
   exp?: number;
@@ -24,7 +24,7 @@ export interface Claims {
   picture?: string;
 }
 
-/** Read a token's claims, or nothing when it isn't a JWT. */
+/** Read a token's claims; returns null if it is not a JWT. */
 export function claimsOf(token: string): Claims | null {
   try {
     const part = (token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/");
@@ -36,6 +36,7 @@ export function claimsOf(token: string): Claims | null {
   }
 }
 
+/** Tokens from the host application. */
 export function hostedTokens(provider: HostedTokenProvider): TokenProvider {
   return async ({ fresh }) => {
     const token: unknown = await provider({ fresh });
@@ -44,17 +45,17 @@ export function hostedTokens(provider: HostedTokenProvider): TokenProvider {
   };
 }
 
-/** Tokens of the development sign-in: from whichever edge answers, kept until a minute before they expire. */
+/** Tokens from the development sign-in of the first edge that answers, stored until a minute before they expire. */
 export function developmentTokens(edges: () => string[], storage: Storage): TokenProvider {
   const key = (identity: Identity) => `warren.token.${identity.user_id}`;
 
-  const kept = (identity: Identity): string | null => {
+  const storedToken = (identity: Identity): string | null => {
     const token = storage.getItem(key(identity));
     const expires = (token && claimsOf(token)?.exp) || 0;
     return token !== null && expires * 1000 > Date.now() + 60_000 ? token : null;
   };
 
-  const ask = async (edge: string, identity: Identity): Promise<string> => {
+  const requestToken = async (edge: string, identity: Identity): Promise<string> => {
     const response = await fetch(new URL("/dev/token", edge), {
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -71,12 +72,12 @@ export function developmentTokens(edges: () => string[], storage: Storage): Toke
 
   return async ({ identity, fresh }) => {
     if (!identity) throw new TokenRefused("Pick a name first.");
-    const token = fresh ? null : kept(identity);
+    const token = fresh ? null : storedToken(identity);
     if (token !== null) return token;
     let failure: unknown = new Error("No edge is known.");
     for (const edge of edges()) {
       try {
-        return await ask(edge, identity);
+        return await requestToken(edge, identity);
       } catch (error) {
         if (error instanceof TokenRefused) throw error;
         failure = error;
@@ -86,7 +87,7 @@ export function developmentTokens(edges: () => string[], storage: Storage): Toke
   };
 }
 
-/** The id that a name gets in development: the same name is the same person on every device. */
+/** The user id for a name in the development sign-in. The same name gives the same user on every device. */
 export function userIdFor(name: string): string {
   const slug = name
     .normalize("NFKD")

@@ -2,7 +2,7 @@ import { useAppDispatch, useAppSelector } from "@/app/hooks";
 import { Icon } from "@/ui/Icon";
 import { useNow } from "@/ui/useNow";
 import { selectAuth, signedOut } from "../auth/authSlice";
-import { rememberIdentity } from "../auth/identity";
+import { saveIdentity } from "../auth/identity";
 import { retryRequested, selectConnection, type ConnectionState } from "./connectionSlice";
 
 /** Says what is the matter with the connection, and what happens next. Silent while all is well. */
@@ -12,7 +12,7 @@ export function ConnectionBar() {
   const dispatch = useAppDispatch();
   const { status } = connection;
   const leave = () => {
-    rememberIdentity(null);
+    saveIdentity(null);
     dispatch(signedOut());
   };
   if (status === "ready" || status === "idle") return <div className="connection" role="status" />;

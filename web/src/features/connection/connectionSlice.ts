@@ -7,10 +7,10 @@ export interface ConnectionState {
   status: ConnectionStatus;
   edge: string | null;
   edgeId: string | null;
-  /** When the next try (waiting) or the move to another edge (draining) is due, in milliseconds since the epoch. */
+  /** The time of the next try (waiting) or of the move to another edge (draining), in milliseconds since the epoch. */
   retryAt: number | null;
   reason: { code: string; message: string } | null;
-  /** How many `session_ready` came: each one asks for a fresh snapshot. */
+  /** How many `session_ready` events arrived. Each one makes the client load its data again. */
   sessions: number;
   networkDown: boolean;
   limits: Limits | null;
@@ -59,7 +59,7 @@ export const connectionSlice = createSlice({
       state.status = "draining";
       state.retryAt = payload.closesAt;
     },
-    /** Someone pressed "try now". */
+    /** The user pressed "Try now" or "Try again". */
     retryRequested() {},
     networkLost(state) {
       state.networkDown = true;

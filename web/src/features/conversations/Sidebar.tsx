@@ -3,7 +3,7 @@ import { Avatar } from "@/ui/Avatar";
 import { Icon } from "@/ui/Icon";
 import { useTheme, type Theme } from "@/ui/theme";
 import { selectAuth, signedOut } from "../auth/authSlice";
-import { rememberIdentity } from "../auth/identity";
+import { saveIdentity } from "../auth/identity";
 import { PeopleResults, SearchField } from "../people/PeopleSearch";
 import { selectPeople } from "../people/peopleSlice";
 import { ConversationList } from "./ConversationList";
@@ -49,7 +49,7 @@ function Me() {
   const { user, mode } = useAppSelector(selectAuth);
   if (!user) return null;
   const leave = () => {
-    rememberIdentity(null);
+    saveIdentity(null);
     dispatch(signedOut());
   };
   return (

@@ -3,7 +3,7 @@ import { messageComposed } from "./messageEvents";
 
 const initialState: Record<string, string> = {};
 
-/** What is written but not sent, by conversation. Only the person's own typing changes it. */
+/** The unsent text in the composer, by conversation. */
 export const draftsSlice = createSlice({
   name: "drafts",
   initialState,

@@ -10,15 +10,17 @@ type State = WithSlice<typeof connectionSlice> &
   WithSlice<typeof messagesSlice> &
   WithSlice<typeof screenSlice>;
 
-/** When this many messages were missed, the newest page is loaded instead of all of them. */
+/** When more messages than this were missed, the newest page is loaded instead of all of them. */
 const MISSED_MESSAGES = 500;
 
-/** What has to be fetched so that the open conversation's picture equals the server's. */
+/** A page of the history to load: the newest one, the one after the loaded messages, or the one before them. */
 export type HistoryPageToLoad =
   | { kind: "newest"; conversation_id: string; limit: number }
+  /** `gap`: a push or a conversation header shows that messages are missing. Otherwise the session is new. */
   | { kind: "newer"; conversation_id: string; after_seq: number; gap: boolean }
   | { kind: "older"; conversation_id: string; before_seq: number };
 
+/** The page to load next for the open conversation, if any. */
 export function selectHistoryPageToLoad(state: State): HistoryPageToLoad | null {
   const conversation_id = selectOpenId(state);
   if (conversation_id === null || selectThreadError(state, conversation_id) !== undefined) return null;

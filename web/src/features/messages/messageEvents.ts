@@ -1,17 +1,17 @@
 import { createAction, nanoid, prepareAutoBatched } from "@reduxjs/toolkit";
 import type { Error as Refusal, Message } from "@/protocol";
 
-/** A message of one's own that the server has not accepted yet. */
+/** A message of this user that the server has not stored yet. */
 export interface OutgoingMessage {
   client_message_id: string;
   conversation_id: string;
   body: string;
   composed_at: string;
-  /** Why the server will never take it as it is; null while it is on its way. */
+  /** Why the server rejected the message; null while it can still be sent. */
   refusal: Pick<Refusal, "code" | "message"> | null;
 }
 
-/** The person pressed Enter. The id made here stays with the message through every retry. */
+/** The user sends a message. It keeps the id made here through every retry. */
 export const messageComposed = createAction("messages/composed", (conversationId: string, body: string) => ({
   payload: {
     client_message_id: nanoid(),
@@ -22,8 +22,8 @@ export const messageComposed = createAction("messages/composed", (conversationId
   } satisfies OutgoingMessage,
 }));
 
-/** The ack: stored, with its place in the order. */
+/** The ack of a message: the server has stored it and given it a sequence number. */
 export const messageAccepted = createAction<Message>("messages/accepted");
 
-/** A push: someone's message, or one's own from another device or an earlier connection. */
+/** The push of a message: from another user, or from this user on another device or an earlier connection. */
 export const messageReceived = createAction("messages/received", prepareAutoBatched<Message>());

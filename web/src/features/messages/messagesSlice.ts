@@ -6,63 +6,65 @@ import { messageAccepted, messageReceived } from "./messageEvents";
 
 const adapter = createEntityAdapter<Message>({ sortComparer: (a, b) => a.seq - b.seq });
 
-/** The part of one conversation's history that is held: no gap from its first message up to `contiguousUpTo`. */
+/** The loaded part of a conversation's history. */
 export interface Thread {
   messages: EntityState<Message, string>;
+  /** No message is missing between the first loaded one and this sequence number. */
   contiguousUpTo: number;
   hasOlder: boolean;
   loadingOlder: boolean;
-  /** The session (by number) in which this was last compared with the server's history. */
+  /** The number of the session in which the history was last compared with the server. */
   session: number;
 }
 
 export interface MessagesState {
   threads: Record<string, Thread | undefined>;
-  /** Why a conversation's messages can't be shown, by conversation. */
+  /** Why the messages of a conversation failed to load, by conversation. */
   errors: Record<string, string | undefined>;
 }
 
-interface Loaded extends MessagePage {
+interface LoadedPage extends MessagePage {
   conversation_id: string;
   session: number;
 }
 
 const initialState: MessagesState = { threads: {}, errors: {} };
 
-/** A thread that nobody looks at is kept down to this many messages. */
+/** When another conversation is opened, long threads are cut to this many messages. */
 const KEPT_MESSAGES = 200;
 const { selectAll } = adapter.getSelectors();
-const NONE: Message[] = [];
+const NO_MESSAGES: Message[] = [];
 
-/** The sequence number of the first message held. */
+/** The sequence number of the first loaded message. */
 export const firstSeq = (thread: Thread) => {
   const id = thread.messages.ids[0];
   return id === undefined ? thread.contiguousUpTo + 1 : (thread.messages.entities[id]?.seq ?? 0);
 };
 
-/** Add what is new, and move `contiguousUpTo` over everything that now follows without a gap. */
-function add(thread: Thread, messages: Message[]): void {
+/** Add messages and advance `contiguousUpTo` to the next gap. */
+function addMessages(thread: Thread, messages: Message[]): void {
   adapter.addMany(thread.messages, messages);
   const { ids, entities } = thread.messages;
   const first = firstSeq(thread);
-  const at = (seq: number) => entities[ids[seq - first] ?? ""]?.seq;
-  while (at(thread.contiguousUpTo + 1) === thread.contiguousUpTo + 1) thread.contiguousUpTo += 1;
+  const seqAt = (seq: number) => entities[ids[seq - first] ?? ""]?.seq;
+  while (seqAt(thread.contiguousUpTo + 1) === thread.contiguousUpTo + 1) thread.contiguousUpTo += 1;
 }
 
+/** Add a message from a push or an ack, if it belongs to the loaded part of the history. */
 function addPushed(state: MessagesState, message: Message): void {
   const thread = state.threads[message.conversation_id];
-  // Before the first page is there, history will bring it; before the page's first message, the older page will.
+  // Otherwise a page of the history brings it: the newest one, or the older one that it belongs to.
   if (!thread || (thread.hasOlder && message.seq < firstSeq(thread))) return;
   if (thread.messages.entities[message.id]) return;
-  add(thread, [message]);
+  addMessages(thread, [message]);
 }
 
 export const messagesSlice = createSlice({
   name: "messages",
   initialState,
   reducers: {
-    /** The newest page: replaces what was held. */
-    newestLoaded(state, { payload }: PayloadAction<Loaded>) {
+    /** Replace the thread with the newest page. */
+    newestLoaded(state, { payload }: PayloadAction<LoadedPage>) {
       const { messages, has_more, conversation_id, session } = payload;
       state.errors[conversation_id] = undefined;
       state.threads[conversation_id] = {
@@ -73,17 +75,17 @@ export const messagesSlice = createSlice({
         session,
       };
     },
-    newerLoaded(state, { payload }: PayloadAction<Loaded>) {
+    newerLoaded(state, { payload }: PayloadAction<LoadedPage>) {
       const thread = state.threads[payload.conversation_id];
       if (!thread) return;
-      add(thread, payload.messages);
+      addMessages(thread, payload.messages);
       if (!payload.has_more) thread.session = Math.max(thread.session, payload.session);
     },
     olderRequested(state, { payload }: PayloadAction<string>) {
       const thread = state.threads[payload];
       if (thread?.hasOlder) thread.loadingOlder = true;
     },
-    olderLoaded(state, { payload }: PayloadAction<Loaded>) {
+    olderLoaded(state, { payload }: PayloadAction<LoadedPage>) {
       const thread = state.threads[payload.conversation_id];
       if (!thread) return;
       adapter.addMany(thread.messages, payload.messages);
@@ -104,7 +106,7 @@ export const messagesSlice = createSlice({
       })
       .addCase(messageReceived, (state, { payload }) => addPushed(state, payload))
       .addCase(messageAccepted, (state, { payload }) => addPushed(state, payload))
-      // Leaving a long thread: drop its beginning, which can be loaded again.
+      // Drop the beginning of long threads to save memory. It can be loaded again.
       .addMatcher(isAnyOf(conversationOpened, conversationClosed), (state) => {
         for (const thread of Object.values(state.threads)) {
           const surplus = (thread?.messages.ids.length ?? 0) - KEPT_MESSAGES;
@@ -117,10 +119,10 @@ export const messagesSlice = createSlice({
   selectors: {
     selectThread: (state, id: string) => state.threads[id],
     selectThreadError: (state, id: string) => state.errors[id],
-    /** The messages held of a conversation, in order. */
+    /** The loaded messages of a conversation, in order. */
     selectMessages: (state, id: string): Message[] => {
       const thread = state.threads[id];
-      return thread ? selectAll(thread.messages) : NONE;
+      return thread ? selectAll(thread.messages) : NO_MESSAGES;
     },
   },
 });

@@ -3,13 +3,13 @@ import type { TypingByOther } from "@/protocol";
 import { connectionLost } from "../connection/connectionSlice";
 import { messageReceived } from "../messages/messageEvents";
 
-/** Who is typing where, by conversation. */
+/** The ids of the users who are typing, by conversation. */
 type State = Record<string, string[] | undefined>;
 
 const initialState: State = {};
 const NOBODY: string[] = [];
 
-function stop(state: State, conversationId: string, userId: string): void {
+function stopTyping(state: State, conversationId: string, userId: string): void {
   const typing = state[conversationId];
   if (!typing?.includes(userId)) return;
   const rest = typing.filter((id) => id !== userId);
@@ -23,13 +23,13 @@ export const typingSlice = createSlice({
   reducers: {
     typingChanged(state, { payload }: PayloadAction<TypingByOther>) {
       const { conversation_id, user_id, typing } = payload;
-      if (!typing) stop(state, conversation_id, user_id);
+      if (!typing) stopTyping(state, conversation_id, user_id);
       else if (!state[conversation_id]?.includes(user_id)) (state[conversation_id] ??= []).push(user_id);
     },
   },
   extraReducers: (builder) => {
     builder
-      .addCase(messageReceived, (state, { payload }) => stop(state, payload.conversation_id, payload.sender_id))
+      .addCase(messageReceived, (state, { payload }) => stopTyping(state, payload.conversation_id, payload.sender_id))
       .addCase(connectionLost, () => ({}));
   },
   selectors: {
