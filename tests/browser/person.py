@@ -71,7 +71,7 @@ class Person:
     async def start_with(self, other: "Person | str") -> None:
         """Find someone by name and open a conversation with them."""
         name = other if isinstance(other, str) else other.name
-        search = self.page.get_by_label("Find a fellow coder")
+        search = self.page.get_by_label("Find people")
         await search.fill(name)
         await self.page.locator("button[data-person]", has_text=name).click(timeout=GLANCE)
         await expect(self.composer).to_be_visible(timeout=GLANCE)

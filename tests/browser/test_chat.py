@@ -238,7 +238,7 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
     await ada.picture(screenshots / "chat-light.png")
     await ada.scheme("dark")
     await ada.picture(screenshots / "chat-dark.png")
-    await ada.page.get_by_label("Find a fellow coder").click()
+    await ada.page.get_by_label("Find people").click()
     await expect(ada.page.locator("button[data-person]").first).to_be_visible(timeout=GLANCE)
     await ada.picture(screenshots / "search-dark.png")
     await ada.scheme("light")
@@ -246,7 +246,7 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
     await ada.page.keyboard.press("Escape")
     await ada.page.set_viewport_size({"width": 390, "height": 780})
     await ada.picture(screenshots / "narrow-chat.png")
-    await ada.page.get_by_role("button", name="Back to the conversations").click()
+    await ada.page.get_by_role("button", name="Back to conversations").click()
     await expect(ada.row("Release")).to_be_visible()
     await ada.picture(screenshots / "narrow-list.png")
 

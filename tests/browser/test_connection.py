@@ -140,7 +140,7 @@ async def test_a_refused_message_says_why_and_can_be_edited_and_sent_again(
     await ada.picture(screenshots / "refused.png")
     await ada.page.get_by_role("button", name="Edit and send again").click()
     await expect(ada.composer).to_be_focused()
-    await expect(ada.page.get_by_text("characters too many")).to_be_visible()
+    await expect(ada.page.get_by_text("characters over the limit")).to_be_visible()
     await expect(ada.page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
     await ada.say("short")
     await ada.sees("go on", "short")

@@ -104,7 +104,7 @@ async def test_two_thousand_messages_scroll_without_a_jump(cast: Cast, people: P
     report("frame while scrolling through 2,000 messages", scrolled["frames"])
 
     # and a new message is drawn at once, at the end as well as anywhere
-    await ada.page.get_by_role("button", name="Jump to the newest messages").click()
+    await ada.page.get_by_role("button", name="Jump to latest messages").click()
     for number in range(20):
         await people.say(bob, conversation, f"probe {number}")
         await eventually(partial(_numbers, ada.page, "rendered", number + 1), sentence=f"probe {number} was drawn")
@@ -131,7 +131,7 @@ async def test_the_first_unread_message_is_found_however_far_up(cast: Cast, peop
         await people.say(bob, conversation, str(count))
     await expect(ada.badge("bob")).to_have_attribute("data-unread", "180", timeout=GLANCE)
     await ada.open("bob")
-    await ada.page.get_by_role("button", name="First unread message").click()
+    await ada.page.get_by_role("button", name="Jump to first unread message").click()
     await expect(ada.page.get_by_role("separator", name="New messages")).to_be_in_viewport(timeout=GLANCE)
     await expect(ada.messages.first).to_be_in_viewport()
     assert (await ada.bodies())[0] == "1"

@@ -80,12 +80,12 @@ async def test_axe_finds_nothing_in_light_and_dark(cast: Cast, people: People) -
         await ada.scheme("dark" if scheme == "dark" else "light")
         await ada.page.wait_for_timeout(300)  # colours change gradually
         found += await ada.violations(axe)
-        await ada.page.get_by_label("Find a fellow coder").click()
+        await ada.page.get_by_label("Find people").click()
         await expect(ada.page.locator("button[data-person]").first).to_be_visible(timeout=GLANCE)
         await ada.page.locator(".person__add").first.click()
         await ada.page.wait_for_timeout(300)
         found += await ada.violations(axe)
-        await ada.page.get_by_role("button", name="Close the search").click()
+        await ada.page.get_by_role("button", name="Close search").click()
     await ada.page.set_viewport_size({"width": 390, "height": 780})
     found += await ada.violations(axe)
     assert found == []
@@ -140,7 +140,7 @@ async def test_a_phone_shows_one_column(cast: Cast, people: People, screenshots:
     await expect(ada.page.get_by_role("navigation")).to_be_hidden()
     assert await ada.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     # Back by the page's button, forward and back by the browser's
-    await ada.page.get_by_role("button", name="Back to the conversations").click()
+    await ada.page.get_by_role("button", name="Back to conversations").click()
     await expect(ada.row("Bob Kahn")).to_be_visible()
     await ada.page.go_back()
     await ada.sees("Are you on the train already?")

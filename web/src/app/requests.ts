@@ -26,5 +26,5 @@ export class RequestError extends Error {
 const clientError = (code: "unavailable" | "timeout", message: string) =>
   new RequestError({ code, message, retryable: true, retry_after_ms: 0, details: [] });
 
-export const offlineError = () => clientError("unavailable", "There is no connection.");
-export const timeoutError = () => clientError("timeout", "The server did not answer in time.");
+export const offlineError = () => clientError("unavailable", "You’re not connected.");
+export const timeoutError = () => clientError("timeout", "The server didn’t respond in time.");

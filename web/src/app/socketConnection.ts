@@ -83,7 +83,7 @@ export function createSocketConnection(
     } catch (error) {
       if (currentAttempt !== attempt) return;
       if (error instanceof TokenRefused) stopRetrying("no_token", error.message);
-      else scheduleReconnect("no_token", "Signing in did not work.");
+      else scheduleReconnect("no_token", "Sign-in failed.");
       return;
     }
     if (currentAttempt !== attempt) return;
@@ -117,7 +117,7 @@ export function createSocketConnection(
     });
     socket = opened;
     connectTimer = setTimeout(
-      () => scheduleReconnect("timeout", "The server took too long to answer."),
+      () => scheduleReconnect("timeout", "The server took too long to respond."),
       timing.ackTimeout,
     );
 
@@ -160,7 +160,7 @@ export function createSocketConnection(
   /** Handle a failed handshake. Without an error code, no server answered. */
   function handleConnectError(error: Partial<ErrorBody> | undefined): void {
     if (!error?.code) {
-      scheduleReconnect("unreachable", "The server can't be reached.");
+      scheduleReconnect("unreachable", "Can’t reach the server.");
       return;
     }
     const message = error.message ?? error.code;
@@ -204,7 +204,7 @@ export function createSocketConnection(
 
   /** Close the socket as soon as the browser goes offline, before a ping times out. */
   function handleNetworkLoss(): void {
-    if (socket) scheduleReconnect("network", "This device is offline.");
+    if (socket) scheduleReconnect("network", "You’re offline.");
   }
 
   /** The server closes a socket when its token expires, so send it a new token before that. */

@@ -4,7 +4,7 @@ import { signedIn } from "./authSlice";
 import { saveIdentity } from "./identity";
 import { userIdFor } from "./tokens";
 
-/** The development sign-in: whoever one says one is. Never shown where the host application hands over tokens. */
+/** The development sign-in: it accepts any name. It is never shown when the host application provides tokens. */
 export function SignIn() {
   const dispatch = useAppDispatch();
   const [name, setName] = useState("");
@@ -24,7 +24,7 @@ export function SignIn() {
       <form className="sign-in__card" onSubmit={submit}>
         <img className="sign-in__mark" src="/favicon.svg" alt="" width={56} height={56} />
         <h1>Warren</h1>
-        <p className="sign-in__lead">Conversations that keep up with you.</p>
+        <p className="sign-in__lead">Real-time messaging.</p>
         <label htmlFor={field}>What should people call you?</label>
         <input
           id={field}
@@ -42,10 +42,10 @@ export function SignIn() {
         <p className="sign-in__note">
           {userId ? (
             <>
-              You will be <strong>{userId}</strong>. The same name is the same person on every device.
+              Your user ID is <strong>{userId}</strong>. Use the same name on every device.
             </>
           ) : (
-            "This is a development sign-in: there is no password."
+            "This is a development sign-in. You don’t need a password."
           )}
         </p>
       </form>

@@ -40,7 +40,7 @@ export function claimsOf(token: string): Claims | null {
 export function hostedTokens(provider: HostedTokenProvider): TokenProvider {
   return async ({ fresh }) => {
     const token: unknown = await provider({ fresh });
-    if (typeof token !== "string" || token === "") throw new TokenRefused("The application gave no token.");
+    if (typeof token !== "string" || token === "") throw new TokenRefused("The application didn’t provide a token.");
     return token;
   };
 }
@@ -63,18 +63,18 @@ export function developmentTokens(edges: () => string[], storage: Storage): Toke
       signal: AbortSignal.timeout(10_000),
     });
     if (response.status >= 400 && response.status < 500)
-      throw new TokenRefused("This server has no development sign-in, or refuses this name.");
-    if (!response.ok) throw new Error(`The sign-in answered ${response.status}.`);
+      throw new TokenRefused("This server doesn’t offer development sign-in, or it rejected this name.");
+    if (!response.ok) throw new Error(`Sign-in failed with status ${response.status}.`);
     const { token } = (await response.json()) as { token: string };
     storage.setItem(key(identity), token);
     return token;
   };
 
   return async ({ identity, fresh }) => {
-    if (!identity) throw new TokenRefused("Pick a name first.");
+    if (!identity) throw new TokenRefused("Enter a name first.");
     const token = fresh ? null : storedToken(identity);
     if (token !== null) return token;
-    let failure: unknown = new Error("No edge is known.");
+    let failure: unknown = new Error("No server is configured.");
     for (const edge of edges()) {
       try {
         return await requestToken(edge, identity);

@@ -33,7 +33,7 @@ export function ConnectionBar() {
         )}
         {status === "refused" && mode === "development" && (
           <button type="button" className="link" onClick={leave}>
-            Pick another name
+            Use another name
           </button>
         )}
       </div>
@@ -49,7 +49,7 @@ function Words({ connection: { status, sessions, retryAt, reason, networkDown } 
     case "connecting":
       return <span>{sessions === 0 ? "Connecting…" : "Reconnecting…"}</span>;
     case "draining":
-      return <span>This server is closing for maintenance. Moving to another one {soon}; keep writing.</span>;
+      return <span>The server is shutting down for maintenance. Reconnecting {soon}. You can keep writing.</span>;
     case "refused":
       return (
         <span>
@@ -59,8 +59,8 @@ function Words({ connection: { status, sessions, retryAt, reason, networkDown } 
     default:
       return (
         <span>
-          <strong>{networkDown ? "This device is offline." : (reason?.message ?? "The connection was lost.")}</strong>{" "}
-          Trying again {soon}.
+          <strong>{networkDown ? "You’re offline." : (reason?.message ?? "The connection was lost.")}</strong>{" "}
+          Reconnecting {soon}.
         </span>
       );
   }

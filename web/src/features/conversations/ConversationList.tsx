@@ -52,9 +52,9 @@ function ListEmpty() {
         <Icon name="search" size={26} />
       </span>
       <h2>No conversations yet</h2>
-      <p>Look for someone by name and write the first message.</p>
+      <p>Search for someone by name and send the first message.</p>
       <button type="button" className="button" onClick={focusSearch}>
-        Find a fellow coder
+        Find people
       </button>
     </div>
   );
@@ -66,7 +66,7 @@ function ListFailed({ message, onRetry }: { message: string; onRetry: () => void
       <span className="empty__icon">
         <Icon name="alert" size={26} />
       </span>
-      <h2>Your conversations can’t be shown</h2>
+      <h2>Couldn’t load your conversations</h2>
       <p>{message}</p>
       <button type="button" className="button" onClick={onRetry}>
         Try again

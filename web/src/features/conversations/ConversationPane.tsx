@@ -40,7 +40,7 @@ function BackButton() {
     <button
       type="button"
       className="icon-button back"
-      aria-label="Back to the conversations"
+      aria-label="Back to conversations"
       onClick={() => dispatch(conversationClosed())}
     >
       <Icon name="back" />
@@ -110,7 +110,7 @@ function NothingOpen() {
         </span>
         <h2>Pick up where you left off</h2>
         <p>
-          Choose a conversation, or press <kbd>{MODIFIER}</kbd> <kbd>K</kbd> to find someone.
+          Select a conversation, or press <kbd>{MODIFIER}</kbd> <kbd>K</kbd> to find someone.
         </p>
       </div>
     </section>
@@ -129,15 +129,15 @@ function Unknown({ failed }: { failed: boolean }) {
           <span className="empty__icon">
             <Icon name="alert" size={28} />
           </span>
-          <h2>There is no such conversation</h2>
-          <p>It does not exist, or you are not part of it.</p>
+          <h2>Conversation not found</h2>
+          <p>It doesn’t exist, or you don’t have access to it.</p>
           <button type="button" className="button" onClick={() => dispatch(conversationClosed())}>
-            Show my conversations
+            Show all conversations
           </button>
         </div>
       ) : (
         <div className="empty">
-          <span className="spinner" role="status" aria-label="Loading the conversation" />
+          <span className="spinner" role="status" aria-label="Loading conversation" />
         </div>
       )}
     </section>

@@ -27,7 +27,7 @@ export function Sidebar() {
 
 const NEXT: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
 const ICONS = { system: "system", light: "sun", dark: "moon" } as const;
-const NAMES = { system: "as your device", light: "light", dark: "dark" };
+const NAMES = { system: "system", light: "light", dark: "dark" };
 
 function ThemeButton() {
   const [theme, setTheme] = useTheme();
@@ -35,8 +35,8 @@ function ThemeButton() {
     <button
       type="button"
       className="icon-button"
-      aria-label={`Colours: ${NAMES[theme]}. Change to ${NAMES[NEXT[theme]]}`}
-      title={`Colours: ${NAMES[theme]}`}
+      aria-label={`Theme: ${NAMES[theme]}. Switch to ${NAMES[NEXT[theme]]}`}
+      title={`Theme: ${NAMES[theme]}`}
       onClick={() => setTheme(NEXT[theme])}
     >
       <Icon name={ICONS[theme]} size={18} />
@@ -55,13 +55,7 @@ function Me() {
   return (
     <>
       {mode === "development" && (
-        <button
-          type="button"
-          className="icon-button"
-          aria-label={`Sign out ${user.name}`}
-          title="Sign out"
-          onClick={leave}
-        >
+        <button type="button" className="icon-button" aria-label="Sign out" title="Sign out" onClick={leave}>
           <Icon name="leave" size={18} />
         </button>
       )}

@@ -3,7 +3,7 @@ import type { Conversation, User } from "@/protocol";
 /** The other participant of a direct conversation, or the user if there is no other. */
 export function otherParticipant(conversation: Conversation, me: string | null): User {
   const other = conversation.participants.find(({ user }) => user.id !== me) ?? conversation.participants[0];
-  return other?.user ?? { id: conversation.id, name: "Nobody", picture: null };
+  return other?.user ?? { id: conversation.id, name: "Unknown user", picture: null };
 }
 
 /** The display name of a conversation: the other user's name, the group's title, or the names of its members. */

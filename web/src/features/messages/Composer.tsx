@@ -78,15 +78,15 @@ export function Composer({ conversationId, name }: { conversationId: string; nam
         <span id="composer-hint">
           {online ? (
             <span className="composer__keys">
-              <kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> breaks the line. Markdown works.
+              <kbd>Enter</kbd> to send, <kbd>Shift</kbd>+<kbd>Enter</kbd> for a new line. Markdown is supported.
             </span>
           ) : (
-            "You are offline. What you send is kept and goes out by itself."
+            "Messages will send when you’re back online."
           )}
         </span>
         <span className={left < 0 ? "composer__left composer__left--over" : "composer__left"} aria-live="polite">
           {left < 0
-            ? `${-left} ${left === -1 ? "character" : "characters"} too many`
+            ? `${-left} ${left === -1 ? "character" : "characters"} over the limit`
             : left <= NEAR_LIMIT
               ? `${left} ${left === 1 ? "character" : "characters"} left`
               : ""}

@@ -43,7 +43,7 @@ export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, na
     const mine = message.sender_id === me;
     return (
       <Fragment key={`${message.sender_id}/${message.client_message_id}`}>
-        {gap && <div className="gap">Fetching missing messages…</div>}
+        {gap && <div className="gap">Loading missing messages…</div>}
         {newDay && <DayHeading time={message.sent_at} />}
         {unread && <UnreadDivider />}
         <MessageRow

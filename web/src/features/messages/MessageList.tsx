@@ -151,7 +151,7 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
       </div>
       {unreadAbove && (
         <button type="button" className="pill pill--top" onClick={seek}>
-          <Icon name="up" size={16} /> First unread message
+          <Icon name="up" size={16} /> Jump to first unread message
         </button>
       )}
       {!atEnd && (
@@ -159,7 +159,7 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
           type="button"
           className="pill pill--end"
           onClick={toEnd}
-          aria-label={unread > 0 ? `Jump to the newest messages, ${unread} unread` : "Jump to the newest messages"}
+          aria-label={unread > 0 ? `Jump to latest messages, ${unread} unread` : "Jump to latest messages"}
         >
           {unread > 0 && <span className="badge">{unread}</span>}
           <Icon name="down" size={18} />
@@ -202,7 +202,7 @@ function Announcer({ conversation, me }: { conversation: Conversation; me: strin
 }
 
 function Origin({ name }: { name: string }) {
-  return <p className="messages__origin">This is where your conversation with {name} begins.</p>;
+  return <p className="messages__origin">This is the beginning of your conversation with {name}.</p>;
 }
 
 function Beginning({ conversation, me }: { conversation: Conversation; me: string | null }) {
@@ -211,8 +211,10 @@ function Beginning({ conversation, me }: { conversation: Conversation; me: strin
   return (
     <div className="empty">
       <Avatar user={direct ? other : { id: conversation.id, name: "", picture: null }} group={!direct} size="large" />
-      <h3>{direct ? `Say hello to ${other.name}` : `Start ${conversationName(conversation, me)}`}</h3>
-      <p>{direct ? `${other.name} sees` : "The others see"} this conversation once you send the first message.</p>
+      <h3>
+        {direct ? `Say hello to ${other.name}` : `Start the conversation in ${conversationName(conversation, me)}`}
+      </h3>
+      <p>{direct ? other.name : "The other members"} will see this conversation when you send the first message.</p>
     </div>
   );
 }
@@ -223,7 +225,7 @@ function Failed({ message, onRetry }: { message: string; onRetry: () => void }) 
       <span className="empty__icon">
         <Icon name="alert" size={28} />
       </span>
-      <h3>These messages can’t be shown</h3>
+      <h3>Couldn’t load messages</h3>
       <p>{message}</p>
       <button type="button" className="button" onClick={onRetry}>
         Try again

@@ -16,7 +16,7 @@ const SEARCH_ID = "people-search";
 
 export const focusSearch = () => document.getElementById(SEARCH_ID)?.focus();
 
-/** "Find a fellow coder": the field above the conversations. While it is in use, the people found take their place. */
+/** The search field above the conversation list. While it is in use, search results replace the list. */
 export function SearchField() {
   const dispatch = useAppDispatch();
   const { query } = useAppSelector(selectPeople);
@@ -40,8 +40,8 @@ export function SearchField() {
         type="text"
         inputMode="search"
         value={query ?? ""}
-        placeholder="Find a fellow coder"
-        aria-label="Find a fellow coder"
+        placeholder="Find people"
+        aria-label="Find people"
         autoComplete="off"
         spellCheck={false}
         maxLength={100}
@@ -55,7 +55,7 @@ export function SearchField() {
         <button
           type="button"
           className="icon-button"
-          aria-label="Close the search"
+          aria-label="Close search"
           onClick={() => dispatch(searchClosed())}
         >
           <Icon name="close" size={16} />
@@ -113,11 +113,11 @@ export function PeopleResults() {
           </p>
         ) : loading ? (
           <p className="people__note" role="status">
-            {online ? "Looking…" : "The search works again once you are connected."}
+            {online ? "Searching…" : "Search is unavailable while you’re offline."}
           </p>
         ) : others.length === 0 ? (
           <p className="people__note" role="status">
-            {query?.trim() ? `Nobody called “${query.trim()}” has been here.` : "Nobody else has been here yet."}
+            {query?.trim() ? `No one found for “${query.trim()}”` : "No one else has joined yet"}
           </p>
         ) : (
           <ul onKeyDown={moveFocus}>
@@ -206,12 +206,12 @@ function GroupForm({ chosen, onRemove, onStart }: GroupProps) {
         className="input"
         value={title}
         maxLength={200}
-        placeholder="Name of the group (optional)"
-        aria-label="Name of the group (optional)"
+        placeholder="Group name (optional)"
+        aria-label="Group name (optional)"
         onChange={(event) => setTitle(event.target.value)}
       />
       <button type="submit" className="button button--wide" disabled={chosen.length < 2}>
-        {chosen.length < 2 ? "Choose one more" : `Start a group of ${chosen.length + 1}`}
+        {chosen.length < 2 ? "Select one more person" : `Create group of ${chosen.length + 1}`}
       </button>
     </form>
   );
