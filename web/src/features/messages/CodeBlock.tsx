@@ -1,20 +1,20 @@
 import { Fragment, memo, useEffect, useState, type ReactNode } from "react";
 import type { Highlighted } from "./highlighter";
 
-/** Code in a message: plain at once, coloured when the highlighter (loaded with the first code shown) is there. */
+/** Code in a message. It is plain until the highlighter is loaded, which happens with the first code block. */
 export const CodeBlock = memo(function CodeBlock({ code, language }: { code: string; language: string }) {
-  const [coloured, setColoured] = useState<Highlighted | null>(null);
+  const [highlighted, setHighlighted] = useState<Highlighted | null>(null);
   const [copied, setCopied] = useState(false);
 
   useEffect(() => {
-    let wanted = true;
+    let mounted = true;
     import("./highlighter")
       .then(({ highlight }) => {
-        if (wanted) setColoured(highlight(code, language));
+        if (mounted) setHighlighted(highlight(code, language));
       })
-      .catch(() => undefined); // The code stays plain: nothing else is lost.
+      .catch(() => undefined); // The code stays plain.
     return () => {
-      wanted = false;
+      mounted = false;
     };
   }, [code, language]);
 
@@ -22,7 +22,7 @@ export const CodeBlock = memo(function CodeBlock({ code, language }: { code: str
     try {
       await navigator.clipboard.writeText(code);
     } catch {
-      return; // Not allowed here, or not a secure page: the code can still be selected.
+      return; // The browser denies clipboard access. The user can still select the code.
     }
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
@@ -37,7 +37,7 @@ export const CodeBlock = memo(function CodeBlock({ code, language }: { code: str
         </button>
       </figcaption>
       <pre tabIndex={0} aria-label="Source">
-        <code>{coloured ? elements(coloured) : code}</code>
+        <code>{highlighted ? elements(highlighted) : code}</code>
       </pre>
     </figure>
   );

@@ -5,12 +5,12 @@ import { selectBodyLimit, selectOnline } from "../connection/connectionSlice";
 import { draftChanged, selectDraft } from "./draftsSlice";
 import { messageComposed } from "./messageEvents";
 
-/** The number of characters left is shown from here on. */
+/** The number of characters left is shown when it falls to this. */
 const NEAR_LIMIT = 200;
 const COMPOSER_ID = "composer";
 
 export const focusComposer = () => document.getElementById(COMPOSER_ID)?.focus();
-const touch = () => window.matchMedia("(pointer: coarse)").matches;
+const isTouchDevice = () => window.matchMedia("(pointer: coarse)").matches;
 
 export function Composer({ conversationId, name }: { conversationId: string; name: string }) {
   const dispatch = useAppDispatch();
@@ -23,9 +23,9 @@ export function Composer({ conversationId, name }: { conversationId: string; nam
   const left = limit > 0 ? limit - length : Infinity;
   const sendable = length > 0 && left >= 0;
 
-  // Opening a conversation is the person's own act, so the next key goes into it; on a phone the keyboard stays down.
+  // Focus the composer when the user opens a conversation, except on a phone, where it would open the keyboard.
   useEffect(() => {
-    if (!touch()) field.current?.focus();
+    if (!isTouchDevice()) field.current?.focus();
   }, [conversationId]);
 
   useLayoutEffect(() => {
@@ -42,7 +42,7 @@ export function Composer({ conversationId, name }: { conversationId: string; nam
   };
 
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing || touch()) return;
+    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing || isTouchDevice()) return;
     event.preventDefault();
     send();
   };

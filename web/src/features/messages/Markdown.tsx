@@ -3,9 +3,9 @@ import { Fragment, memo, type ReactNode } from "react";
 import { CodeBlock } from "./CodeBlock";
 
 /**
- * A message's Markdown as React elements. Nothing is ever set as HTML: the lexer's tokens are turned into the few
- * elements named here, so tags show as the text they are, pictures become links that load nothing by themselves, and
- * an address leads somewhere only when it is http, https or mailto.
+ * Renders a message's Markdown as React elements and never sets HTML. The lexer's tokens become only the elements named
+ * here: HTML tags are shown as text, images become links and load nothing, and only http, https and mailto URLs become
+ * links.
  */
 export const Markdown = memo(function Markdown({ source }: { source: string }) {
   return <div className="markdown">{blocks(tokensOf(source))}</div>;
@@ -19,7 +19,7 @@ function tokensOf(source: string): Token[] {
   }
 }
 
-/** The address, if following it can do no harm. */
+/** The URL if its protocol is safe to follow, otherwise null. */
 export function safeHref(href: string): string | null {
   try {
     const url = new URL(href.trim());
@@ -40,7 +40,7 @@ function block(token: MarkedToken): ReactNode {
     case "def":
       return null;
     case "heading":
-      // A message is no document: its headings don't belong to the page's outline.
+      // A heading in a message must not become part of the page's outline.
       return <p className="markdown__heading">{inlines(token.tokens)}</p>;
     case "paragraph":
       return <p>{inlines(token.tokens)}</p>;
@@ -125,7 +125,7 @@ function inline(token: MarkedToken): ReactNode {
     case "checkbox":
       return checkbox(token.checked);
     default:
-      // Tags, and whatever else the lexer may come to know: the text as it was written.
+      // Show HTML tags and unknown tokens as they were written.
       return token.raw;
   }
 }

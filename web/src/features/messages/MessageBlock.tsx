@@ -3,34 +3,42 @@ import { useAppDispatch, useAppSelector, useAppStore } from "@/app/hooks";
 import type { Message } from "@/protocol";
 import { selectPeople, selectPerson } from "../people/peopleSlice";
 import { dayName, dayOf } from "@/ui/time";
-import type { Block } from "./blocks";
+import type { Block } from "./messageBlocks";
 import { draftChanged, selectDraft } from "./draftsSlice";
 import type { OutgoingMessage } from "./messageEvents";
 import { MessageRow } from "./MessageRow";
 import { outgoingRemoved } from "./outboxSlice";
 import { focusComposer } from "./Composer";
 
-/** Messages of one sender that are further apart than this stand in separate groups. */
+/** Messages of one sender that are further apart than this belong to separate groups. */
 const GROUP_MILLISECONDS = 5 * 60_000;
 
 type Row = Pick<Message, "sender_id" | "sent_at">;
 
-const rowOf = (entry: OutgoingMessage, me: string | null): Row => ({ sender_id: me ?? "", sent_at: entry.composed_at });
+const toRow = (entry: OutgoingMessage, me: string | null): Row => ({ sender_id: me ?? "", sent_at: entry.composed_at });
 
 interface Props {
   block: Block;
-  /** Own messages on their way, at the end of the last block. */
+  /** Unsent messages of this user, at the end of the last block. */
   outgoing: OutgoingMessage[];
   me: string | null;
-  named: boolean;
-  /** Own messages up to this one were seen. */
+  /** Whether names and pictures of senders are shown, as in groups. */
+  showSender: boolean;
+  /** Messages of this user up to this sequence number were seen. */
   seenUpTo: number;
-  /** The first unread message, if it is in this block. */
+  /** The sequence number of the first unread message, if it is in this block. */
   firstUnread: number | null;
 }
 
-export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, named, seenUpTo, firstUnread }: Props) {
-  // Names change rarely; every row of the block reads from the one answer.
+export const MessageBlock = memo(function MessageBlock({
+  block,
+  outgoing,
+  me,
+  showSender,
+  seenUpTo,
+  firstUnread,
+}: Props) {
+  // Re-render when a name changes. This is rare, so one subscription per block is enough.
   useAppSelector((state) => selectPeople(state).usersById);
   const store = useAppStore();
   const person = (id: string) => selectPerson(store.getState(), id);
@@ -52,17 +60,17 @@ export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, na
           sender={person(message.sender_id)}
           mine={mine}
           first={newDay || unread || gap || startsGroup(before, message)}
-          named={named}
-          mark={mine ? (message.seq <= seenUpTo ? "seen" : "sent") : null}
+          showSender={showSender}
+          status={mine ? (message.seq <= seenUpTo ? "seen" : "sent") : null}
         />
       </Fragment>
     );
   });
 
-  const waiting = outgoing.map((entry, index) => {
+  const outgoingRows = outgoing.map((entry, index) => {
     const entryBefore = outgoing[index - 1];
-    const before = entryBefore ? rowOf(entryBefore, me) : (block.messages.at(-1) ?? block.previous);
-    const row = rowOf(entry, me);
+    const before = entryBefore ? toRow(entryBefore, me) : (block.messages.at(-1) ?? block.previous);
+    const row = toRow(entry, me);
     const newDay = startsDay(before, row);
     return (
       <Fragment key={`${row.sender_id}/${entry.client_message_id}`}>
@@ -72,7 +80,7 @@ export const MessageBlock = memo(function MessageBlock({ block, outgoing, me, na
     );
   });
 
-  return <div className="block">{[...rows, ...waiting]}</div>;
+  return <div className="block">{[...rows, ...outgoingRows]}</div>;
 });
 
 function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string | null; first: boolean }) {
@@ -95,8 +103,8 @@ function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string 
       sender={sender}
       mine
       first={first}
-      named={false}
-      mark="pending"
+      showSender={false}
+      status="pending"
       refusal={entry.refusal?.message}
       onEdit={edit}
       onDiscard={() => dispatch(outgoingRemoved(entry.client_message_id))}

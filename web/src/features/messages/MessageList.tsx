@@ -7,18 +7,18 @@ import { selectMe } from "../auth/authSlice";
 import { selectUnread } from "../conversations/conversationsSlice";
 import { conversationName, otherParticipant } from "../conversations/names";
 import { messagesViewed, selectScreen } from "../conversations/screenSlice";
-import { createCutter } from "./blocks";
+import { createBlockSplitter } from "./messageBlocks";
 import { MessageBlock } from "./MessageBlock";
 import type { OutgoingMessage } from "./messageEvents";
 import { olderRequested, selectMessages, selectThread, selectThreadError, threadRetried } from "./messagesSlice";
 import { selectOutgoing } from "./outboxSlice";
-import { useScrollKeeper } from "./useScrollKeeper";
+import { useScrollAnchor } from "./useScrollAnchor";
 
-/** Older messages are asked for when the view comes this near to the beginning, in pixels. */
-const NEAR_BEGINNING = 800;
-const NONE: OutgoingMessage[] = [];
+/** Older messages are loaded when the view is within this many pixels of the beginning. */
+const LOAD_OLDER_DISTANCE = 800;
+const NO_OUTGOING: OutgoingMessage[] = [];
 
-/** The messages of the open conversation. Give it the conversation's id as `key`: each one starts afresh. */
+/** The messages of the open conversation. Set the conversation's id as `key`, so that each one has its own state. */
 export function MessageList({ conversation }: { conversation: Conversation }) {
   const { id } = conversation;
   const dispatch = useAppDispatch();
@@ -33,17 +33,17 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
   const loaded = thread !== undefined;
   const end = outgoing.at(-1)?.client_message_id ?? "";
   const content = useMemo(() => ({ messages, end, dividerAfter, loaded }), [messages, end, dividerAfter, loaded]);
-  const { scroller, atEnd, toEnd, toElement } = useScrollKeeper(content);
+  const { scroller, atEnd, scrollToEnd, scrollToElement } = useScrollAnchor(content);
 
-  const [cut] = useState(createCutter);
+  const [splitIntoBlocks] = useState(createBlockSplitter);
   const blocks = useMemo(() => {
-    const whole = cut(messages);
-    return whole.length > 0 ? whole : [{ key: 0, messages: [], previous: null }];
-  }, [cut, messages]);
+    const split = splitIntoBlocks(messages);
+    return split.length > 0 ? split : [{ key: 0, messages: [], previous: null }];
+  }, [splitIntoBlocks, messages]);
 
-  const firstHeld = messages[0]?.seq ?? 1;
-  // While the first unread message is further up than what is held, there is a button that leads to it.
-  const unreadAbove = dividerAfter !== null && thread?.hasOlder === true && firstHeld > dividerAfter + 1;
+  const firstLoaded = messages[0]?.seq ?? 1;
+  // If the first unread message is not loaded yet, a button leads to it.
+  const unreadAbove = dividerAfter !== null && thread?.hasOlder === true && firstLoaded > dividerAfter + 1;
   const firstUnread = useMemo(
     () =>
       dividerAfter === null || unreadAbove
@@ -53,47 +53,47 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
   );
   const seenUpTo = useMemo(() => everyoneReadUpTo(conversation, me), [conversation, me]);
 
-  // Begin at the first unread message; without one, the end is where every conversation begins.
-  const begun = useRef(false);
+  // Start at the first unread message, or at the end if there is none.
+  const positioned = useRef(false);
   useLayoutEffect(() => {
-    if (begun.current || !loaded) return;
-    begun.current = true;
+    if (positioned.current || !loaded) return;
+    positioned.current = true;
     const divider = scroller.current?.querySelector("[data-unread-divider]");
-    if (divider) toElement(divider);
-  }, [loaded, scroller, toElement]);
+    if (divider) scrollToElement(divider);
+  }, [loaded, scroller, scrollToElement]);
 
-  // One's own message is always brought into view.
+  // Scroll to the end when the user sends a message.
   useLayoutEffect(() => {
-    if (end !== "") toEnd();
-  }, [end, toEnd]);
+    if (end !== "") scrollToEnd();
+  }, [end, scrollToEnd]);
 
   useEffect(() => {
     if (atEnd && thread && thread.contiguousUpTo > 0)
       dispatch(messagesViewed({ conversationId: id, seq: thread.contiguousUpTo }));
   }, [atEnd, thread, id, dispatch]);
 
-  const [seeking, setSeeking] = useState(false);
+  const [scrollingToUnread, setScrollingToUnread] = useState(false);
   const canLoadOlder = thread?.hasOlder === true && !thread.loadingOlder;
   useEffect(() => {
     const box = scroller.current;
     if (!box || !canLoadOlder) return undefined;
-    const look = () => {
-      if (box.scrollTop < NEAR_BEGINNING) dispatch(olderRequested(id));
+    const loadIfNear = () => {
+      if (box.scrollTop < LOAD_OLDER_DISTANCE) dispatch(olderRequested(id));
     };
-    look();
-    box.addEventListener("scroll", look, { passive: true });
-    return () => box.removeEventListener("scroll", look);
+    loadIfNear();
+    box.addEventListener("scroll", loadIfNear, { passive: true });
+    return () => box.removeEventListener("scroll", loadIfNear);
   }, [canLoadOlder, id, dispatch, messages, scroller]);
 
   useLayoutEffect(() => {
-    if (!seeking) return;
+    if (!scrollingToUnread) return;
     const divider = unreadAbove ? null : scroller.current?.querySelector("[data-unread-divider]");
-    if (divider) toElement(divider);
+    if (divider) scrollToElement(divider);
     else scroller.current?.scrollTo({ top: 0 });
-  }, [seeking, unreadAbove, toElement, messages, scroller]);
+  }, [scrollingToUnread, unreadAbove, scrollToElement, messages, scroller]);
 
-  const seek = () => setSeeking(true);
-  const stopSeeking = () => setSeeking(false);
+  const scrollToUnread = () => setScrollingToUnread(true);
+  const stopScrollingToUnread = () => setScrollingToUnread(false);
 
   const name = conversationName(conversation, me);
   const empty = loaded && messages.length === 0 && outgoing.length === 0;
@@ -107,24 +107,24 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
         aria-label={`Messages with ${name}`}
         aria-busy={!loaded}
         tabIndex={0}
-        onWheel={stopSeeking}
-        onTouchMove={stopSeeking}
-        onKeyDown={stopSeeking}
+        onWheel={stopScrollingToUnread}
+        onTouchMove={stopScrollingToUnread}
+        onKeyDown={stopScrollingToUnread}
       >
         <div className="messages__content">
           {error !== undefined && !loaded ? (
-            <Failed message={error} onRetry={() => dispatch(threadRetried(id))} />
+            <LoadError message={error} onRetry={() => dispatch(threadRetried(id))} />
           ) : !loaded ? (
             <Skeleton />
           ) : empty ? (
-            <Beginning conversation={conversation} me={me} />
+            <EmptyConversation conversation={conversation} me={me} />
           ) : (
             <>
               <div className="messages__top">
                 {thread.hasOlder ? (
                   <span className="spinner" role="status" aria-label="Loading earlier messages" />
                 ) : (
-                  <Origin name={name} />
+                  <ConversationStart name={name} />
                 )}
               </div>
               {blocks.map((block, index) => {
@@ -134,9 +134,9 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
                   <MessageBlock
                     key={block.key}
                     block={block}
-                    outgoing={index === blocks.length - 1 ? outgoing : NONE}
+                    outgoing={index === blocks.length - 1 ? outgoing : NO_OUTGOING}
                     me={me}
-                    named={conversation.kind === "group"}
+                    showSender={conversation.kind === "group"}
                     seenUpTo={Math.max(first - 1, Math.min(seenUpTo, last))}
                     firstUnread={
                       firstUnread !== null && firstUnread >= first && firstUnread <= last ? firstUnread : null
@@ -150,7 +150,7 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
         </div>
       </div>
       {unreadAbove && (
-        <button type="button" className="pill pill--top" onClick={seek}>
+        <button type="button" className="pill pill--top" onClick={scrollToUnread}>
           <Icon name="up" size={16} /> Jump to first unread message
         </button>
       )}
@@ -158,25 +158,25 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
         <button
           type="button"
           className="pill pill--end"
-          onClick={toEnd}
+          onClick={scrollToEnd}
           aria-label={unread > 0 ? `Jump to latest messages, ${unread} unread` : "Jump to latest messages"}
         >
           {unread > 0 && <span className="badge">{unread}</span>}
           <Icon name="down" size={18} />
         </button>
       )}
-      <Announcer conversation={conversation} me={me} />
+      <LiveAnnouncer conversation={conversation} me={me} />
     </div>
   );
 }
 
-/** The last message that all the others have read. */
+/** The sequence number up to which all other participants have read. */
 function everyoneReadUpTo(conversation: Conversation, me: string | null): number {
   const others = conversation.participants.filter(({ user }) => user.id !== me);
   return others.length === 0 ? 0 : Math.min(...others.map(({ last_read_seq }) => last_read_seq));
 }
 
-/** In a group: who has read to the end, when the end is one's own message. */
+/** In a group: who has read the last message, if this user sent it. */
 function Readers({ conversation, me, lastSeq }: { conversation: Conversation; me: string | null; lastSeq: number }) {
   if (conversation.kind === "direct" || conversation.last_message?.sender_id !== me || lastSeq === 0) return null;
   const others = conversation.participants.filter(({ user }) => user.id !== me);
@@ -189,8 +189,8 @@ function Readers({ conversation, me, lastSeq }: { conversation: Conversation; me
   );
 }
 
-/** Tells screen readers each message that arrives; the list itself stays silent, or loading would read it all out. */
-function Announcer({ conversation, me }: { conversation: Conversation; me: string | null }) {
+/** Announces new messages to screen readers. The list itself is not live, because loading it would read everything. */
+function LiveAnnouncer({ conversation, me }: { conversation: Conversation; me: string | null }) {
   const last = conversation.last_message;
   const [openedAt] = useState(last?.seq ?? 0);
   const author = conversation.participants.find(({ user }) => user.id === last?.sender_id)?.user.name;
@@ -201,11 +201,11 @@ function Announcer({ conversation, me }: { conversation: Conversation; me: strin
   );
 }
 
-function Origin({ name }: { name: string }) {
+function ConversationStart({ name }: { name: string }) {
   return <p className="messages__origin">This is the beginning of your conversation with {name}.</p>;
 }
 
-function Beginning({ conversation, me }: { conversation: Conversation; me: string | null }) {
+function EmptyConversation({ conversation, me }: { conversation: Conversation; me: string | null }) {
   const other = otherParticipant(conversation, me);
   const direct = conversation.kind === "direct";
   return (
@@ -219,7 +219,7 @@ function Beginning({ conversation, me }: { conversation: Conversation; me: strin
   );
 }
 
-function Failed({ message, onRetry }: { message: string; onRetry: () => void }) {
+function LoadError({ message, onRetry }: { message: string; onRetry: () => void }) {
   return (
     <div className="empty" role="alert">
       <span className="empty__icon">

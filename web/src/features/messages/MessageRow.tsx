@@ -5,9 +5,9 @@ import { clock, exact } from "@/ui/time";
 import type { User } from "@/protocol";
 import { Markdown } from "./Markdown";
 
-export type Mark = "pending" | "sent" | "seen";
+export type DeliveryStatus = "pending" | "sent" | "seen";
 
-const MARKS = {
+const DELIVERY_STATUSES = {
   pending: { icon: "clock", label: "Sending" },
   sent: { icon: "sent", label: "Sent" },
   seen: { icon: "seen", label: "Seen" },
@@ -18,17 +18,17 @@ interface Props {
   time: string;
   sender: User;
   mine: boolean;
-  /** The first of several by one sender: it carries the name and the picture. */
+  /** The first message of a group by one sender: it shows the sender's name and picture. */
   first: boolean;
-  named: boolean;
-  mark: Mark | null;
+  showSender: boolean;
+  status: DeliveryStatus | null;
   refusal?: string | undefined;
   onEdit?: () => void;
   onDiscard?: () => void;
 }
 
 export const MessageRow = memo(function MessageRow(props: Props) {
-  const { body, time, sender, mine, first, named, mark, refusal, onEdit, onDiscard } = props;
+  const { body, time, sender, mine, first, showSender, status, refusal, onEdit, onDiscard } = props;
   const classes = [
     "message",
     mine ? "message--mine" : "message--theirs",
@@ -41,23 +41,23 @@ export const MessageRow = memo(function MessageRow(props: Props) {
       role="article"
       aria-label={`${mine ? "You" : sender.name}, ${clock(time)}`}
     >
-      {!mine && named && <span className="message__avatar">{first && <Avatar user={sender} size="small" />}</span>}
+      {!mine && showSender && <span className="message__avatar">{first && <Avatar user={sender} size="small" />}</span>}
       <div className="message__column">
-        {first && named && !mine && <span className="message__sender">{sender.name}</span>}
+        {first && showSender && !mine && <span className="message__sender">{sender.name}</span>}
         <div className="message__bubble">
           <Markdown source={body} />
           <span className="message__meta">
             <time dateTime={time} title={exact(time)}>
               {clock(time)}
             </time>
-            {mark && !refusal && (
+            {status && !refusal && (
               <span
-                className={`message__mark message__mark--${mark}`}
+                className={`message__mark message__mark--${status}`}
                 role="img"
-                aria-label={MARKS[mark].label}
-                title={MARKS[mark].label}
+                aria-label={DELIVERY_STATUSES[status].label}
+                title={DELIVERY_STATUSES[status].label}
               >
-                <Icon name={MARKS[mark].icon} size={16} />
+                <Icon name={DELIVERY_STATUSES[status].icon} size={16} />
               </span>
             )}
           </span>

@@ -41,7 +41,7 @@ const lowlight = createLowlight({
   yaml,
 });
 
-/** A tree of named spans and text: never markup. */
+/** Highlighted code as a tree of elements and text, never as HTML. */
 export type Highlighted = ReturnType<typeof lowlight.highlight>["children"][number][];
 
 export function highlight(code: string, language: string): Highlighted | null {

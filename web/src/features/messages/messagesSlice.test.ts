@@ -4,8 +4,8 @@ import { aConversation, aMessage, messagesFrom, sessionOf } from "../../../test/
 import { sessionReady } from "../connection/connectionSlice";
 import { conversationUpdated } from "../conversations/conversationsSlice";
 import { conversationOpened } from "../conversations/screenSlice";
-import { createCutter } from "./blocks";
 import { selectHistoryPageToLoad } from "./historySelectors";
+import { createBlockSplitter } from "./messageBlocks";
 import { messageAccepted, messageComposed, messageReceived } from "./messageEvents";
 import { newerLoaded, newestLoaded, olderLoaded, olderRequested, selectMessages } from "./messagesSlice";
 import { messageRefused, selectNextToSend, selectOutgoing } from "./outboxSlice";
@@ -102,10 +102,10 @@ describe("a message of one's own", () => {
 });
 
 it("cuts messages into blocks of which only the last changes with a new message", () => {
-  const cut = createCutter();
+  const split = createBlockSplitter();
   const messages = messagesFrom("c1", 1, 100);
-  const before = cut(messages);
-  const after = cut([...messages, aMessage("c1", 101)]);
+  const before = split(messages);
+  const after = split([...messages, aMessage("c1", 101)]);
   expect(before.map((block) => block.messages.length)).toEqual([40, 40, 20]);
   expect(after.slice(0, 2)).toEqual(before.slice(0, 2));
   expect(after[0]).toBe(before[0]);

@@ -1,25 +1,25 @@
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 
-/** How near to the end still counts as being there, in pixels. */
+/** Within this many pixels of the end, the view counts as being at the end. */
 const END_TOLERANCE = 24;
 
 interface Anchor {
   element: Element;
-  /** Where it is in what is scrolled, so that scrolling alone does not change it. */
+  /** Its position in the scrolled content, which scrolling does not change. */
   offset: number;
 }
 
 /**
- * Keeps what the person reads where it is. At the end the view follows the conversation; anywhere else the first
- * message in view stays put, whatever is loaded above it, arrives below it, or changes size.
+ * Keeps the scroll position stable while the content changes. At the end, the view follows new messages. Anywhere else,
+ * the first visible message stays in place when content above or below it is added or resized.
  */
-export function useScrollKeeper(content: unknown) {
+export function useScrollAnchor(content: unknown) {
   const scroller = useRef<HTMLDivElement>(null);
   const following = useRef(true);
   const anchor = useRef<Anchor | null>(null);
   const [atEnd, setAtEnd] = useState(true);
 
-  const note = useCallback(() => {
+  const updateAnchor = useCallback(() => {
     const box = scroller.current;
     if (!box) return;
     following.current = box.scrollHeight - box.scrollTop - box.clientHeight <= END_TOLERANCE;
@@ -27,65 +27,65 @@ export function useScrollKeeper(content: unknown) {
     setAtEnd(following.current);
   }, []);
 
-  /** Undo what a change of the content above did to the view; scrolling itself changes no offset. */
-  const settle = useCallback(() => {
+  /** Scroll by the distance that the anchor has moved because of a change above it. */
+  const restoreAnchor = useCallback(() => {
     const box = scroller.current;
     if (!box || !anchor.current?.element.isConnected) return;
     const shift = offsetIn(box, anchor.current.element) - anchor.current.offset;
     if (shift !== 0) box.scrollTop += shift;
   }, []);
 
-  const hold = useCallback(() => {
+  const adjust = useCallback(() => {
     const box = scroller.current;
     if (box && following.current) box.scrollTop = box.scrollHeight;
-    else settle();
-    note();
-  }, [settle, note]);
+    else restoreAnchor();
+    updateAnchor();
+  }, [restoreAnchor, updateAnchor]);
 
-  const scrolled = useCallback(() => {
-    settle();
-    note();
-  }, [settle, note]);
+  const onScroll = useCallback(() => {
+    restoreAnchor();
+    updateAnchor();
+  }, [restoreAnchor, updateAnchor]);
 
-  useLayoutEffect(hold, [hold, content]);
+  useLayoutEffect(adjust, [adjust, content]);
 
   useEffect(() => {
     const box = scroller.current;
     if (!box) return undefined;
-    const observer = new ResizeObserver(hold);
+    const observer = new ResizeObserver(adjust);
     observer.observe(box);
     if (box.firstElementChild) observer.observe(box.firstElementChild);
-    box.addEventListener("scroll", scrolled, { passive: true });
+    box.addEventListener("scroll", onScroll, { passive: true });
     return () => {
       observer.disconnect();
-      box.removeEventListener("scroll", scrolled);
+      box.removeEventListener("scroll", onScroll);
     };
-  }, [hold, scrolled]);
+  }, [adjust, onScroll]);
 
-  const toEnd = useCallback(() => {
+  const scrollToEnd = useCallback(() => {
     following.current = true;
-    hold();
-  }, [hold]);
+    adjust();
+  }, [adjust]);
 
-  /** Bring an element into the upper part of the view. */
-  const toElement = useCallback(
+  /** Scroll an element into the upper part of the view. */
+  const scrollToElement = useCallback(
     (element: Element) => {
       const box = scroller.current;
       if (!box) return;
       box.scrollTop += element.getBoundingClientRect().top - box.getBoundingClientRect().top - box.clientHeight / 4;
-      note();
+      updateAnchor();
     },
-    [note],
+    [updateAnchor],
   );
 
-  return { scroller, atEnd, toEnd, toElement };
+  return { scroller, atEnd, scrollToEnd, scrollToElement };
 }
 
 const offsetIn = (box: Element, element: Element) => element.getBoundingClientRect().top + box.scrollTop;
 
 /**
- * The first message that reaches into the view; blocks are skipped whole. The very first message is no hold: it loses
- * its heading, and so its place, when another comes before it.
+ * The first visible message. Blocks above the view are skipped without looking at their messages. The very first message
+ * is never the anchor, because it loses its day heading, and so moves, when older messages are loaded.
  */
 function firstInView(box: HTMLElement): Anchor | null {
   const { top } = box.getBoundingClientRect();
