@@ -4,9 +4,9 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Provider } from "react-redux";
 import { App } from "./app/App";
-import { followAddress, keepDrafts, watchWindowFocus, watchNetwork } from "./app/browser";
+import { syncUrl, persistDrafts, watchWindowFocus, watchNetwork } from "./app/browser";
 import { findEdges } from "./app/edges";
-import { outboxIn } from "./app/outboxStorage";
+import { createOutboxStorage } from "./app/outboxStorage";
 import { makeStore } from "./app/store";
 import { initialAuth, signedIn } from "./features/auth/authSlice";
 import { loadIdentity } from "./features/auth/identity";
@@ -22,14 +22,14 @@ async function start(root: HTMLElement): Promise<void> {
     {
       edges: () => edges,
       token: hosted ? hostedTokens(hosted) : developmentTokens(() => edges, sessionStorage),
-      outbox: outboxIn(localStorage),
+      outbox: createOutboxStorage(localStorage),
     },
     { auth: { ...initialAuth, mode: hosted ? "hosted" : "development" } },
   );
   watchWindowFocus(store);
   watchNetwork(store);
-  keepDrafts(store, sessionStorage);
-  followAddress(store);
+  persistDrafts(store, sessionStorage);
+  syncUrl(store);
   const identity = loadIdentity();
   if (hosted || identity) store.dispatch(signedIn(hosted ? null : identity));
 

@@ -31,7 +31,7 @@ function Chat() {
     <div className={open ? "chat chat--open" : "chat"}>
       <Sidebar />
       <main className="main">
-        {/* The page's heading while a narrow screen hides the column that shows it. */}
+        {/* The page's heading on a narrow screen, which hides the sidebar. */}
         <h1 className="main__heading">Warren</h1>
         <ConnectionBar />
         <ConversationPane />

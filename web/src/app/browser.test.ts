@@ -7,9 +7,9 @@ import { conversationClosed, selectOpenId } from "@/features/conversations/scree
 import { draftChanged, selectDraft } from "@/features/messages/draftsSlice";
 import { messageComposed } from "@/features/messages/messageEvents";
 import { tokenFor } from "../../test/fakeWarren";
-import { followAddress, keepDrafts, watchWindowFocus } from "./browser";
+import { syncUrl, persistDrafts, watchWindowFocus } from "./browser";
 import { findEdges } from "./edges";
-import { outboxIn } from "./outboxStorage";
+import { createOutboxStorage } from "./outboxStorage";
 import { makeStore } from "./store";
 
 const store = () =>
@@ -97,7 +97,7 @@ describe("the outbox on disk", () => {
   const entry = (body: string) => messageComposed("c1", body).payload;
 
   it("keeps each user's messages apart, in the order written, until they leave", () => {
-    const outbox = outboxIn(localStorage);
+    const outbox = createOutboxStorage(localStorage);
     const [one, two] = [entry("one"), { ...entry("two"), composed_at: "9999" }];
     outbox.save("ada", {}, { [two.client_message_id]: two, [one.client_message_id]: one });
     expect(outbox.load("ada")).toEqual([one, two]);
@@ -108,19 +108,19 @@ describe("the outbox on disk", () => {
 
   it("forgets what can't be read", () => {
     localStorage.setItem("warren.outbox.ada.x", "{");
-    expect(outboxIn(localStorage).load("ada")).toEqual([]);
+    expect(createOutboxStorage(localStorage).load("ada")).toEqual([]);
     expect(localStorage).toHaveLength(0);
   });
 });
 
 it("keeps drafts over a reload, and from the next person", () => {
   const before = store();
-  undo.push(keepDrafts(before, sessionStorage));
+  undo.push(persistDrafts(before, sessionStorage));
   before.dispatch(userIdentified(ada));
   before.dispatch(draftChanged({ conversationId: "c1", text: "half a" }));
   before.dispatch(signedOut());
   const after = store();
-  undo.push(keepDrafts(after, sessionStorage));
+  undo.push(persistDrafts(after, sessionStorage));
   after.dispatch(userIdentified({ ...ada, id: "bob" }));
   expect(selectDraft(after.getState(), "c1")).toBe("");
   after.dispatch(signedOut());
@@ -131,7 +131,7 @@ it("keeps drafts over a reload, and from the next person", () => {
 it("lets the address name what is open, both ways", () => {
   window.history.replaceState(null, "", "/#c=c1");
   const page = store();
-  undo.push(followAddress(page));
+  undo.push(syncUrl(page));
   expect(selectOpenId(page.getState())).toBe("c1");
   page.dispatch(openConversation("c2"));
   expect(window.location.hash).toBe("#c=c2");

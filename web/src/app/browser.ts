@@ -4,79 +4,79 @@ import { networkLost, networkReturned } from "@/features/connection/connectionSl
 import { draftsRestored } from "@/features/messages/draftsSlice";
 import type { AppStore } from "./store";
 
-/** Tell the store whether the person can be looking: tab visible and window focused. Returns its undoing. */
+/** Keep the store informed whether the tab is visible and focused. Returns a function that stops this. */
 export function watchWindowFocus(store: AppStore): () => void {
-  const tell = () => {
+  const update = () => {
     const windowFocused = document.visibilityState === "visible" && document.hasFocus();
     if (windowFocused !== store.getState().screen.windowFocused) store.dispatch(windowFocusChanged(windowFocused));
   };
-  tell();
-  window.addEventListener("focus", tell);
-  window.addEventListener("blur", tell);
-  document.addEventListener("visibilitychange", tell);
+  update();
+  window.addEventListener("focus", update);
+  window.addEventListener("blur", update);
+  document.addEventListener("visibilitychange", update);
   return () => {
-    window.removeEventListener("focus", tell);
-    window.removeEventListener("blur", tell);
-    document.removeEventListener("visibilitychange", tell);
+    window.removeEventListener("focus", update);
+    window.removeEventListener("blur", update);
+    document.removeEventListener("visibilitychange", update);
   };
 }
 
-/** Tell the store when the device loses and regains its network. Returns its undoing. */
+/** Tell the store when the browser goes offline and online. Returns a function that stops this. */
 export function watchNetwork(store: AppStore): () => void {
-  const lost = () => void store.dispatch(networkLost());
-  const returned = () => void store.dispatch(networkReturned());
-  window.addEventListener("offline", lost);
-  window.addEventListener("online", returned);
+  const onOffline = () => void store.dispatch(networkLost());
+  const onOnline = () => void store.dispatch(networkReturned());
+  window.addEventListener("offline", onOffline);
+  window.addEventListener("online", onOnline);
   return () => {
-    window.removeEventListener("offline", lost);
-    window.removeEventListener("online", returned);
+    window.removeEventListener("offline", onOffline);
+    window.removeEventListener("online", onOnline);
   };
 }
 
-/** Keep drafts over a reload, for this tab and person. Returns its undoing. */
-export function keepDrafts(store: AppStore, storage: Storage): () => void {
+/** Save drafts, per user and tab, so that they survive a reload. Returns a function that stops this. */
+export function persistDrafts(store: AppStore, storage: Storage): () => void {
   const key = (userId: string) => `warren.drafts.${userId}`;
   let user: string | null = null;
   let drafts = store.getState().drafts;
 
   return store.subscribe(() => {
     const state = store.getState();
-    const now = state.auth.user?.id ?? null;
-    if (now !== user) {
-      user = now;
+    const currentUser = state.auth.user?.id ?? null;
+    if (currentUser !== user) {
+      user = currentUser;
       drafts = state.drafts;
-      const kept = now === null ? null : storage.getItem(key(now));
-      if (kept !== null) store.dispatch(draftsRestored(JSON.parse(kept) as Record<string, string>));
-    } else if (now !== null && state.drafts !== drafts) {
+      const saved = currentUser === null ? null : storage.getItem(key(currentUser));
+      if (saved !== null) store.dispatch(draftsRestored(JSON.parse(saved) as Record<string, string>));
+    } else if (currentUser !== null && state.drafts !== drafts) {
       drafts = state.drafts;
-      storage.setItem(key(now), JSON.stringify(drafts));
+      storage.setItem(key(currentUser), JSON.stringify(drafts));
     }
   });
 }
 
-/** Let the address name the open conversation, so that reload, back and forward do what people expect. */
-export function followAddress(store: AppStore): () => void {
-  const named = () => new URLSearchParams(window.location.hash.slice(1)).get("c");
-  const addressOf = (id: string | null) =>
+/** Keep the open conversation in the URL, for reload, back and forward. Returns a function that stops this. */
+export function syncUrl(store: AppStore): () => void {
+  const idInUrl = () => new URLSearchParams(window.location.hash.slice(1)).get("c");
+  const urlFor = (id: string | null) =>
     window.location.pathname + window.location.search + (id === null ? "" : `#c=${encodeURIComponent(id)}`);
 
-  const open = () => {
-    const id = named();
+  const openFromUrl = () => {
+    const id = idInUrl();
     if (id === selectOpenId(store.getState())) return;
     if (id === null) store.dispatch(conversationClosed());
     else store.dispatch(openConversation(id));
   };
-  open();
+  openFromUrl();
   let shown = selectOpenId(store.getState());
-  window.addEventListener("popstate", open);
+  window.addEventListener("popstate", openFromUrl);
   const unsubscribe = store.subscribe(() => {
     const id = selectOpenId(store.getState());
     if (id === shown) return;
     shown = id;
-    if (id !== named()) window.history.pushState(null, "", addressOf(id));
+    if (id !== idInUrl()) window.history.pushState(null, "", urlFor(id));
   });
   return () => {
-    window.removeEventListener("popstate", open);
+    window.removeEventListener("popstate", openFromUrl);
     unsubscribe();
   };
 }

@@ -1,21 +1,21 @@
 /**
- * The addresses of the edges. In production the host application lists them in `window.WARREN_EDGES`, or the page's
- * own origin is the only one. In development `?edge=` names them, or `/dev/config` does. `?edge=` is never heeded where
- * the host hands over tokens: a link must not be able to send someone's token elsewhere.
+ * The URLs of the edges. In production they come from `window.WARREN_EDGES` or are the page's own origin. In development
+ * they come from `?edge=` or `/dev/config`. In production `?edge=` is ignored, so that no link can make the page send a
+ * token to another server.
  */
 export async function findEdges(development: boolean): Promise<string[]> {
   if (window.WARREN_EDGES?.length) return window.WARREN_EDGES;
-  const here = window.location.origin;
-  if (!development) return [here];
-  const named = new URLSearchParams(window.location.search)
+  const origin = window.location.origin;
+  if (!development) return [origin];
+  const fromQuery = new URLSearchParams(window.location.search)
     .getAll("edge")
     .flatMap((value) => value.split(","))
     .filter((value) => URL.canParse(value));
-  if (named.length > 0) return named;
-  return [here, ...(await configured()).filter((edge) => edge !== here)];
+  if (fromQuery.length > 0) return fromQuery;
+  return [origin, ...(await fetchConfiguredEdges()).filter((edge) => edge !== origin)];
 }
 
-async function configured(): Promise<string[]> {
+async function fetchConfiguredEdges(): Promise<string[]> {
   try {
     const response = await fetch("/dev/config", { signal: AbortSignal.timeout(2_000) });
     if (!response.ok) return [];

@@ -2,15 +2,15 @@ import type { OutgoingMessage } from "@/features/messages/messageEvents";
 
 type Entries = Record<string, OutgoingMessage>;
 
-/** Keeps what was not accepted yet over a reload, apart for each user. */
+/** Saves the messages that the server has not stored yet, per user, so that they survive a reload. */
 export interface OutboxStorage {
   load: (userId: string) => OutgoingMessage[];
-  /** Write down the difference between two states of the outbox. */
+  /** Save the difference between two states of the outbox. */
   save: (userId: string, before: Entries, after: Entries) => void;
 }
 
-/** One item per message, so that two tabs of one person never overwrite each other's. */
-export function outboxIn(storage: Storage): OutboxStorage {
+/** Uses one storage item per message, so that two tabs of one user never overwrite each other's messages. */
+export function createOutboxStorage(storage: Storage): OutboxStorage {
   const prefix = (userId: string) => `warren.outbox.${userId}.`;
 
   return {
@@ -35,7 +35,7 @@ export function outboxIn(storage: Storage): OutboxStorage {
         try {
           storage.setItem(prefix(userId) + id, JSON.stringify(entry));
         } catch {
-          // Storage is full or forbidden: the message is still sent, only a reload would lose it.
+          // Storage is full or blocked: the message is still sent, unless the page is reloaded first.
         }
       }
     },

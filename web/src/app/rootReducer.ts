@@ -10,7 +10,7 @@ import { peopleSlice } from "@/features/people/peopleSlice";
 import { presenceSlice } from "@/features/presence/presenceSlice";
 import { typingSlice } from "@/features/typing/typingSlice";
 
-const combined = combineReducers({
+const combinedReducer = combineReducers({
   auth: authSlice.reducer,
   connection: connectionSlice.reducer,
   conversations: conversationsSlice.reducer,
@@ -23,14 +23,14 @@ const combined = combineReducers({
   typing: typingSlice.reducer,
 });
 
-export type RootState = ReturnType<typeof combined>;
+export type RootState = ReturnType<typeof combinedReducer>;
 
-/** Signing out leaves nothing of one person's behind for the next. */
+/** The combined reducer. Signing out resets everything that belongs to the user. */
 export function rootReducer(state: RootState | undefined, action: Action): RootState {
   if (state && signedOut.match(action))
-    return combined(
+    return combinedReducer(
       { auth: state.auth, screen: { ...screenSlice.getInitialState(), windowFocused: state.screen.windowFocused } },
       action,
     );
-  return combined(state, action);
+  return combinedReducer(state, action);
 }

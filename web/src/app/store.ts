@@ -4,23 +4,23 @@ import { createSocketMiddleware, type SocketDependencies } from "./socketMiddlew
 
 export type { RootState };
 
-/** Milliseconds between two frames. */
+/** The length of a frame in milliseconds. */
 const FRAME = 16;
 
-/** Build a store: the app with its real dependencies and tests with theirs go the same way. */
+/** Create the store, for the app and for tests. */
 export function makeStore(socket: SocketDependencies, preloadedState?: Partial<RootState>) {
   return configureStore({
     reducer: rootReducer,
-    // Slices that are not given begin as they always do.
+    // Slices without a preloaded state start with their initial state.
     preloadedState: preloadedState && rootReducer(preloadedState as RootState, { type: "preloaded" }),
     middleware: (getDefaultMiddleware) =>
       getDefaultMiddleware({
-        // Both walk through all the messages held after every action, in development only.
+        // In development, both checks would walk through all messages after every action.
         immutableCheck: false,
         serializableCheck: { ignoredPaths: ["messages"] },
       }).concat(createSocketMiddleware(socket)),
-    // Pushes change the state at once, but the page is told of them together, once per frame: a lively chat must leave
-    // time for typing. A timer does it in hidden tabs too, where there are no frames.
+    // Pushes change the state at once, but subscribers are notified at most once per frame, so that a busy chat does not
+    // slow down typing. A timer also works in hidden tabs, where requestAnimationFrame does not run.
     enhancers: (getDefaultEnhancers) =>
       getDefaultEnhancers({ autoBatch: false }).concat(autoBatchEnhancer({ type: "timer", timeout: FRAME })),
   });

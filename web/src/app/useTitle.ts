@@ -2,10 +2,10 @@ import { useEffect } from "react";
 import { selectTotalUnread } from "@/features/conversations/conversationsSlice";
 import { useAppSelector } from "./hooks";
 
-/** How long a growing total may wait while someone is looking: long enough for "seen" to be told and answered. */
-const PATIENCE = 700;
+/** Wait this long before showing a new total while the user is reading, so that a read receipt can lower it again. */
+const READING_DELAY = 700;
 
-/** Shows the server's total of unread messages in the tab's title. */
+/** Shows the total of unread messages in the title of the tab. */
 export function useTitle(): void {
   const total = useAppSelector(selectTotalUnread);
   const reading = useAppSelector(({ screen }) => screen.windowFocused && screen.openId !== null);
@@ -17,7 +17,7 @@ export function useTitle(): void {
       show();
       return undefined;
     }
-    const timer = setTimeout(show, PATIENCE);
+    const timer = setTimeout(show, READING_DELAY);
     return () => clearTimeout(timer);
   }, [total, reading]);
 }

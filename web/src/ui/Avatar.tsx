@@ -2,8 +2,8 @@ import { memo, useState } from "react";
 import type { User } from "@/protocol";
 import { Icon } from "./Icon";
 
-/** One of twelve hues, always the same for one id. */
-export function hueOf(id: string): number {
+/** A hue for an id: one of twelve, always the same for the same id. */
+export function avatarHue(id: string): number {
   let hash = 0;
   for (let index = 0; index < id.length; index += 1) hash = (hash * 31 + id.charCodeAt(index)) >>> 0;
   return (hash % 12) * 30;
@@ -23,16 +23,16 @@ interface Props {
   user: Pick<User, "id" | "name" | "picture">;
   size?: "small" | "medium" | "large";
   group?: boolean;
-  /** Draws the dot; leave it out where presence is no matter. */
+  /** Shows the online dot. */
   online?: boolean | undefined;
 }
 
-/** Someone's picture, or their initials. The name stands beside it, so it is silent for screen readers. */
+/** A user's picture or initials. It is hidden from screen readers, because the name is shown next to it. */
 export const Avatar = memo(function Avatar({ user, size = "medium", group = false, online }: Props) {
   const [broken, setBroken] = useState<string | null>(null);
   const picture = user.picture !== broken ? user.picture : null;
   return (
-    <span className={`avatar avatar--${size} hue-${hueOf(user.id)}`} aria-hidden="true">
+    <span className={`avatar avatar--${size} hue-${avatarHue(user.id)}`} aria-hidden="true">
       {group ? (
         <Icon name="group" size={size === "small" ? 16 : 20} />
       ) : picture ? (

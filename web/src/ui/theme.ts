@@ -5,18 +5,18 @@ export type Theme = "system" | "light" | "dark";
 const KEY = "warren.theme";
 const listeners = new Set<() => void>();
 
-function kept(): Theme {
+function storedTheme(): Theme {
   const value = localStorage.getItem(KEY);
   return value === "light" || value === "dark" ? value : "system";
 }
 
-/** Put the chosen theme on the page; `system` leaves the choice to the device. */
-export function applyTheme(theme: Theme = kept()): void {
+/** Apply a theme to the page; `system` follows the device setting. */
+export function applyTheme(theme: Theme = storedTheme()): void {
   if (theme === "system") delete document.documentElement.dataset["theme"];
   else document.documentElement.dataset["theme"] = theme;
 }
 
-function choose(theme: Theme): void {
+function setTheme(theme: Theme): void {
   if (theme === "system") localStorage.removeItem(KEY);
   else localStorage.setItem(KEY, theme);
   applyTheme(theme);
@@ -29,5 +29,5 @@ function subscribe(listener: () => void): () => void {
 }
 
 export function useTheme(): [Theme, (theme: Theme) => void] {
-  return [useSyncExternalStore(subscribe, kept), choose];
+  return [useSyncExternalStore(subscribe, storedTheme), setTheme];
 }

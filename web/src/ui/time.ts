@@ -13,36 +13,36 @@ const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** A day in the person's own time zone, as a number that grows by one each day. */
-export function dayOf(time: string): number {
+/** The number of a day in the user's time zone; it grows by one each day. */
+export function dayNumber(time: string): number {
   const date = new Date(time);
   return Math.round(Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) / DAY);
 }
 
-const today = (now: number) => dayOf(new Date(now).toISOString());
+const today = (now: number) => dayNumber(new Date(now).toISOString());
 
-export const clock = (time: string) => CLOCK.format(new Date(time));
-export const exact = (time: string) => FULL.format(new Date(time));
+export const clockTime = (time: string) => CLOCK.format(new Date(time));
+export const fullTime = (time: string) => FULL.format(new Date(time));
 
-/** How the list of conversations says when: 14:02, Yesterday, Tue, 3 Mar. */
-export function briefly(time: string, now = Date.now()): string {
-  const age = today(now) - dayOf(time);
-  if (age <= 0) return clock(time);
+/** A short time for the conversation list: 14:02, Yesterday, Tue, 3 Mar. */
+export function shortTime(time: string, now = Date.now()): string {
+  const age = today(now) - dayNumber(time);
+  if (age <= 0) return clockTime(time);
   if (age === 1) return "Yesterday";
   if (age < 7) return WEEKDAY.format(new Date(time));
   return SHORT_DATE.format(new Date(time));
 }
 
-/** How a day's heading reads. */
-export function dayName(time: string, now = Date.now()): string {
-  const age = today(now) - dayOf(time);
+/** The text of a day heading. */
+export function dayLabel(time: string, now = Date.now()): string {
+  const age = today(now) - dayNumber(time);
   if (age <= 0) return "Today";
   if (age === 1) return "Yesterday";
   return (age < 300 ? LONG_DATE : FULL_DATE).format(new Date(time));
 }
 
-/** How long ago: just now, 5 minutes ago, yesterday. */
-export function ago(time: string, now = Date.now()): string {
+/** A relative time: just now, 5 minutes ago, yesterday. */
+export function timeAgo(time: string, now = Date.now()): string {
   const age = now - new Date(time).getTime();
   if (age < MINUTE) return "just now";
   if (age < HOUR) return RELATIVE.format(-Math.round(age / MINUTE), "minute");

@@ -1,11 +1,11 @@
 import { useEffect, useState } from "react";
 
-/** The time now, renewed every `every` milliseconds. */
-export function useNow(every: number): number {
+/** The current time, updated every `interval` milliseconds. */
+export function useNow(interval: number): number {
   const [now, setNow] = useState(() => Date.now());
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), every);
+    const timer = setInterval(() => setNow(Date.now()), interval);
     return () => clearInterval(timer);
-  }, [every]);
+  }, [interval]);
   return now;
 }

@@ -5,13 +5,13 @@ import { selectAuth, signedOut } from "../auth/authSlice";
 import { saveIdentity } from "../auth/identity";
 import { retryRequested, selectConnection, type ConnectionState } from "./connectionSlice";
 
-/** Says what is the matter with the connection, and what happens next. Silent while all is well. */
+/** Shows what is wrong with the connection and what happens next. It is empty while connected. */
 export function ConnectionBar() {
   const connection = useAppSelector(selectConnection);
   const { mode } = useAppSelector(selectAuth);
   const dispatch = useAppDispatch();
   const { status } = connection;
-  const leave = () => {
+  const signOut = () => {
     saveIdentity(null);
     dispatch(signedOut());
   };
@@ -25,14 +25,14 @@ export function ConnectionBar() {
         ) : (
           <span className="spinner spinner--small" aria-hidden="true" />
         )}
-        <Words connection={connection} />
+        <StatusText connection={connection} />
         {(status === "waiting" || status === "refused") && (
           <button type="button" className="link" onClick={() => dispatch(retryRequested())}>
             {status === "waiting" ? "Try now" : "Try again"}
           </button>
         )}
         {status === "refused" && mode === "development" && (
-          <button type="button" className="link" onClick={leave}>
+          <button type="button" className="link" onClick={signOut}>
             Use another name
           </button>
         )}
@@ -41,15 +41,19 @@ export function ConnectionBar() {
   );
 }
 
-function Words({ connection: { status, sessions, retryAt, reason, networkDown } }: { connection: ConnectionState }) {
+function StatusText({
+  connection: { status, sessions, retryAt, reason, networkDown },
+}: {
+  connection: ConnectionState;
+}) {
   const now = useNow(500);
   const seconds = retryAt === null ? 0 : Math.max(0, Math.ceil((retryAt - now) / 1000));
-  const soon = seconds > 1 ? `in ${seconds} s` : "now";
+  const when = seconds > 1 ? `in ${seconds} s` : "now";
   switch (status) {
     case "connecting":
       return <span>{sessions === 0 ? "Connecting…" : "Reconnecting…"}</span>;
     case "draining":
-      return <span>The server is shutting down for maintenance. Reconnecting {soon}. You can keep writing.</span>;
+      return <span>The server is shutting down for maintenance. Reconnecting {when}. You can keep writing.</span>;
     case "refused":
       return (
         <span>
@@ -60,7 +64,7 @@ function Words({ connection: { status, sessions, retryAt, reason, networkDown } 
       return (
         <span>
           <strong>{networkDown ? "You’re offline." : (reason?.message ?? "The connection was lost.")}</strong>{" "}
-          Reconnecting {soon}.
+          Reconnecting {when}.
         </span>
       );
   }

@@ -10,8 +10,8 @@ import {
   snapshotRetried,
 } from "./conversationsSlice";
 
-/** Further conversations are asked for when the view comes this near to the end, in pixels. */
-const NEAR_END = 400;
+/** More conversations are loaded when the view is within this many pixels of the end. */
+const LOAD_MORE_DISTANCE = 400;
 
 export function ConversationList() {
   const dispatch = useAppDispatch();
@@ -19,7 +19,7 @@ export function ConversationList() {
   const { loaded, error, hasMore } = useAppSelector(selectListState);
 
   if (ids.length === 0) {
-    if (error !== null) return <ListFailed message={error} onRetry={() => dispatch(snapshotRetried())} />;
+    if (error !== null) return <ListError message={error} onRetry={() => dispatch(snapshotRetried())} />;
     return loaded ? <ListEmpty /> : <ListSkeleton />;
   }
   return (
@@ -27,7 +27,7 @@ export function ConversationList() {
       className="list"
       aria-label="Conversations"
       onScroll={({ currentTarget: box }) => {
-        if (hasMore && box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END)
+        if (hasMore && box.scrollHeight - box.scrollTop - box.clientHeight < LOAD_MORE_DISTANCE)
           dispatch(moreConversationsRequested());
       }}
     >
@@ -60,7 +60,7 @@ function ListEmpty() {
   );
 }
 
-function ListFailed({ message, onRetry }: { message: string; onRetry: () => void }) {
+function ListError({ message, onRetry }: { message: string; onRetry: () => void }) {
   return (
     <div className="empty empty--list" role="alert">
       <span className="empty__icon">

@@ -2,7 +2,7 @@ import { useAppDispatch, useAppSelector } from "@/app/hooks";
 import type { Conversation } from "@/protocol";
 import { Avatar } from "@/ui/Avatar";
 import { Icon } from "@/ui/Icon";
-import { ago } from "@/ui/time";
+import { timeAgo } from "@/ui/time";
 import { useNow } from "@/ui/useNow";
 import { selectMe } from "../auth/authSlice";
 import { Composer } from "../messages/Composer";
@@ -22,8 +22,8 @@ export function ConversationPane() {
   const error = useAppSelector((state) => (id === null ? undefined : selectThreadError(state, id)));
   const me = useAppSelector(selectMe);
 
-  if (id === null) return <NothingOpen />;
-  if (!conversation) return <Unknown failed={loaded || error !== undefined} />;
+  if (id === null) return <NoConversationOpen />;
+  if (!conversation) return <ConversationUnavailable failed={loaded || error !== undefined} />;
   return (
     <section className="pane" aria-label={`Conversation with ${conversationName(conversation, me)}`}>
       <Header conversation={conversation} />
@@ -73,9 +73,9 @@ function Presence({ userId }: { userId: string }) {
   const presence = useAppSelector((state) => selectPresence(state, userId));
   const now = useNow(30_000);
   if (presence?.online) return <span className="online">Online</span>;
-  // Without a connection nobody knows, and the line stays empty.
+  // Presence is unknown while offline: keep the line empty.
   if (!presence) return "\u00a0";
-  return presence.last_seen_at ? `Last seen ${ago(presence.last_seen_at, now)}` : "Offline";
+  return presence.last_seen_at ? `Last seen ${timeAgo(presence.last_seen_at, now)}` : "Offline";
 }
 
 function People({ conversation: { participants } }: { conversation: Conversation }) {
@@ -91,7 +91,7 @@ function People({ conversation: { participants } }: { conversation: Conversation
 
 const MODIFIER = /Mac|iPhone|iPad/.test(navigator.userAgent) ? "⌘" : "Ctrl";
 
-function NothingOpen() {
+function NoConversationOpen() {
   return (
     <section className="pane pane--empty" aria-label="No conversation open">
       <div className="empty">
@@ -117,7 +117,7 @@ function NothingOpen() {
   );
 }
 
-function Unknown({ failed }: { failed: boolean }) {
+function ConversationUnavailable({ failed }: { failed: boolean }) {
   const dispatch = useAppDispatch();
   return (
     <section className="pane" aria-label="Conversation">

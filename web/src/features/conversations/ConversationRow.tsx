@@ -1,7 +1,7 @@
 import { memo } from "react";
 import { useAppDispatch, useAppSelector } from "@/app/hooks";
 import { Avatar } from "@/ui/Avatar";
-import { briefly } from "@/ui/time";
+import { shortTime } from "@/ui/time";
 import { selectMe } from "../auth/authSlice";
 import { selectDraft } from "../messages/draftsSlice";
 import { selectPresence } from "../presence/presenceSlice";
@@ -44,7 +44,7 @@ export const ConversationRow = memo(function ConversationRow({ id }: { id: strin
             <span className="row__name">{conversationName(conversation, me)}</span>
             {direct && online && <span className="visually-hidden">, online</span>}
             <time className="row__time" dateTime={conversation.updated_at}>
-              {briefly(conversation.updated_at)}
+              {shortTime(conversation.updated_at)}
             </time>
           </span>
           <span className="row__line">

@@ -17,7 +17,7 @@ export function Sidebar() {
           <img src="/favicon.svg" alt="" width={28} height={28} /> Warren
         </h1>
         <ThemeButton />
-        <Me />
+        <CurrentUser />
       </header>
       <SearchField />
       {searching ? <PeopleResults /> : <ConversationList />}
@@ -25,9 +25,9 @@ export function Sidebar() {
   );
 }
 
-const NEXT: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
-const ICONS = { system: "system", light: "sun", dark: "moon" } as const;
-const NAMES = { system: "system", light: "light", dark: "dark" };
+const NEXT_THEME: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
+const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
+const THEME_NAMES = { system: "system", light: "light", dark: "dark" };
 
 function ThemeButton() {
   const [theme, setTheme] = useTheme();
@@ -35,27 +35,27 @@ function ThemeButton() {
     <button
       type="button"
       className="icon-button"
-      aria-label={`Theme: ${NAMES[theme]}. Switch to ${NAMES[NEXT[theme]]}`}
-      title={`Theme: ${NAMES[theme]}`}
-      onClick={() => setTheme(NEXT[theme])}
+      aria-label={`Theme: ${THEME_NAMES[theme]}. Switch to ${THEME_NAMES[NEXT_THEME[theme]]}`}
+      title={`Theme: ${THEME_NAMES[theme]}`}
+      onClick={() => setTheme(NEXT_THEME[theme])}
     >
-      <Icon name={ICONS[theme]} size={18} />
+      <Icon name={THEME_ICONS[theme]} size={18} />
     </button>
   );
 }
 
-function Me() {
+function CurrentUser() {
   const dispatch = useAppDispatch();
   const { user, mode } = useAppSelector(selectAuth);
   if (!user) return null;
-  const leave = () => {
+  const signOut = () => {
     saveIdentity(null);
     dispatch(signedOut());
   };
   return (
     <>
       {mode === "development" && (
-        <button type="button" className="icon-button" aria-label="Sign out" title="Sign out" onClick={leave}>
+        <button type="button" className="icon-button" aria-label="Sign out" title="Sign out" onClick={signOut}>
           <Icon name="leave" size={18} />
         </button>
       )}

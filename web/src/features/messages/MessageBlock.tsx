@@ -2,7 +2,7 @@ import { Fragment, memo } from "react";
 import { useAppDispatch, useAppSelector, useAppStore } from "@/app/hooks";
 import type { Message } from "@/protocol";
 import { selectPeople, selectPerson } from "../people/peopleSlice";
-import { dayName, dayOf } from "@/ui/time";
+import { dayLabel, dayNumber } from "@/ui/time";
 import type { Block } from "./messageBlocks";
 import { draftChanged, selectDraft } from "./draftsSlice";
 import type { OutgoingMessage } from "./messageEvents";
@@ -113,7 +113,7 @@ function OutgoingRow({ entry, me, first }: { entry: OutgoingMessage; me: string 
 }
 
 const startsDay = (previous: Row | null, row: Row) =>
-  previous === null || dayOf(previous.sent_at) !== dayOf(row.sent_at);
+  previous === null || dayNumber(previous.sent_at) !== dayNumber(row.sent_at);
 
 const startsGroup = (previous: Row | null, row: Row) =>
   previous?.sender_id !== row.sender_id ||
@@ -121,8 +121,8 @@ const startsGroup = (previous: Row | null, row: Row) =>
 
 function DayHeading({ time }: { time: string }) {
   return (
-    <div className="day" role="separator" aria-label={dayName(time)}>
-      <span>{dayName(time)}</span>
+    <div className="day" role="separator" aria-label={dayLabel(time)}>
+      <span>{dayLabel(time)}</span>
     </div>
   );
 }

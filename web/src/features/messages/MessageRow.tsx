@@ -1,7 +1,7 @@
 import { memo } from "react";
 import { Avatar } from "@/ui/Avatar";
 import { Icon } from "@/ui/Icon";
-import { clock, exact } from "@/ui/time";
+import { clockTime, fullTime } from "@/ui/time";
 import type { User } from "@/protocol";
 import { Markdown } from "./Markdown";
 
@@ -39,7 +39,7 @@ export const MessageRow = memo(function MessageRow(props: Props) {
     <div
       className={classes.filter(Boolean).join(" ")}
       role="article"
-      aria-label={`${mine ? "You" : sender.name}, ${clock(time)}`}
+      aria-label={`${mine ? "You" : sender.name}, ${clockTime(time)}`}
     >
       {!mine && showSender && <span className="message__avatar">{first && <Avatar user={sender} size="small" />}</span>}
       <div className="message__column">
@@ -47,8 +47,8 @@ export const MessageRow = memo(function MessageRow(props: Props) {
         <div className="message__bubble">
           <Markdown source={body} />
           <span className="message__meta">
-            <time dateTime={time} title={exact(time)}>
-              {clock(time)}
+            <time dateTime={time} title={fullTime(time)}>
+              {clockTime(time)}
             </time>
             {status && !refusal && (
               <span

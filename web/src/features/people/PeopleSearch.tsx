@@ -4,7 +4,7 @@ import { useAppDispatch, useAppSelector } from "@/app/hooks";
 import { Avatar } from "@/ui/Avatar";
 import { Icon } from "@/ui/Icon";
 import { moveFocus } from "@/ui/moveFocus";
-import { ago } from "@/ui/time";
+import { timeAgo } from "@/ui/time";
 import { selectMe } from "../auth/authSlice";
 import { selectOnline } from "../connection/connectionSlice";
 import { selectScreen, startRequested } from "../conversations/screenSlice";
@@ -73,7 +73,7 @@ export function PeopleResults() {
   const { starting, startError } = useAppSelector(selectScreen);
   const [chosen, setChosen] = useState<string[]>([]);
 
-  // Whatever was focused here is gone when the search closes: what was looked for is a conversation.
+  // When the search closes, its focused element is removed: move the focus to the composer.
   useEffect(
     () => () => {
       requestAnimationFrame(() => {
@@ -83,8 +83,8 @@ export function PeopleResults() {
     [],
   );
 
-  const others = resultIds.filter((id) => id !== me);
-  const loading = answeredQuery === null || (answeredQuery !== query && others.length === 0);
+  const results = resultIds.filter((id) => id !== me);
+  const loading = answeredQuery === null || (answeredQuery !== query && results.length === 0);
 
   const start = (participantIds: string[], title?: string) => {
     dispatch(startRequested({ request: nanoid(), participantIds, ...(title ? { title } : {}) }));
@@ -115,13 +115,13 @@ export function PeopleResults() {
           <p className="people__note" role="status">
             {online ? "Searching…" : "Search is unavailable while you’re offline."}
           </p>
-        ) : others.length === 0 ? (
+        ) : results.length === 0 ? (
           <p className="people__note" role="status">
             {query?.trim() ? `No one found for “${query.trim()}”` : "No one else has joined yet"}
           </p>
         ) : (
           <ul onKeyDown={moveFocus}>
-            {others.map((id) => (
+            {results.map((id) => (
               <PersonRow
                 key={id}
                 id={id}
@@ -161,7 +161,7 @@ function PersonRow({ id, chosen, busy, onStart, onToggle }: PersonProps) {
               : presence?.online
                 ? "Online"
                 : presence?.last_seen_at
-                  ? `Last seen ${ago(presence.last_seen_at)}`
+                  ? `Last seen ${timeAgo(presence.last_seen_at)}`
                   : "Offline"}
           </span>
         </span>
