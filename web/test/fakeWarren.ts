@@ -5,7 +5,7 @@ import type { Code, Commands, Conversation, Message, Pushes, UnreadCount, User }
 
 type Ack = (answer: unknown) => void;
 type Event = keyof Commands;
-interface Held {
+interface StoredConversation {
   id: string;
   kind: "direct" | "group";
   title: string | null;
@@ -16,22 +16,22 @@ interface Held {
   messages: Message[];
 }
 
-/** What to do with the next event of a kind, in place of answering it. */
+/** What goes wrong with the next event of a kind. */
 export type Fault = "drop" | "store-and-drop" | { code: Code; retryable: boolean; retry_after_ms?: number };
 
 const RETRYABLE = { message: "", details: [] };
 
-/** A token whose claims can be read; the fake checks no signatures. */
+/** A token with readable claims. The fake does not verify signatures. */
 export function tokenFor(id: string, name = id, lifetimeSeconds = 3600): string {
   const claims = { sub: id, name, exp: Math.floor(Date.now() / 1000) + lifetimeSeconds };
   const encoded = Buffer.from(JSON.stringify(claims)).toString("base64url");
   return `e30.${encoded}.signature`;
 }
 
-/** The facts that several fake edges share, as real ones share a store. */
-export class World {
+/** The state that several fake edges share, as real edges share a store. */
+export class FakeBackend {
   readonly users = new Map<string, User>();
-  readonly conversations = new Map<string, Held>();
+  readonly conversations = new Map<string, StoredConversation>();
   readonly edges = new Set<FakeEdge>();
   private clock = Date.parse("2026-03-02T09:00:00.000Z");
 
@@ -40,25 +40,25 @@ export class World {
     return new Date(this.clock).toISOString();
   }
 
-  join(id: string, name = id): User {
+  addUser(id: string, name = id): User {
     const user = this.users.get(id) ?? { id, name, picture: null };
     this.users.set(id, user);
     return user;
   }
 
-  start(by: string, others: string[], title: string | null = null): Held {
+  start(by: string, others: string[], title: string | null = null): StoredConversation {
     const users = [...new Set([by, ...others])];
     const kind = others.length === 1 ? "direct" : "group";
     const existing = [...this.conversations.values()].find(
-      (held) =>
+      (conversation) =>
         kind === "direct" &&
-        held.kind === "direct" &&
-        held.users.length === users.length &&
-        users.every((id) => held.users.includes(id)),
+        conversation.kind === "direct" &&
+        conversation.users.length === users.length &&
+        users.every((id) => conversation.users.includes(id)),
     );
     if (existing) return existing;
     const id = `c${this.conversations.size + 1}`;
-    const held: Held = {
+    const conversation: StoredConversation = {
       id,
       kind,
       title,
@@ -68,76 +68,79 @@ export class World {
       reads: new Map(),
       messages: [],
     };
-    this.conversations.set(id, held);
-    return held;
+    this.conversations.set(id, conversation);
+    return conversation;
   }
 
-  /** Store a message, once for each client_message_id. */
+  /** Store a message, only once for each client_message_id. */
   store(
-    held: Held,
+    conversation: StoredConversation,
     sender_id: string,
     body: string,
-    client_message_id = `w${held.messages.length + 1}`,
+    client_message_id = `w${conversation.messages.length + 1}`,
   ): { message: Message; fresh: boolean } {
-    const known = held.messages.find(
+    const known = conversation.messages.find(
       (message) => message.sender_id === sender_id && message.client_message_id === client_message_id,
     );
     if (known) return { message: known, fresh: false };
-    const seq = held.messages.length + 1;
+    const seq = conversation.messages.length + 1;
     const message: Message = {
-      id: `${held.id}-m${seq}`,
-      conversation_id: held.id,
+      id: `${conversation.id}-m${seq}`,
+      conversation_id: conversation.id,
       seq,
       sender_id,
       client_message_id,
       body: body.trim(),
       sent_at: this.now(),
     };
-    held.messages.push(message);
-    held.reads.set(sender_id, seq);
+    conversation.messages.push(message);
+    conversation.reads.set(sender_id, seq);
     return { message, fresh: true };
   }
 
-  unread(held: Held, user: string): UnreadCount {
-    const last_read_seq = held.reads.get(user) ?? 0;
+  unread(conversation: StoredConversation, user: string): UnreadCount {
+    const last_read_seq = conversation.reads.get(user) ?? 0;
     const total_unread = this.listFor(user).reduce(
       (sum, other) => sum + other.messages.length - (other.reads.get(user) ?? 0),
       0,
     );
     return {
-      conversation_id: held.id,
-      unread_count: held.messages.length - last_read_seq,
+      conversation_id: conversation.id,
+      unread_count: conversation.messages.length - last_read_seq,
       last_read_seq,
       last_read_at: null,
       total_unread,
     };
   }
 
-  listFor(user: string): Held[] {
+  listFor(user: string): StoredConversation[] {
     return [...this.conversations.values()]
-      .filter((held) => held.users.includes(user) && (held.messages.length > 0 || held.created_by === user))
+      .filter(
+        (conversation) =>
+          conversation.users.includes(user) && (conversation.messages.length > 0 || conversation.created_by === user),
+      )
       .sort((a, b) => (updatedAt(a) < updatedAt(b) ? 1 : -1));
   }
 
-  view(held: Held, user: string): Conversation {
-    const last = held.messages.at(-1);
+  view(conversation: StoredConversation, user: string): Conversation {
+    const last = conversation.messages.at(-1);
     return {
-      id: held.id,
-      kind: held.kind,
-      title: held.title,
-      created_by: held.created_by,
-      created_at: held.created_at,
-      updated_at: updatedAt(held),
-      last_seq: held.messages.length,
-      unread_count: this.unread(held, user).unread_count,
+      id: conversation.id,
+      kind: conversation.kind,
+      title: conversation.title,
+      created_by: conversation.created_by,
+      created_at: conversation.created_at,
+      updated_at: updatedAt(conversation),
+      last_seq: conversation.messages.length,
+      unread_count: this.unread(conversation, user).unread_count,
       last_message: last
         ? { id: last.id, seq: last.seq, sender_id: last.sender_id, preview: last.body, sent_at: last.sent_at }
         : null,
-      participants: held.users.map((id) => ({
+      participants: conversation.users.map((id) => ({
         user: this.users.get(id) ?? { id, name: id, picture: null },
         online: this.online(id),
         last_seen_at: null,
-        last_read_seq: held.reads.get(id) ?? 0,
+        last_read_seq: conversation.reads.get(id) ?? 0,
         last_read_at: null,
       })),
     };
@@ -152,33 +155,40 @@ export class World {
     for (const edge of this.edges) edge.push(user, event, payload, except);
   }
 
-  /** A message with all that follows from it. */
-  say(held: Held, sender: string, body: string, client_message_id?: string, except?: Socket): Message {
-    const { message, fresh } = this.store(held, sender, body, client_message_id);
+  /** Store a message and send the pushes that follow from it. */
+  sendMessage(
+    conversation: StoredConversation,
+    sender: string,
+    body: string,
+    client_message_id?: string,
+    except?: Socket,
+  ): Message {
+    const { message, fresh } = this.store(conversation, sender, body, client_message_id);
     if (!fresh) return message;
-    for (const user of held.users) {
-      if (message.seq === 1) this.push(user, "conversation_updated", { conversation: this.view(held, user) });
+    for (const user of conversation.users) {
+      if (message.seq === 1) this.push(user, "conversation_updated", { conversation: this.view(conversation, user) });
       this.push(user, "new_message", { message }, except);
-      this.push(user, "unread_updated", this.unread(held, user));
+      this.push(user, "unread_updated", this.unread(conversation, user));
     }
     return message;
   }
 }
 
-const updatedAt = (held: Held) => held.messages.at(-1)?.sent_at ?? held.created_at;
+const updatedAt = (conversation: StoredConversation) =>
+  conversation.messages.at(-1)?.sent_at ?? conversation.created_at;
 
-/** One edge on a port of its own that speaks PROTOCOL.md to the official client. */
+/** An edge on its own port that implements docs/protocol.md for the official client. */
 export class FakeEdge {
   /** Every event received, in order. */
   readonly received: { user: string; event: string; payload: unknown }[] = [];
   readonly tokens: string[] = [];
   private readonly faults = new Map<Event, Fault[]>();
-  private muted = new Set<keyof Pushes>();
+  private dropped = new Set<keyof Pushes>();
   private refusal: { code: Code; message: string; retryable: boolean } | null = null;
   private readonly http: HttpServer;
   private readonly io: Server;
 
-  private constructor(readonly world: World) {
+  private constructor(readonly backend: FakeBackend) {
     this.http = createServer();
     this.io = new Server(this.http, { transports: ["websocket"], cors: { origin: "*" } });
     this.io.use((socket, next) => {
@@ -202,16 +212,16 @@ export class FakeEdge {
         return;
       }
       (socket.data as { user: string }).user = claims.sub;
-      world.join(claims.sub, claims.name);
+      backend.addUser(claims.sub, claims.name);
       next();
     });
     this.io.on("connection", (socket) => this.serve(socket));
   }
 
-  static async open(world = new World(), port = 0): Promise<FakeEdge> {
-    const edge = new FakeEdge(world);
+  static async open(backend = new FakeBackend(), port = 0): Promise<FakeEdge> {
+    const edge = new FakeEdge(backend);
     await new Promise<void>((resolve) => edge.http.listen(port, "127.0.0.1", resolve));
-    world.edges.add(edge);
+    backend.edges.add(edge);
     return edge;
   }
 
@@ -220,18 +230,18 @@ export class FakeEdge {
   }
 
   async close(): Promise<void> {
-    this.world.edges.delete(this);
+    this.backend.edges.delete(this);
     await this.io.close();
   }
 
-  /** Treat the next events of this kind so; one fault for each. */
-  fail(event: Event, ...faults: Fault[]): void {
+  /** Let the next events of this kind fail, one for each fault. */
+  failNext(event: Event, ...faults: Fault[]): void {
     this.faults.set(event, [...(this.faults.get(event) ?? []), ...faults]);
   }
 
-  /** Lose pushes of this kind from now on. */
-  mute(...events: (keyof Pushes)[]): void {
-    this.muted = new Set(events);
+  /** Drop pushes of these kinds from now on; without arguments, drop none. */
+  dropPushes(...events: (keyof Pushes)[]): void {
+    this.dropped = new Set(events);
   }
 
   refuseConnections(code: Code | null, retryable = false): void {
@@ -242,7 +252,8 @@ export class FakeEdge {
     this.io.disconnectSockets(true);
   }
 
-  announce(user: string): void {
+  /** Send `session_ready` again, as an edge does after it may have missed pushes. */
+  announceSession(user: string): void {
     for (const socket of this.socketsOf(user)) this.ready(socket);
   }
 
@@ -251,7 +262,7 @@ export class FakeEdge {
   }
 
   push<E extends keyof Pushes>(user: string, event: E, payload: Pushes[E], except?: Socket): void {
-    if (this.muted.has(event)) return;
+    if (this.dropped.has(event)) return;
     for (const socket of this.socketsOf(user)) if (socket !== except) socket.emit(event, payload);
   }
 
@@ -264,9 +275,9 @@ export class FakeEdge {
   private ready(socket: Socket): void {
     const { user } = socket.data as { user: string };
     socket.emit("session_ready", {
-      user: this.world.join(user),
+      user: this.backend.addUser(user),
       edge_id: this.url,
-      server_time: this.world.now(),
+      server_time: this.backend.now(),
       limits: { max_body_characters: 4000, max_event_bytes: 65536, events_per_second: 50, burst: 100 },
     } satisfies Pushes["session_ready"]);
   }
@@ -285,64 +296,64 @@ export class FakeEdge {
       if (fault !== "store-and-drop") ack(answer);
     });
     this.ready(socket);
-    for (const held of this.world.listFor(user))
-      for (const other of held.users)
+    for (const conversation of this.backend.listFor(user))
+      for (const other of conversation.users)
         if (other !== user)
-          this.world.push(other, "presence_updated", { user_id: user, online: true, last_seen_at: null });
+          this.backend.push(other, "presence_updated", { user_id: user, online: true, last_seen_at: null });
   }
 
   private answer(socket: Socket, user: string, event: Event, payload: unknown): unknown {
-    const { world } = this;
+    const { backend } = this;
     const ok = (data: unknown) => ({ ok: true, data });
     const no = (code: Code) => ({ ok: false, error: { code, message: `Refused: ${code}.`, retryable: false } });
-    const held = (id: string) => {
-      const conversation = world.conversations.get(id);
+    const findConversation = (id: string) => {
+      const conversation = backend.conversations.get(id);
       return conversation?.users.includes(user) ? conversation : undefined;
     };
     switch (event) {
       case "start_conversation": {
         const { participant_ids, title } = payload as Commands["start_conversation"]["payload"];
-        if (participant_ids.some((id) => !world.users.has(id))) return no("user_not_found");
-        const started = world.start(user, participant_ids, title ?? null);
-        world.push(user, "conversation_updated", { conversation: world.view(started, user) }, socket);
-        return ok({ conversation: world.view(started, user) });
+        if (participant_ids.some((id) => !backend.users.has(id))) return no("user_not_found");
+        const started = backend.start(user, participant_ids, title ?? null);
+        backend.push(user, "conversation_updated", { conversation: backend.view(started, user) }, socket);
+        return ok({ conversation: backend.view(started, user) });
       }
       case "send_message": {
         const { conversation_id, client_message_id, body } = payload as Commands["send_message"]["payload"];
-        const target = held(conversation_id);
+        const target = findConversation(conversation_id);
         if (!target) return no("not_found");
-        return ok({ message: world.say(target, user, body, client_message_id, socket) });
+        return ok({ message: backend.sendMessage(target, user, body, client_message_id, socket) });
       }
       case "message_seen": {
         const { conversation_id, seq } = payload as Commands["message_seen"]["payload"];
-        const target = held(conversation_id);
+        const target = findConversation(conversation_id);
         if (!target) return no("not_found");
         target.reads.set(user, Math.min(target.messages.length, Math.max(target.reads.get(user) ?? 0, seq)));
-        const unread = world.unread(target, user);
-        world.push(user, "unread_updated", unread);
+        const unread = backend.unread(target, user);
+        backend.push(user, "unread_updated", unread);
         for (const other of target.users)
           if (other !== user)
-            world.push(other, "message_seen", {
+            backend.push(other, "message_seen", {
               conversation_id,
               user_id: user,
               last_read_seq: unread.last_read_seq,
-              last_read_at: world.now(),
+              last_read_at: backend.now(),
             });
         return ok(unread);
       }
       case "list_conversations": {
         const { cursor, limit = 50 } = payload as Commands["list_conversations"]["payload"];
         const from = Number(cursor ?? 0);
-        const all = world.listFor(user);
+        const all = backend.listFor(user);
         return ok({
-          conversations: all.slice(from, from + limit).map((conversation) => world.view(conversation, user)),
+          conversations: all.slice(from, from + limit).map((conversation) => backend.view(conversation, user)),
           next_cursor: from + limit < all.length ? String(from + limit) : null,
-          total_unread: all.reduce((sum, conversation) => sum + world.view(conversation, user).unread_count, 0),
+          total_unread: all.reduce((sum, conversation) => sum + backend.view(conversation, user).unread_count, 0),
         });
       }
       case "list_messages": {
         const { conversation_id, before_seq, after_seq, limit = 50 } = payload as Commands["list_messages"]["payload"];
-        const all = held(conversation_id)?.messages;
+        const all = findConversation(conversation_id)?.messages;
         if (!all) return no("not_found");
         if (after_seq != null) {
           const rest = all.filter(({ seq }) => seq > after_seq);
@@ -353,23 +364,27 @@ export class FakeEdge {
       }
       case "find_users": {
         const { query = "" } = payload as Commands["find_users"]["payload"];
-        const users = [...world.users.values()].filter(({ name }) => name.toLowerCase().includes(query.toLowerCase()));
-        return ok({ users: users.map((found) => ({ ...found, online: world.online(found.id), last_seen_at: null })) });
+        const users = [...backend.users.values()].filter(({ name }) =>
+          name.toLowerCase().includes(query.toLowerCase()),
+        );
+        return ok({
+          users: users.map((found) => ({ ...found, online: backend.online(found.id), last_seen_at: null })),
+        });
       }
       case "get_presence": {
         const { user_ids } = payload as Commands["get_presence"]["payload"];
         return ok({
-          presence: user_ids.map((user_id) => ({ user_id, online: world.online(user_id), last_seen_at: null })),
+          presence: user_ids.map((user_id) => ({ user_id, online: backend.online(user_id), last_seen_at: null })),
         });
       }
       case "typing": {
         const { conversation_id, typing } = payload as Commands["typing"]["payload"];
-        for (const other of held(conversation_id)?.users ?? [])
-          if (other !== user) world.push(other, "typing", { conversation_id, user_id: user, typing });
+        for (const other of findConversation(conversation_id)?.users ?? [])
+          if (other !== user) backend.push(other, "typing", { conversation_id, user_id: user, typing });
         return ok({});
       }
       case "refresh_token":
-        return ok({ expires_at: world.now() });
+        return ok({ expires_at: backend.now() });
       default:
         return no("unknown_event");
     }

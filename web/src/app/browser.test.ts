@@ -15,7 +15,7 @@ import { makeStore } from "./store";
 const store = () =>
   makeStore({ edges: () => [], token: () => Promise.resolve(""), outbox: { load: () => [], save: () => undefined } });
 const ada = { id: "ada", name: "Ada", picture: null };
-const undo: (() => void)[] = [];
+const cleanups: (() => void)[] = [];
 
 beforeEach(() => {
   sessionStorage.clear();
@@ -24,30 +24,30 @@ beforeEach(() => {
 });
 
 afterEach(() => {
-  for (const each of undo.splice(0)) each();
+  for (const cleanup of cleanups.splice(0)) cleanup();
   delete window.WARREN_EDGES;
   vi.unstubAllGlobals();
 });
 
 describe("edges", () => {
-  const answer = (status: number, body: unknown) =>
+  const stubFetch = (status: number, body: unknown) =>
     vi.stubGlobal("fetch", () => Promise.resolve(new Response(JSON.stringify(body), { status })));
 
-  it("are what the host application lists", async () => {
+  it("come from the host application", async () => {
     window.WARREN_EDGES = ["https://a.example"];
     expect(await findEdges(true)).toEqual(["https://a.example"]);
   });
 
-  it("may be named in the address, in development only", async () => {
+  it("come from the URL in development only", async () => {
     window.history.replaceState(null, "", "/?edge=http://a.example,http://b.example&edge=no-address");
     expect(await findEdges(true)).toEqual(["http://a.example", "http://b.example"]);
     expect(await findEdges(false)).toEqual([window.location.origin]);
   });
 
-  it("are otherwise this origin, and in development those it tells of", async () => {
-    answer(200, { edges: ["http://other.example"] });
+  it("default to this origin, and in development to those of /dev/config", async () => {
+    stubFetch(200, { edges: ["http://other.example"] });
     expect(await findEdges(true)).toEqual([window.location.origin, "http://other.example"]);
-    answer(404, {});
+    stubFetch(404, {});
     expect(await findEdges(true)).toEqual([window.location.origin]);
   });
 });
@@ -55,7 +55,7 @@ describe("edges", () => {
 describe("tokens", () => {
   const identity = { user_id: "ada", name: "Ada" };
 
-  it("of the development sign-in come from the first edge that answers, and are kept until a fresh one is wanted", async () => {
+  it("of the development sign-in come from the first edge that answers and are cached until a fresh one is requested", async () => {
     const asked: string[] = [];
     vi.stubGlobal("fetch", (url: URL) => {
       asked.push(url.host);
@@ -71,18 +71,18 @@ describe("tokens", () => {
     expect(asked).toHaveLength(4);
   });
 
-  it("that a server will not give are no reason to go on asking", async () => {
+  it("are refused when the server has no development sign-in", async () => {
     vi.stubGlobal("fetch", () => Promise.resolve(new Response("", { status: 404 })));
     const provide = developmentTokens(() => ["http://a.example"], sessionStorage);
     await expect(provide({ identity, fresh: false })).rejects.toBeInstanceOf(TokenRefused);
   });
 
-  it("of a host application have to be text", async () => {
+  it("of the host application must be non-empty text", async () => {
     await expect(hostedTokens(() => "")({ identity: null, fresh: false })).rejects.toBeInstanceOf(TokenRefused);
     expect(await hostedTokens(() => "t")({ identity: null, fresh: false })).toBe("t");
   });
 
-  it("that are no JWT have no claims", () => expect(claimsOf("nonsense")).toBeNull());
+  it("without JWT format have no claims", () => expect(claimsOf("nonsense")).toBeNull());
 
   it.each([
     ["Ada Lovelace", "ada-lovelace"],
@@ -90,13 +90,13 @@ describe("tokens", () => {
     ["Łukasz 2", "łukasz-2"],
     ["李雷", "李雷"],
     ["—", ""],
-  ])("make %j the user %j", (name, id) => expect(userIdFor(name)).toBe(id));
+  ])("of the development sign-in turn the name %j into the user id %j", (name, id) => expect(userIdFor(name)).toBe(id));
 });
 
-describe("the outbox on disk", () => {
+describe("the outbox storage", () => {
   const entry = (body: string) => messageComposed("c1", body).payload;
 
-  it("keeps each user's messages apart, in the order written, until they leave", () => {
+  it("stores the messages of each user separately and in order, until they are removed", () => {
     const outbox = createOutboxStorage(localStorage);
     const [one, two] = [entry("one"), { ...entry("two"), composed_at: "9999" }];
     outbox.save("ada", {}, { [two.client_message_id]: two, [one.client_message_id]: one });
@@ -106,21 +106,21 @@ describe("the outbox on disk", () => {
     expect(outbox.load("ada")).toEqual([two]);
   });
 
-  it("forgets what can't be read", () => {
+  it("removes entries that are not valid JSON", () => {
     localStorage.setItem("warren.outbox.ada.x", "{");
     expect(createOutboxStorage(localStorage).load("ada")).toEqual([]);
     expect(localStorage).toHaveLength(0);
   });
 });
 
-it("keeps drafts over a reload, and from the next person", () => {
+it("restores drafts after a reload, for the same user only", () => {
   const before = store();
-  undo.push(persistDrafts(before, sessionStorage));
+  cleanups.push(persistDrafts(before, sessionStorage));
   before.dispatch(userIdentified(ada));
   before.dispatch(draftChanged({ conversationId: "c1", text: "half a" }));
   before.dispatch(signedOut());
   const after = store();
-  undo.push(persistDrafts(after, sessionStorage));
+  cleanups.push(persistDrafts(after, sessionStorage));
   after.dispatch(userIdentified({ ...ada, id: "bob" }));
   expect(selectDraft(after.getState(), "c1")).toBe("");
   after.dispatch(signedOut());
@@ -128,10 +128,10 @@ it("keeps drafts over a reload, and from the next person", () => {
   expect(selectDraft(after.getState(), "c1")).toBe("half a");
 });
 
-it("lets the address name what is open, both ways", () => {
+it("keeps the URL and the open conversation in sync", () => {
   window.history.replaceState(null, "", "/#c=c1");
   const page = store();
-  undo.push(syncUrl(page));
+  cleanups.push(syncUrl(page));
   expect(selectOpenId(page.getState())).toBe("c1");
   page.dispatch(openConversation("c2"));
   expect(window.location.hash).toBe("#c=c2");
@@ -142,11 +142,11 @@ it("lets the address name what is open, both ways", () => {
   expect(selectOpenId(page.getState())).toBe("c3");
 });
 
-it("counts as attention only a visible tab in a focused window", () => {
+it("treats only a visible tab in a focused window as focused", () => {
   const focus = vi.spyOn(document, "hasFocus").mockReturnValue(true);
   vi.spyOn(document, "visibilityState", "get").mockReturnValue("visible");
   const page = store();
-  undo.push(watchWindowFocus(page));
+  cleanups.push(watchWindowFocus(page));
   expect(page.getState().screen.windowFocused).toBe(true);
   focus.mockReturnValue(false);
   window.dispatchEvent(new Event("blur"));

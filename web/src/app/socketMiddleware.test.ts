@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { FakeEdge, tokenFor, World } from "../../test/fakeWarren";
+import { FakeEdge, tokenFor, FakeBackend } from "../../test/fakeWarren";
 import { signedIn, signedOut } from "@/features/auth/authSlice";
 import { TokenRefused, type TokenProvider } from "@/features/auth/tokens";
 import { networkLost, retryRequested, selectConnection } from "@/features/connection/connectionSlice";
@@ -17,7 +17,7 @@ import type { OutboxStorage } from "./outboxStorage";
 import type { Timing } from "./timing";
 import { makeStore, type AppStore } from "./store";
 
-/** Real sockets, short waits. */
+/** Short waits, because these tests use real sockets. */
 const TIMING: Partial<Timing> = {
   ackTimeout: 400,
   retryBase: 20,
@@ -42,21 +42,21 @@ function outboxInMemory(): OutboxStorage {
   };
 }
 
-let world: World;
+let backend: FakeBackend;
 let edge: FakeEdge;
 let opened: { close: () => void }[];
 
 beforeEach(async () => {
-  world = new World();
-  world.join(ME);
-  world.join(YOU);
-  edge = await FakeEdge.open(world);
+  backend = new FakeBackend();
+  backend.addUser(ME);
+  backend.addUser(YOU);
+  edge = await FakeEdge.open(backend);
   opened = [];
 });
 
 afterEach(async () => {
   for (const { close } of opened) close();
-  for (const each of [...world.edges]) await each.close();
+  for (const each of [...backend.edges]) await each.close();
 });
 
 interface Options {
@@ -85,10 +85,10 @@ const seqs = (store: AppStore, id = "c1") => selectMessages(store.getState(), id
 const outgoing = (store: AppStore, id = "c1") => selectOutgoing(store.getState(), id);
 const unread = (store: AppStore, id = "c1") => selectUnread(store.getState(), id);
 
-/** A client with `c1`, in which `count` messages were said, open before its eyes. */
+/** A client that has `c1` open, with `count` messages in it. */
 async function reading(count: number, options: Options = {}): Promise<AppStore> {
-  const held = world.start(YOU, [ME]);
-  for (let index = 1; index <= count; index += 1) world.store(held, YOU, `${index}`);
+  const conversation = backend.start(YOU, [ME]);
+  for (let index = 1; index <= count; index += 1) backend.store(conversation, YOU, `${index}`);
   const store = open(options);
   await until(() => expect(selectConversationIds(store.getState())).toContain("c1"));
   store.dispatch(openConversation("c1"));
@@ -97,36 +97,36 @@ async function reading(count: number, options: Options = {}): Promise<AppStore> 
 }
 
 const c1 = () => {
-  const held = world.conversations.get("c1");
-  if (!held) throw new Error("c1 was not started");
-  return held;
+  const conversation = backend.conversations.get("c1");
+  if (!conversation) throw new Error("c1 was not started");
+  return conversation;
 };
 
 describe("connecting", () => {
-  it("takes a snapshot on every session_ready", async () => {
+  it("loads a snapshot on every session_ready", async () => {
     const store = await reading(2);
-    // Given pushes that were lost
-    edge.mute("new_message", "unread_updated", "conversation_updated");
-    world.say(c1(), YOU, "3");
-    // When the edge says that some may have been missed
-    edge.announce(ME);
-    // Then the picture equals the server's again
+    // Given lost pushes
+    edge.dropPushes("new_message", "unread_updated", "conversation_updated");
+    backend.sendMessage(c1(), YOU, "3");
+    // When the edge sends session_ready again
+    edge.announceSession(ME);
+    // Then the client has the same data as the server
     await until(() => expect(bodies(store)).toEqual(["1", "2", "3"]));
     expect(unread(store)).toBe(3);
     expect(selectTotalUnread(store.getState())).toBe(3);
   });
 
-  it("goes to another edge when one is lost, and misses nothing", async () => {
-    const other = await FakeEdge.open(world);
+  it("connects to another edge when one is lost, and misses no message", async () => {
+    const other = await FakeEdge.open(backend);
     const store = await reading(1, { edges: [edge.url, other.url] });
     await edge.close();
-    world.say(c1(), YOU, "2");
+    backend.sendMessage(c1(), YOU, "2");
     await until(() => expect(selectConnection(store.getState()).edgeId).toBe(other.url));
     await until(() => expect(bodies(store)).toEqual(["1", "2"]));
   });
 
-  it("leaves a draining edge when told, and keeps sending until then", async () => {
-    const other = await FakeEdge.open(world);
+  it("moves away from a draining edge at the announced time, and sends messages until then", async () => {
+    const other = await FakeEdge.open(backend);
     const store = await reading(1, { edges: [edge.url, other.url] });
     edge.push(ME, "server_draining", { reconnect_after_ms: 150 });
     await until(() => expect(status(store)).toBe("draining"));
@@ -136,7 +136,7 @@ describe("connecting", () => {
     expect(status(store)).toBe("ready");
   });
 
-  it("stops when refused for good, says why, and tries again when asked", async () => {
+  it("stops after a final refusal, shows the reason, and connects on a manual retry", async () => {
     edge.refuseConnections("not_verified");
     const store = open();
     await until(() => expect(status(store)).toBe("refused"));
@@ -146,7 +146,7 @@ describe("connecting", () => {
     await until(() => expect(status(store)).toBe("ready"));
   });
 
-  it("keeps trying when refused for now", async () => {
+  it("keeps trying after a temporary refusal", async () => {
     edge.refuseConnections("too_many_connections", true);
     const store = open();
     await until(() => expect(edge.tokens.length).toBeGreaterThan(2));
@@ -154,7 +154,7 @@ describe("connecting", () => {
     await until(() => expect(status(store)).toBe("ready"));
   });
 
-  it("asks for a fresh token when the one it had is expired, once", async () => {
+  it("asks once for a fresh token when the token has expired", async () => {
     const asked: boolean[] = [];
     const token: TokenProvider = ({ fresh }) => {
       asked.push(fresh);
@@ -165,19 +165,19 @@ describe("connecting", () => {
     expect(asked).toEqual([false, true]);
   });
 
-  it("is refused when no token is to be had", async () => {
+  it("stops when there is no token", async () => {
     const store = open({ token: () => Promise.reject(new TokenRefused("Not today.")) });
     await until(() => expect(status(store)).toBe("refused"));
   });
 
-  it("hands in the next token before the one it has expires", async () => {
+  it("refreshes the token before it expires", async () => {
     const tokens = [tokenFor(ME, ME, 2), tokenFor(ME, ME, 3600)];
     const store = open({ token: () => Promise.resolve(tokens.shift() ?? "") });
     await until(() => expect(edge.payloads("refresh_token")).toHaveLength(1));
     expect(status(store)).toBe("ready");
   });
 
-  it("begins anew when the host application hands over someone else's token", async () => {
+  it("resets the state when the token belongs to another user", async () => {
     let user = ME;
     const store = await reading(1, { token: () => Promise.resolve(tokenFor(user)) });
     user = "someone-else";
@@ -189,7 +189,7 @@ describe("connecting", () => {
     expect(seqs(store)).toEqual([]);
   });
 
-  it("forgets everything on signing out", async () => {
+  it("clears the state on sign-out", async () => {
     const store = await reading(3);
     store.dispatch(signedOut());
     expect(selectConversationIds(store.getState())).toEqual([]);
@@ -198,7 +198,7 @@ describe("connecting", () => {
 });
 
 describe("sending", () => {
-  it("shows a message at once and then in its place", async () => {
+  it("shows a message at once, and in its final place after the ack", async () => {
     const store = await reading(1);
     store.dispatch(messageComposed("c1", "hello"));
     expect(outgoing(store)).toHaveLength(1);
@@ -211,9 +211,9 @@ describe("sending", () => {
     "store-and-drop",
     { code: "unavailable", retryable: true },
     { code: "timeout", retryable: true },
-  ] as const)("survives an ack of %j with the same id, once in history and in order", async (fault) => {
+  ] as const)("retries with the same id after %j, and stores each message once and in order", async (fault) => {
     const store = await reading(1);
-    edge.fail("send_message", fault);
+    edge.failNext("send_message", fault);
     store.dispatch(messageComposed("c1", "first"));
     store.dispatch(messageComposed("c1", "second"));
     await until(() => expect(bodies(store)).toEqual(["1", "first", "second"]));
@@ -221,28 +221,28 @@ describe("sending", () => {
     expect(new Set(edge.payloads("send_message").map((payload) => payload.client_message_id)).size).toBe(2);
   });
 
-  it("waits for a connection, also over a reload", async () => {
+  it("sends a message after a reload, when the connection is back", async () => {
     const outbox = outboxInMemory();
     const before = await reading(1, { outbox });
-    // Given a message written while the edge was away
+    // Given a message written while the edge is down
     const { url } = edge;
     await edge.close();
     before.dispatch(messageComposed("c1", "kept"));
     const id = outgoing(before)[0]?.client_message_id;
-    // When the page is loaded again, and the edge comes back
+    // When the page is reloaded and the edge comes back
     before.dispatch(signedOut());
     const after = open({ outbox, edges: [url] });
     await until(() => expect(outgoing(after)).toHaveLength(1));
-    edge = await FakeEdge.open(world, Number(new URL(url).port));
-    // Then it is delivered under the id it always had
+    edge = await FakeEdge.open(backend, Number(new URL(url).port));
+    // Then the message is delivered with its original id
     await until(() => expect(c1().messages.map(({ body }) => body)).toEqual(["1", "kept"]));
     expect(c1().messages[1]?.client_message_id).toBe(id);
     await until(() => expect(outbox.load(ME)).toEqual([]));
   });
 
-  it("tells why a message was refused, and goes on with the next", async () => {
+  it("shows why a message was refused, and sends the next one", async () => {
     const store = await reading(1);
-    edge.fail("send_message", { code: "forbidden", retryable: false });
+    edge.failNext("send_message", { code: "forbidden", retryable: false });
     store.dispatch(messageComposed("c1", "insult"));
     store.dispatch(messageComposed("c1", "apology"));
     await until(() => expect(bodies(store)).toEqual(["1", "apology"]));
@@ -251,7 +251,7 @@ describe("sending", () => {
 });
 
 describe("reading", () => {
-  it("tells what was seen only while the person looks at the end", async () => {
+  it("sends a read receipt only while the window has focus", async () => {
     const store = await reading(2);
     store.dispatch(windowFocusChanged(false));
     store.dispatch(messagesViewed({ conversationId: "c1", seq: 2 }));
@@ -261,32 +261,32 @@ describe("reading", () => {
     expect(edge.payloads("message_seen")).toEqual([{ conversation_id: "c1", seq: 2 }]);
   });
 
-  it("tells it again when the first telling failed", async () => {
+  it("retries a read receipt that failed", async () => {
     const store = await reading(1);
-    edge.fail("message_seen", "drop", { code: "unavailable", retryable: true });
+    edge.failNext("message_seen", "drop", { code: "unavailable", retryable: true });
     store.dispatch(messagesViewed({ conversationId: "c1", seq: 1 }));
     await until(() => expect(unread(store)).toBe(0));
   });
 
-  it("fetches a message whose push was lost", async () => {
+  it("loads a message whose push was lost", async () => {
     const store = await reading(1);
-    edge.mute("new_message");
-    world.say(c1(), YOU, "2");
-    edge.mute();
-    world.say(c1(), YOU, "3");
+    edge.dropPushes("new_message");
+    backend.sendMessage(c1(), YOU, "2");
+    edge.dropPushes();
+    backend.sendMessage(c1(), YOU, "3");
     await until(() => expect(seqs(store)).toEqual([1, 2, 3]));
   });
 
-  it("asks for the total again when it contradicts the numbers it belongs to", async () => {
+  it("loads the unread total again when it differs from the sum of the counts", async () => {
     const store = await reading(2);
-    // Given a total that was overtaken on its way
-    world.push(ME, "unread_updated", { ...world.unread(c1(), ME), total_unread: 99 });
+    // Given a push with an outdated total
+    backend.push(ME, "unread_updated", { ...backend.unread(c1(), ME), total_unread: 99 });
     await until(() => expect(selectTotalUnread(store.getState())).toBe(99));
-    // Then the server's own is fetched
+    // Then the client loads the current total
     await until(() => expect(selectTotalUnread(store.getState())).toBe(2));
   });
 
-  it("loads older pages down to the first message", async () => {
+  it("loads older pages back to the first message", async () => {
     const store = await reading(230);
     expect(seqs(store)).toHaveLength(100);
     store.dispatch(olderRequested("c1"));
@@ -296,26 +296,26 @@ describe("reading", () => {
     expect(seqs(store)).toEqual(Array.from({ length: 230 }, (_, index) => index + 1));
   });
 
-  it("catches up with everything said while it was away", async () => {
+  it("loads all messages that were sent while it was offline", async () => {
     const store = await reading(1);
     store.dispatch(networkLost());
-    for (let index = 2; index <= 260; index += 1) world.store(c1(), YOU, `${index}`);
+    for (let index = 2; index <= 260; index += 1) backend.store(c1(), YOU, `${index}`);
     await until(() => expect(seqs(store)).toHaveLength(260));
   });
 });
 
-describe("with others", () => {
-  it("chats both ways", async () => {
+describe("other users", () => {
+  it("can send and receive messages", async () => {
     const me = open();
     const you = open({ user: YOU });
     await until(() => expect([status(me), status(you)]).toEqual(["ready", "ready"]));
     me.dispatch(startRequested({ request: "r", participantIds: [YOU] }));
     await until(() => expect(me.getState().screen.openId).toBe("c1"));
-    // No ghost: nobody else sees a conversation before its first message
+    // Other users do not see a conversation before its first message
     expect(selectConversationIds(you.getState())).toEqual([]);
     me.dispatch(messageComposed("c1", "ping"));
     await until(() => expect(selectConversationIds(you.getState())).toEqual(["c1"]));
-    // No hijack: it is in the list, and not on the screen
+    // A new conversation appears in the list, but does not open
     expect(you.getState().screen.openId).toBeNull();
     you.dispatch(openConversation("c1"));
     you.dispatch(messageComposed("c1", "pong"));
@@ -327,26 +327,26 @@ describe("with others", () => {
     );
   });
 
-  it("tells the initiator why a conversation can't be started", async () => {
+  it("cause an error message when a conversation with them can't be started", async () => {
     const store = open();
     await until(() => expect(status(store)).toBe("ready"));
     store.dispatch(startRequested({ request: "r", participantIds: ["nobody"] }));
     await until(() => expect(store.getState().screen.startError).toBe("Refused: user_not_found."));
   });
 
-  it("shows typing until it ends or falls silent", async () => {
+  it("are shown as typing until a timeout", async () => {
     const me = await reading(1);
     const you = open({ user: YOU });
     await until(() => expect(selectConversationIds(you.getState())).toEqual(["c1"]));
     you.dispatch(draftChanged({ conversationId: "c1", text: "h" }));
     await until(() => expect(selectTyping(me.getState(), "c1")).toEqual([YOU]));
     await until(() => expect(selectTyping(me.getState(), "c1")).toEqual([]));
-    // and tells of a draft once, not for every letter
+    // and the client notifies the server once, not for every letter
     you.dispatch(draftChanged({ conversationId: "c1", text: "he" }));
     expect(edge.payloads("typing")).toHaveLength(1);
   });
 
-  it("finds people and knows who is online", async () => {
+  it("can be found by name, with their presence", async () => {
     const store = open();
     const you = open({ user: YOU });
     await until(() => expect([status(store), status(you)]).toEqual(["ready", "ready"]));

@@ -24,29 +24,29 @@ import { windowFocusChanged, conversationOpened, startRequested } from "./screen
 type Action = Parameters<typeof rootReducer>[1];
 
 function after(...actions: Action[]): RootState {
-  const begin = rootReducer(undefined, { type: "begin" });
-  return [sessionReady(sessionOf("me")), ...actions].reduce<RootState>(rootReducer, begin);
+  const initial = rootReducer(undefined, { type: "init" });
+  return [sessionReady(sessionOf("me")), ...actions].reduce<RootState>(rootReducer, initial);
 }
 
 const unread = (last_read_seq: number, unread_count: number, total_unread = unread_count) =>
   unreadUpdated({ conversation_id: "c1", last_read_seq, unread_count, last_read_at: null, total_unread });
 
-describe("unread numbers", () => {
-  it("are the server's, and the newest of them whatever order they arrive in", () => {
-    // Given a read up to 5 of 5, and then the late news that 2 of 4 were unread
+describe("unread counts", () => {
+  it("take the newest value of the server, whatever order the values arrive in", () => {
+    // Given that all 5 messages are read, and then a late push from when 2 of 4 were unread
     const state = after(conversationUpdated(aConversation("c1")), unread(5, 0), unread(2, 2));
-    // Then the late news changes nothing
+    // Then the late push changes nothing
     expect(selectUnread(state, "c1")).toBe(0);
     expect(selectTotalUnread(state)).toBe(0);
   });
 
-  it("grow with new messages only when the server says so", () => {
+  it("do not change with a new message until the server sends a new count", () => {
     const state = after(conversationUpdated(aConversation("c1")), messageReceived(aMessage("c1", 1, "you")));
     expect(selectUnread(state, "c1")).toBe(0);
     expect(selectUnread(rootReducer(state, unread(0, 1)), "c1")).toBe(1);
   });
 
-  it("of an older snapshot don't replace those of a newer push", () => {
+  it("from an older snapshot do not replace those from a newer push", () => {
     const stale = aConversation("c1", { last_seq: 3, unread_count: 3 });
     const state = after(
       unread(3, 0),
@@ -55,7 +55,7 @@ describe("unread numbers", () => {
     expect(selectUnread(state, "c1")).toBe(0);
   });
 
-  it("never show on the conversation that the person has before their eyes", () => {
+  it("have no badge on the open conversation while the window has focus", () => {
     const open = after(
       conversationUpdated(aConversation("c1")),
       conversationOpened({ id: "c1", dividerAfter: null }),
@@ -65,7 +65,7 @@ describe("unread numbers", () => {
     expect(selectBadge(rootReducer(open, windowFocusChanged(false)), "c1")).toBe(1);
   });
 
-  it("that contradict their total ask for it again", () => {
+  it("that do not add up to the total make it stale", () => {
     const listed = conversationsListed({ conversations: [aConversation("c1")], next_cursor: null, total_unread: 0 });
     const state = after(listed, snapshotLoaded(1));
     expect(selectTotalIsStale(state)).toBe(false);
@@ -73,13 +73,13 @@ describe("unread numbers", () => {
   });
 });
 
-describe("what is open", () => {
+describe("the open conversation", () => {
   const open = after(conversationUpdated(aConversation("c1")), conversationOpened({ id: "c1", dividerAfter: null }));
 
   it.each([
     conversationUpdated(aConversation("c2")),
     conversationsListed({ conversations: [aConversation("c2")], next_cursor: null, total_unread: 0 }),
-    conversationStarted({ request: "somebody else's", conversation: aConversation("c2") }),
+    conversationStarted({ request: "another request", conversation: aConversation("c2") }),
     messageReceived(aMessage("c2", 1, "you")),
     unreadUpdated({ conversation_id: "c2", last_read_seq: 0, unread_count: 1, last_read_at: null, total_unread: 1 }),
     seenByOther({ conversation_id: "c1", user_id: "you", last_read_seq: 1, last_read_at: null }),
@@ -91,27 +91,27 @@ describe("what is open", () => {
     expect(rootReducer(open, action as Action).screen.openId).toBe("c1");
   });
 
-  it("is changed by the ack of one's own start", () => {
+  it("changes when a conversation that the user starts is acked", () => {
     const starting = rootReducer(open, startRequested({ request: "r", participantIds: ["you"] }));
     const started = rootReducer(starting, conversationStarted({ request: "r", conversation: aConversation("c2") }));
     expect(started.screen.openId).toBe("c2");
   });
 
-  it("is not changed by that ack once the person has gone elsewhere", () => {
+  it("does not change on that ack after the user has opened another conversation", () => {
     const starting = rootReducer(open, startRequested({ request: "r", participantIds: ["you"] }));
-    const elsewhere = rootReducer(starting, conversationOpened({ id: "c3", dividerAfter: null }));
-    const started = rootReducer(elsewhere, conversationStarted({ request: "r", conversation: aConversation("c2") }));
+    const otherOpened = rootReducer(starting, conversationOpened({ id: "c3", dividerAfter: null }));
+    const started = rootReducer(otherOpened, conversationStarted({ request: "r", conversation: aConversation("c2") }));
     expect(started.screen.openId).toBe("c3");
   });
 });
 
-it("knows that whoever writes has read what is above", () => {
+it("treats earlier messages as read by the sender of a new one", () => {
   const state = after(conversationUpdated(aConversation("c1")), messageReceived(aMessage("c1", 3, "you")));
   expect(state.conversations.entities["c1"]?.participants[1]?.last_read_seq).toBe(3);
 });
 
-describe("the list", () => {
-  it("has the newest activity first, also when it comes with a message", () => {
+describe("the conversation list", () => {
+  it("sorts by latest activity and moves a conversation up on a new message", () => {
     const state = after(
       conversationUpdated(aConversation("c1", { updated_at: "2026-01-01T10:00:00.000Z" })),
       conversationUpdated(aConversation("c2", { updated_at: "2026-01-01T11:00:00.000Z" })),
@@ -124,19 +124,19 @@ describe("the list", () => {
     expect(selectConversationIds(moved)).toEqual(["c1", "c2"]);
   });
 
-  it("is asked for again when a message belongs to no conversation known", () => {
+  it("is requested again when a message belongs to an unknown conversation", () => {
     const state = after(snapshotLoaded(1));
     const { snapshotsRequested } = rootReducer(state, messageReceived(aMessage("c9", 4, "you"))).conversations;
     expect(snapshotsRequested).toBeGreaterThan(state.conversations.snapshotsRequested);
   });
 });
 
-it("merges two pictures of a conversation into the newer of each part", () => {
-  const held = aConversation("c1", { last_seq: 5, updated_at: "2026-01-02T00:00:00.000Z" });
+it("merges two versions of a conversation and keeps the newer value of each part", () => {
+  const current = aConversation("c1", { last_seq: 5, updated_at: "2026-01-02T00:00:00.000Z" });
   const late = aConversation("c1", { last_seq: 4, updated_at: "2026-01-01T00:00:00.000Z", title: "Renamed" });
-  const you = held.participants[1];
+  const you = current.participants[1];
   if (you) you.last_read_seq = 5;
-  const merged = mergeConversation(held, late);
-  expect(merged).toMatchObject({ last_seq: 5, updated_at: held.updated_at, title: "Renamed" });
+  const merged = mergeConversation(current, late);
+  expect(merged).toMatchObject({ last_seq: 5, updated_at: current.updated_at, title: "Renamed" });
   expect(merged.participants[1]?.last_read_seq).toBe(5);
 });

@@ -17,13 +17,13 @@ describe("hostile Markdown", () => {
     "<style>* { display: none }</style>",
     "text <b onclick='alert(1)'>bold</b>",
     "- <object data='x'>\n- <form action='x'><input>",
-  ])("brings in no element of its own: %s", (source) => {
+  ])("creates no HTML element: %s", (source) => {
     expect(
       shown(source).querySelector("script, img, iframe, svg, style, object, form, input, b, [onclick], [onerror]"),
     ).toBeNull();
   });
 
-  it("shows tags as the text they are", () => {
+  it("shows tags as text", () => {
     expect(shown("a <b>bold</b> move").textContent).toBe("a <b>bold</b> move");
   });
 
@@ -37,30 +37,30 @@ describe("hostile Markdown", () => {
     "[x][r]\n\n[r]: javascript:alert(1)",
     "<javascript:alert(1)>",
     "![x](javascript:alert(1))",
-  ])("leads nowhere: %s", (source) => {
+  ])("creates no unsafe link: %s", (source) => {
     for (const link of shown(source).querySelectorAll("a")) expect(link.protocol).toMatch(/^(https?|mailto):$/);
   });
 
-  it("survives deep nesting", () => {
+  it("renders deep nesting", () => {
     expect(shown(">".repeat(3000) + " deep").textContent).toContain("deep");
   });
 });
 
 describe("Markdown", () => {
-  it("makes links that give nothing away", () => {
+  it("creates links without referrer and opener", () => {
     const link = shown("see https://example.org/a").querySelector("a");
     expect(link?.href).toBe("https://example.org/a");
     expect(link?.rel).toContain("noopener noreferrer");
   });
 
-  it("keeps line breaks, lists, quotes, code and tables", () => {
+  it("renders line breaks, lists, quotes, code and tables", () => {
     const page = shown("one\ntwo\n\n- a\n- b\n\n> q\n\n```ts\nlet x\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |");
     for (const element of ["br", "ul > li", "blockquote", "pre > code", "table td"])
       expect(page.querySelector(element), element).not.toBeNull();
   });
 });
 
-it("trusts http, https and mailto alone", () => {
+it("allows only http, https and mailto links", () => {
   expect(safeHref("https://example.org")).toBe("https://example.org/");
   expect(safeHref("mailto:a@example.org")).toBe("mailto:a@example.org");
   expect(safeHref("javascript:alert(1)")).toBeNull();

@@ -12,35 +12,35 @@ import { messageRefused, selectNextToSend, selectOutgoing } from "./outboxSlice"
 
 type Action = Parameters<typeof rootReducer>[1];
 
-/** The state with `c1` open and messages 11 to 20 of it held. */
+/** The state with `c1` open and its messages 11 to 20 loaded. */
 function reading(...actions: Action[]): RootState {
-  const begin = rootReducer(undefined, { type: "begin" });
+  const initial = rootReducer(undefined, { type: "init" });
   return [
     sessionReady(sessionOf("me")),
     conversationUpdated(aConversation("c1", { last_seq: 20 })),
     conversationOpened({ id: "c1", dividerAfter: null }),
     newestLoaded({ conversation_id: "c1", session: 1, messages: messagesFrom("c1", 11, 20), has_more: true }),
     ...actions,
-  ].reduce<RootState>(rootReducer, begin);
+  ].reduce<RootState>(rootReducer, initial);
 }
 
 const seqs = (state: RootState) => selectMessages(state, "c1").map(({ seq }) => seq);
 
 describe("messages", () => {
-  it("stand in the order of their seq, however they arrive, and once however often", () => {
+  it("are stored once and ordered by seq, whatever order they arrive in", () => {
     const state = reading(...[22, 21, 23, 21].map((seq) => messageReceived(aMessage("c1", seq))));
     expect(seqs(state).slice(-4)).toEqual([20, 21, 22, 23]);
     expect(state.messages.threads["c1"]?.contiguousUpTo).toBe(23);
   });
 
-  it("with one missing ask for it, and for nothing once it is there", () => {
+  it("request a missing message, and nothing more once it has arrived", () => {
     const state = reading(messageReceived(aMessage("c1", 22)));
     expect(selectHistoryPageToLoad(state)).toEqual({ kind: "newer", conversation_id: "c1", after_seq: 20, gap: true });
     const filled = rootReducer(state, messageReceived(aMessage("c1", 21)));
     expect(selectHistoryPageToLoad(filled)).toBeNull();
   });
 
-  it("that a header knows of and nobody pushed are asked for", () => {
+  it("are requested when the conversation shows a newer one without a push", () => {
     const state = reading(conversationUpdated(aConversation("c1", { last_seq: 24 })));
     expect(selectHistoryPageToLoad(state)).toMatchObject({ kind: "newer", after_seq: 20 });
   });
@@ -52,12 +52,12 @@ describe("messages", () => {
     expect(selectHistoryPageToLoad(rootReducer(state, compared))).toBeNull();
   });
 
-  it("are loaded anew when very many were missed", () => {
+  it("are replaced by the newest page when very many were missed", () => {
     const state = reading(conversationUpdated(aConversation("c1", { last_seq: 5000 })));
     expect(selectHistoryPageToLoad(state)?.kind).toBe("newest");
   });
 
-  it("before the first held are loaded when the person scrolls up", () => {
+  it("before the first loaded one are requested when the user scrolls up", () => {
     const state = reading(olderRequested("c1"));
     expect(selectHistoryPageToLoad(state)).toEqual({ kind: "older", conversation_id: "c1", before_seq: 11 });
     const loaded = olderLoaded({
@@ -70,12 +70,12 @@ describe("messages", () => {
   });
 });
 
-describe("a message of one's own", () => {
+describe("an outgoing message", () => {
   const composed = messageComposed("c1", "  hello  ");
   const id = composed.payload.client_message_id;
   const stored = aMessage("c1", 21, "me", { client_message_id: id });
 
-  it("waits in the outbox, trimmed, and leaves it when accepted", () => {
+  it("is stored trimmed in the outbox and removed when accepted", () => {
     const state = reading(composed);
     expect(selectOutgoing(state, "c1")).toMatchObject([{ body: "hello", client_message_id: id }]);
     const accepted = rootReducer(state, messageAccepted(stored));
@@ -86,13 +86,13 @@ describe("a message of one's own", () => {
   it.each([
     ["a push", messageReceived(stored)],
     ["history", newerLoaded({ conversation_id: "c1", session: 1, messages: [stored], has_more: false })],
-  ])("is known by its id when its ack was lost and %s brings it", (_, action) => {
+  ])("is removed from the outbox by its id when %s contains it after a lost ack", (_, action) => {
     const state = reading(composed, action);
     expect(selectOutgoing(state, "c1")).toEqual([]);
     expect(rootReducer(state, messageAccepted(stored)).messages.threads["c1"]?.messages.ids).toHaveLength(11);
   });
 
-  it("is sent after the one before it, and past one that was refused", () => {
+  it("waits for the previous one, unless that was refused", () => {
     const second = messageComposed("c1", "second");
     const state = reading(composed, second);
     expect(selectNextToSend(state).map(({ body }) => body)).toEqual(["hello"]);
@@ -101,7 +101,7 @@ describe("a message of one's own", () => {
   });
 });
 
-it("cuts messages into blocks of which only the last changes with a new message", () => {
+it("splits messages into blocks and changes only the last block for a new message", () => {
   const split = createBlockSplitter();
   const messages = messagesFrom("c1", 1, 100);
   const before = split(messages);
