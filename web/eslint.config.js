@@ -6,7 +6,7 @@ import tseslint from "typescript-eslint";
 const HOOKS = {
   group: ["react-redux"],
   importNames: ["useSelector", "useDispatch", "useStore"],
-  message: "Use the typed hooks of app/hooks.",
+  message: "Use the typed hooks from app/hooks.",
 };
 const SOCKETS = {
   group: ["socket.io-client"],
@@ -29,11 +29,14 @@ export default tseslint.config(
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
       "no-restricted-imports": ["error", { patterns: [HOOKS, SOCKETS] }],
       "max-lines": ["error", 400],
-      // Bodies become React elements, never markup: see features/messages/Markdown.
+      // Message bodies become React elements, never HTML: see features/messages/Markdown.
       "no-restricted-syntax": [
         "error",
-        { selector: "JSXAttribute[name.name='dangerouslySetInnerHTML']", message: "Nothing is ever set as HTML." },
-        { selector: "MemberExpression[property.name='innerHTML']", message: "Nothing is ever set as HTML." },
+        {
+          selector: "JSXAttribute[name.name='dangerouslySetInnerHTML']",
+          message: "Never set HTML: render React elements.",
+        },
+        { selector: "MemberExpression[property.name='innerHTML']", message: "Never set HTML: render React elements." },
       ],
     },
   },

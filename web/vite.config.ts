@@ -3,7 +3,7 @@ import react from "@vitejs/plugin-react";
 import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 
-/** The built page runs nothing but its own scripts; `vite dev` needs inline ones and goes without. */
+/** The built page runs only its own scripts. `vite dev` needs inline scripts, so it has no policy. */
 const CONTENT_SECURITY_POLICY = [
   "default-src 'self'",
   "script-src 'self'",
@@ -35,7 +35,7 @@ export default defineConfig({
   resolve: { alias: { "@": fileURLToPath(new URL("./src", import.meta.url)) } },
   build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
   server: {
-    // `npm run dev` beside a running edge: the page comes from Vite, everything else from the edge.
+    // With `npm run dev`, Vite serves the page and forwards other requests to a running edge.
     proxy: {
       "/dev": "http://127.0.0.1:8001",
       "/socket.io": { target: "http://127.0.0.1:8001", ws: true },

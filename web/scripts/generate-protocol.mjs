@@ -1,5 +1,5 @@
 // Writes src/protocol.ts from the contracts' JSON Schema (docs/schema/protocol.json, written by `make docs`).
-// With --check it only compares, and fails when the file is stale.
+// With --check it writes nothing, and fails if the file is out of date.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { compile } from "json-schema-to-typescript";
@@ -10,17 +10,19 @@ const BANNER = `/* Written by \`npm run protocol\` from docs/schema/protocol.jso
 /* eslint-disable */`;
 
 /** Titles of nested schemas would each become a named alias of \`string\`; bounds would become tuples. */
-function plain(node, inDefinitions = false) {
-  if (Array.isArray(node)) return node.map((item) => plain(item));
+function simplify(node, inDefinitions = false) {
+  if (Array.isArray(node)) return node.map((item) => simplify(item));
   if (node === null || typeof node !== "object") return node;
   const kept = Object.entries(node).filter(
     ([key]) => !["minItems", "maxItems"].includes(key) && (inDefinitions || key !== "title"),
   );
-  return Object.fromEntries(kept.map(([key, value]) => [key, plain(value, key === "$defs" || key === "properties")]));
+  return Object.fromEntries(
+    kept.map(([key, value]) => [key, simplify(value, key === "$defs" || key === "properties")]),
+  );
 }
 
 const schema = JSON.parse(readFileSync(SCHEMA, "utf8"));
-const text = await compile(plain(schema), "Protocol", {
+const text = await compile(simplify(schema), "Protocol", {
   bannerComment: BANNER,
   additionalProperties: false,
   format: true,
@@ -31,6 +33,6 @@ if (!process.argv.includes("--check")) {
   writeFileSync(TARGET, text);
   console.log("Wrote src/protocol.ts.");
 } else if (readFileSync(TARGET, "utf8") !== text) {
-  console.error("src/protocol.ts is stale: run `npm run protocol`.");
+  console.error("src/protocol.ts is out of date: run `npm run protocol`.");
   process.exit(1);
 }

@@ -56,9 +56,9 @@ describe("tokens", () => {
   const identity = { user_id: "ada", name: "Ada" };
 
   it("of the development sign-in come from the first edge that answers and are cached until a fresh one is requested", async () => {
-    const asked: string[] = [];
+    const requestedHosts: string[] = [];
     vi.stubGlobal("fetch", (url: URL) => {
-      asked.push(url.host);
+      requestedHosts.push(url.host);
       if (url.host === "dead.example") return Promise.reject(new TypeError("refused"));
       return Promise.resolve(new Response(JSON.stringify({ token: tokenFor("ada") })));
     });
@@ -66,9 +66,9 @@ describe("tokens", () => {
     const token = await provide({ identity, fresh: false });
     expect(claimsOf(token)?.sub).toBe("ada");
     expect(await provide({ identity, fresh: false })).toBe(token);
-    expect(asked).toEqual(["dead.example", "alive.example"]);
+    expect(requestedHosts).toEqual(["dead.example", "alive.example"]);
     await provide({ identity, fresh: true });
-    expect(asked).toHaveLength(4);
+    expect(requestedHosts).toHaveLength(4);
   });
 
   it("are refused when the server has no development sign-in", async () => {

@@ -26,7 +26,7 @@ export interface StoreAccess {
   getState: () => RootState;
 }
 
-/** The effects that ask the server for what the state says is missing, unsent or unconfirmed. */
+/** The effects that send requests to the server: for missing data, unsent messages and read receipts. */
 export function createServerEffects({ dispatch, getState }: StoreAccess, request: Request, timing: Timing): Effect[] {
   /** Load pages until the list is as long as before and includes the open conversation. */
   async function loadConversations(): Promise<void> {

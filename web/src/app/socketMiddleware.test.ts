@@ -32,12 +32,12 @@ const ME = "me";
 const YOU = "you";
 
 function outboxInMemory(): OutboxStorage {
-  const kept = new Map<string, OutgoingMessage>();
+  const entries = new Map<string, OutgoingMessage>();
   return {
-    load: () => [...kept.values()],
+    load: () => [...entries.values()],
     save: (_, before, after) => {
-      for (const id of Object.keys(before)) if (!after[id]) kept.delete(id);
-      for (const entry of Object.values(after)) kept.set(entry.client_message_id, entry);
+      for (const id of Object.keys(before)) if (!after[id]) entries.delete(id);
+      for (const entry of Object.values(after)) entries.set(entry.client_message_id, entry);
     },
   };
 }
@@ -155,14 +155,14 @@ describe("connecting", () => {
   });
 
   it("asks once for a fresh token when the token has expired", async () => {
-    const asked: boolean[] = [];
+    const freshFlags: boolean[] = [];
     const token: TokenProvider = ({ fresh }) => {
-      asked.push(fresh);
+      freshFlags.push(fresh);
       return Promise.resolve(tokenFor(ME, ME, fresh ? 3600 : -5));
     };
     const store = open({ token });
     await until(() => expect(status(store)).toBe("ready"));
-    expect(asked).toEqual([false, true]);
+    expect(freshFlags).toEqual([false, true]);
   });
 
   it("stops when there is no token", async () => {

@@ -63,7 +63,7 @@ function Header({ conversation }: { conversation: Conversation }) {
       />
       <div className="pane__title">
         <h2>{conversationName(conversation, me)}</h2>
-        <p>{direct ? <Presence userId={other.id} /> : <People conversation={conversation} />}</p>
+        <p>{direct ? <Presence userId={other.id} /> : <MemberCount conversation={conversation} />}</p>
       </div>
     </header>
   );
@@ -78,7 +78,7 @@ function Presence({ userId }: { userId: string }) {
   return presence.last_seen_at ? `Last seen ${timeAgo(presence.last_seen_at, now)}` : "Offline";
 }
 
-function People({ conversation: { participants } }: { conversation: Conversation }) {
+function MemberCount({ conversation: { participants } }: { conversation: Conversation }) {
   const online = useAppSelector(
     (state) => participants.filter(({ user }) => selectPresence(state, user.id)?.online).length,
   );

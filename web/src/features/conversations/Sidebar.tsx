@@ -56,7 +56,7 @@ function CurrentUser() {
     <>
       {mode === "development" && (
         <button type="button" className="icon-button" aria-label="Sign out" title="Sign out" onClick={signOut}>
-          <Icon name="leave" size={18} />
+          <Icon name="signOut" size={18} />
         </button>
       )}
       <span className="me" title={user.name}>
