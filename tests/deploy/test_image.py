@@ -67,16 +67,6 @@ def test_the_image_says_only_what_is_a_setting_and_listens_where_it_asks() -> No
     assert f"EXPOSE {ready.PORT}\n" in DOCKERFILE.read_text()
 
 
-def test_a_wheel_holds_every_package_and_the_page() -> None:
-    found = {
-        str(file.parent.relative_to(ROOT)).replace("/", ".")
-        for package in PACKAGES
-        for file in (ROOT / package).rglob("*.py")
-    }
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found | {"edge.page"}
-    assert PROJECT["tool"]["setuptools"]["package-dir"] == {"edge.page": "web/dist"}
-
-
 def test_the_lock_of_the_image_is_a_part_of_the_one_that_is_tested() -> None:
     image, tested = locked(DEPLOY / "requirements.lock"), locked(ROOT / "requirements.lock")
     assert len(image) > 30

@@ -42,6 +42,14 @@ async def test_in_development_anyone_gets_a_token_and_the_page_learns_its_edges(
         assert (await edge.get("/dev/config")).json() == {"edges": EDGES}
 
 
+async def test_an_edge_without_a_built_page_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.http.PAGE", None)
+    async with client(dev=True) as edge:
+        answer = await edge.get("/")
+    assert answer.status_code == 404
+    assert "make web" in answer.text
+
+
 @pytest.mark.parametrize("body", [{}, {"user_id": ""}, {"user_id": {"$gt": ""}}, {"user_id": "a", "admin": True}, []])
 async def test_a_wrong_request_for_a_token_is_refused_by_name(body: object) -> None:
     async with client(dev=True) as edge:
