@@ -9,7 +9,7 @@ const TARGET = fileURLToPath(new URL("../src/protocol.ts", import.meta.url));
 const BANNER = `/* Written by \`npm run protocol\` from docs/schema/protocol.json; not to be edited. */
 /* eslint-disable */`;
 
-/** Titles of nested schemas would each become a named alias of \`string\`; bounds would become tuples. */
+/** Remove titles of nested schemas, which would become type aliases, and array bounds, which would become tuples. */
 function simplify(node, inDefinitions = false) {
   if (Array.isArray(node)) return node.map((item) => simplify(item));
   if (node === null || typeof node !== "object") return node;

@@ -53,7 +53,7 @@ function addMessages(thread: Thread, messages: Message[]): void {
 /** Add a message from a push or an ack, if it belongs to the loaded part of the history. */
 function addPushed(state: MessagesState, message: Message): void {
   const thread = state.threads[message.conversation_id];
-  // Otherwise a page of the history brings it: the newest one, or the older one that it belongs to.
+  // A message outside the loaded part is skipped: a page of the history will contain it.
   if (!thread || (thread.hasOlder && message.seq < firstSeq(thread))) return;
   if (thread.messages.entities[message.id]) return;
   addMessages(thread, [message]);
