@@ -45,7 +45,7 @@ class Queue:
     exclusive: bool = False
     #: Whether its consumers write the same documents. The broker then fills one of them before it gives another any:
     #: those who take turns halve each other's batches, and race.
-    one_filled_first: bool = False
+    fill_one_consumer_first: bool = False
 
 
 def dead_letter_queue(queue: str) -> str:
@@ -53,7 +53,7 @@ def dead_letter_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
-def _work_queue(name: str, *bindings: tuple[str, str], one_filled_first: bool = False) -> Queue:
+def _work_queue(name: str, *bindings: tuple[str, str], fill_one_consumer_first: bool = False) -> Queue:
     return Queue(
         name,
         bindings,
@@ -68,7 +68,7 @@ def _work_queue(name: str, *bindings: tuple[str, str], one_filled_first: bool = 
             "x-max-length": WORK_QUEUE_MAX_LENGTH,
             "x-max-length-bytes": WORK_QUEUE_MAX_BYTES,
         },
-        one_filled_first=one_filled_first,
+        fill_one_consumer_first=fill_one_consumer_first,
     )
 
 
@@ -91,9 +91,9 @@ def edge_queue(edge_id: str, epoch: int) -> Queue:
 EXCHANGES = (Exchange(COMMANDS), Exchange(FACTS), Exchange(FRAMES), Exchange(DEAD))
 
 PERSISTENCE = _work_queue(
-    "persistence", (COMMANDS, "start_conversation"), (COMMANDS, "send_message"), one_filled_first=True
+    "persistence", (COMMANDS, "start_conversation"), (COMMANDS, "send_message"), fill_one_consumer_first=True
 )
-UNREAD = _work_queue("unread", (COMMANDS, "message_seen"), (FACTS, "message.stored"), one_filled_first=True)
+UNREAD = _work_queue("unread", (COMMANDS, "message_seen"), (FACTS, "message.stored"), fill_one_consumer_first=True)
 PRESENCE = _work_queue(
     "presence",
     (COMMANDS, "session.open"),

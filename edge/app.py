@@ -134,11 +134,11 @@ class Edge:
         """Why this edge cannot serve now, or None."""
         if self._gateway.draining:
             return "draining"
-        if (trouble := self._publisher.link.trouble or self._frames.trouble) is not None:
-            return trouble
+        if (reason := self._publisher.link.not_ready_reason or self._frames.not_ready_reason) is not None:
+            return reason
         if not self._tokens.ready:
             return "no key to check tokens with"
-        return self._sessions.trouble
+        return self._sessions.not_ready_reason
 
     def _origin_allowed(self, origin: str, environ: Environ) -> bool:
         allowed = self._settings.allowed_origins

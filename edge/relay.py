@@ -94,8 +94,8 @@ class Relay:
         A broker that is known to be away, or too much waiting for it, is answered with `unavailable` at once. No
         reply in time is answered with `overdue`, by default the code `timeout`.
         """
-        if (trouble := self._trouble()) is not None:
-            self._warn(trouble)
+        if (reason := self._unavailable_reason()) is not None:
+            self._warn(reason)
             for on_reply in on_replies:
                 on_reply(_UNAVAILABLE)
             return
@@ -104,20 +104,20 @@ class Relay:
             self._pending[command.request] = Pending(command.name, on_reply, deadline, overdue or _TIMEOUT, commands)
         self._enqueue(commands)
 
-    def _trouble(self) -> str | None:
+    def _unavailable_reason(self) -> str | None:
         """Why nothing can be sent now, or None."""
         link = self._publisher.link
         if link.channel is None:
-            return link.trouble or NO_CONNECTION
+            return link.not_ready_reason or NO_CONNECTION
         if not self._replies_reach_us():
             return "the connection for replies is down"
         return "too many commands wait for the broker" if self._waiting_items >= MAX_WAITING else None
 
-    def _warn(self, trouble: str) -> None:
+    def _warn(self, reason: str) -> None:
         now = time.monotonic()
-        if now - self._told_at.get(trouble, -TELL_AGAIN) >= TELL_AGAIN:
-            self._told_at[trouble] = now
-            log.warning("Commands are refused as unavailable: %s.", trouble)
+        if now - self._told_at.get(reason, -TELL_AGAIN) >= TELL_AGAIN:
+            self._told_at[reason] = now
+            log.warning("Commands are refused as unavailable: %s.", reason)
 
     def tell(self, command: AnyCommand) -> None:
         """Send a command that nobody waits for; when the broker is away it is not sent."""

@@ -63,7 +63,7 @@ class Sessions:
         self._registered = False
         self._resyncing = False
         self._renewed_at: float | None = None
-        metrics.LEASED.set_function(lambda: self.trouble is None)
+        metrics.LEASED.set_function(lambda: self.not_ready_reason is None)
 
     # --- Sockets come and go ------------------------------------------------------------------------------
 
@@ -201,14 +201,14 @@ class Sessions:
         told = None
         while True:
             await asyncio.sleep(self._settings.lease_interval)
-            trouble = self.trouble
-            if trouble is not None and told is None:
-                log.warning("New sockets wait: %s.", trouble)
-            told = trouble
+            reason = self.not_ready_reason
+            if reason is not None and told is None:
+                log.warning("New sockets wait: %s.", reason)
+            told = reason
             self.renew()
 
     @property
-    def trouble(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why nobody new can be registered, so that sockets would wait for their `session_ready`; or None."""
         if self._renewed_at is None:
             return "the presence workers have not answered yet"

@@ -149,7 +149,7 @@ class Canary:
         self._conversation: str | None = None
         self._calm = 0
         #: Why the last round failed, or None.
-        self.trouble: str | None = "no message was sent yet"
+        self.not_ready_reason: str | None = "no message was sent yet"
 
     async def run(self) -> None:
         """Chat until cancelled."""
@@ -182,14 +182,14 @@ class Canary:
             due = max(due + self._interval, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
-    def _say(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
+    def _say(self, reason: str | None) -> None:
+        if reason != self.not_ready_reason:
             log.log(
-                logging.WARNING if trouble else logging.INFO,
+                logging.WARNING if reason else logging.INFO,
                 "%s",
-                f"A round failed: {trouble}" if trouble else "All is well.",
+                f"A round failed: {reason}" if reason else "All is well.",
             )
-        self.trouble = trouble
+        self.not_ready_reason = reason
 
     async def _round(self, sender: Bird, receiver: Bird) -> None:
         """One message there, and the word that it was seen. Raises RoundFailed."""

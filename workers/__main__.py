@@ -57,7 +57,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
     publisher = Publisher(settings, name)
     runners: list[Runner] = []
     # A worker that has nothing to do would not notice by itself.
-    store_trouble = at_most_every(STORE_ASKED_EVERY, _trouble_of(store))
+    store_reason = at_most_every(STORE_ASKED_EVERY, _store_reason(store))
 
     async def readiness() -> str | None:
         if stopping.is_set():
@@ -65,8 +65,8 @@ async def run(kind: str, settings: WorkerSettings) -> None:
         if not runners:
             return "the store has not answered yet"
         links = (publisher.link, *(runner.link for runner in runners))
-        troubles = [*(link.trouble for link in links), *(runner.trouble for runner in runners)]
-        return next((trouble for trouble in troubles if trouble is not None), None) or await store_trouble()
+        reasons = [*(link.not_ready_reason for link in links), *(runner.not_ready_reason for runner in runners)]
+        return next((reason for reason in reasons if reason is not None), None) or await store_reason()
 
     health = asyncio.create_task(HealthServer(settings.worker_host, settings.worker_port, readiness).run())
     tasks = [health, asyncio.create_task(watch_the_clock())]
@@ -113,10 +113,10 @@ async def run(kind: str, settings: WorkerSettings) -> None:
         await store.close()
 
 
-def _trouble_of(store: Store) -> Readiness:
+def _store_reason(store: Store) -> Readiness:
     """Ask the store for a sign of life, and say what is wrong when there is none in time."""
 
-    async def trouble() -> str | None:
+    async def reason() -> str | None:
         try:
             async with asyncio.timeout(STORE_PATIENCE):
                 await store.ping()
@@ -126,7 +126,7 @@ def _trouble_of(store: Store) -> Readiness:
             return f"the store is away: no answer within {STORE_PATIENCE:g} s"
         return None
 
-    return trouble
+    return reason
 
 
 async def _store_ready(store: Store) -> None:

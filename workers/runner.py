@@ -72,7 +72,7 @@ class Runner:
         self._batch_size = settings.batch_size
         self._may_declare = settings.declare_topology
         self._priority = settings.worker_priority
-        if self._priority is None and queue.one_filled_first:
+        if self._priority is None and queue.fill_one_consumer_first:
             # Who of them is first does not matter.
             self._priority = random.randrange(PRIORITIES)  # noqa: S311
         self._received: asyncio.Queue[IncomingMessage | None] = asyncio.Queue()
@@ -85,9 +85,9 @@ class Runner:
         self._held_because: str | None = None
 
     @property
-    def trouble(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the batch in hand does not move on, or None."""
-        return self._held_because or self._sender.trouble
+        return self._held_because or self._sender.not_ready_reason
 
     # --- Taking -------------------------------------------------------------------------------------------
 

@@ -39,12 +39,12 @@ class Sender:
         self._router = router
         self._reported: dict[tuple[str, int], float] = {}
         #: Why frames wait, or None.
-        self.trouble: str | None = None
+        self.not_ready_reason: str | None = None
 
     async def send_frames(
         self, effects: Effects, traced: Sequence[Traced] = (), *, given_up: GivenUp = lambda: False
     ) -> bool:
-        """Publish frames and wait for every confirm; trouble is waited out, unless `given_up`."""
+        """Publish frames and wait for every confirm; repeat until confirmed, unless `given_up`."""
         if not effects.replies and not effects.deliveries:
             return True
         routed = await self._routed(effects, given_up)
@@ -55,13 +55,13 @@ class Sender:
         while True:
             try:
                 frames = await self._router.frames(effects)
-                self.trouble = None
+                self.not_ready_reason = None
                 return frames
             except StoreUnavailable as error:
                 attempt += 1
-                self.trouble = f"the store is away: {error}"
+                self.not_ready_reason = f"the store is away: {error}"
                 if given_up():
-                    self.trouble = None
+                    self.not_ready_reason = None
                     return []
                 await asyncio.sleep(backoff(attempt))
 

@@ -115,11 +115,11 @@ class Summary:
 
 @dataclass
 class Removal:
-    """What became of the letters that were meant; `trouble` says why it ended early, if it did."""
+    """What became of the letters that were meant; `error` says why it ended early, or is empty."""
 
     removed: int = 0
     refused: int = 0
-    trouble: str = ""
+    error: str = ""
 
 
 #: Told how many more letters are done with.
@@ -190,12 +190,12 @@ async def replay(
                 await delivery.ack()
                 result.removed += 1
             elif isinstance(outcome, BrokerUnavailable | PublishUnknown | Unroutable):
-                result.trouble = str(outcome)
+                result.error = str(outcome)
             else:
                 raise outcome
         progress(len(batch))
-        if result.trouble:
-            raise BrokerUnavailable(result.trouble)
+        if result.error:
+            raise BrokerUnavailable(result.error)
 
     async def send_back(letter: DeadLetter, delivery: IncomingMessage) -> None:
         if not letter.items and not raw:
@@ -214,7 +214,7 @@ async def replay(
     except TimeoutError:
         raise BrokerUnavailable("The broker cannot be reached.") from None
     except BrokerUnavailable as error:
-        result.trouble = str(error)
+        result.error = str(error)
     finally:
         publishing.cancel()
         await asyncio.wait([publishing])

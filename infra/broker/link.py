@@ -61,7 +61,7 @@ class Link:
         return self._channel
 
     @property
-    def trouble(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why nothing can be published now, or None."""
         if self.channel is not None:
             return None

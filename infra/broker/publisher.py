@@ -48,7 +48,7 @@ class Publisher:
         """
         channel = self.link.channel
         if channel is None:
-            raise BrokerUnavailable(self.link.trouble or NO_CONNECTION)
+            raise BrokerUnavailable(self.link.not_ready_reason or NO_CONNECTION)
         if self._free <= 0:
             raise BrokerUnavailable("Too many messages wait for the broker's confirm.")
         self._free -= 1

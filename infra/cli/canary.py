@@ -118,7 +118,7 @@ async def _main(
     canary = Canary((first, second), interval, on_stored)
 
     async def readiness() -> str | None:
-        return canary.trouble
+        return canary.not_ready_reason
 
     await serve(canary.run(), readiness, host=address[0], port=address[1])
 

@@ -153,8 +153,8 @@ def _remove(
     console.print(f"{verbs[1]} {result.removed} of {what}.")
     if result.refused:
         console.print(f"{result.refused} cannot be decoded and stay: look at them, then use --raw or purge.")
-    if result.trouble:
-        sys.exit(f"It ended early, and the others stay: {result.trouble}")
+    if result.error:
+        sys.exit(f"It ended early, and the others stay: {result.error}")
 
 
 def _reasons(found: Summary) -> str:

@@ -164,19 +164,19 @@ async def _repeat(every: float, host: str, port: int) -> None:
     settings = load(Settings)
     logs.configure("recount", settings.log_level)
     store = Store(settings)
-    trouble: str | None = "nothing was counted yet"
+    reason: str | None = "nothing was counted yet"
 
     async def readiness() -> str | None:
-        return trouble
+        return reason
 
     async def count() -> None:
-        nonlocal trouble
+        nonlocal reason
         while True:
             try:
                 _export(await recount_all(store, settle=SETTLE))
-                trouble = None
+                reason = None
             except StoreUnavailable as error:
-                trouble = f"the store is away: {error}"
+                reason = f"the store is away: {error}"
                 log.warning("The recount waits for the store: %s", error)
             await asyncio.sleep(every)
 

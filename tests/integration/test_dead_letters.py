@@ -215,7 +215,7 @@ async def test_poison_is_mended_and_replayed_twice_and_stored_once(
         # And then again, to the end
         progress: list[int] = []
         result = await dead_letters.replay(settings, "persistence", Filter(user="ada"), progress=progress.append)
-        assert (result.removed, result.refused, result.trouble) == (3, 0, "")
+        assert (result.removed, result.refused, result.error) == (3, 0, "")
         assert sum(progress) == 3
         assert await ready(settings, "persistence.dead") == 0
         # A message behind them shows when they have been handled once more
@@ -340,7 +340,7 @@ async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
 
     monkeypatch.setattr(Publisher, "publish", full_after_15)
     result = await dead_letters.replay(settings, "persistence", Filter())
-    assert (result.removed, result.trouble) == (15, "The queue is full.")
+    assert (result.removed, result.error) == (15, "The queue is full.")
     assert await ids(settings) == [f"m{number:02}" for number in range(15, 30)]
 
 

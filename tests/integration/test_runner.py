@@ -254,19 +254,21 @@ async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_asid
     dead = await bench.listen("persistence.dead")
     await bench.publish(send("ada", "c", "m1"))
     async with bench.runner(recorder) as runner:
-        await eventually(lambda: runner.trouble is not None, within=5, sentence="the runner says that it is in trouble")
+        await eventually(
+            lambda: runner.not_ready_reason is not None, within=5, sentence="the runner says why it is not ready"
+        )
         await eventually(lambda: recorder.handled == ["m1"], within=15, sentence="the held message is handled")
-        assert runner.trouble is None
+        assert runner.not_ready_reason is None
     assert dead == []
 
 
 async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await Presence(bench.store)([opened("ada")])
-    locate, troubles = Sessions.locate, iter([StoreUnavailable("no primary"), StoreUnavailable("no primary")])
+    locate, errors = Sessions.locate, iter([StoreUnavailable("no primary"), StoreUnavailable("no primary")])
 
     async def away_twice(sessions: Sessions, users: Collection[str]) -> list[Session]:
-        if (trouble := next(troubles, None)) is not None:
-            raise trouble
+        if (error := next(errors, None)) is not None:
+            raise error
         return await locate(sessions, users)
 
     monkeypatch.setattr(Sessions, "locate", away_twice)
@@ -274,9 +276,11 @@ async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeyp
     effects.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
     async with bench.runner(Recorder()) as runner:
         sending = asyncio.create_task(bench.sender.send_frames(effects))
-        await eventually(lambda: runner.trouble is not None, within=5, sentence="the runner says that it is in trouble")
+        await eventually(
+            lambda: runner.not_ready_reason is not None, within=5, sentence="the runner says why it is not ready"
+        )
         assert await asyncio.wait_for(sending, 10)
-        assert runner.trouble is None, "an idle worker would never be ready again"
+        assert runner.not_ready_reason is None, "an idle worker would never be ready again"
 
 
 async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench: Bench) -> None:

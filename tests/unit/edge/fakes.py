@@ -13,7 +13,7 @@ class FakePublisher:
     """Notes what is published, and confirms it when told to."""
 
     def __init__(self) -> None:
-        self.link = SimpleNamespace(channel=object(), trouble=None)
+        self.link = SimpleNamespace(channel=object(), not_ready_reason=None)
         self.bundles: list[list[Any]] = []
         self._confirms: list[asyncio.Future[None]] = []
 

@@ -26,8 +26,8 @@ async def test_an_edge_tells_that_presence_workers_have_not_answered_yet_or_not_
     settings = EdgeSettings.model_validate({"jwt_secret": "x" * 32})
     sessions = Sessions("e", relay, Sockets(rate=0, burst=0), settings)
 
-    def trouble() -> str | None:
-        return sessions.trouble
+    def reason() -> str | None:
+        return sessions.not_ready_reason
 
     async def answered() -> None:
         sessions.renew()
@@ -36,21 +36,21 @@ async def test_an_edge_tells_that_presence_workers_have_not_answered_yet_or_not_
         request = publisher.bundles[-1][0].request
         relay.resolve(Reply(request=request, ack=encode_ok(LeaseRenewed(known=True))))
 
-    assert trouble() == "the presence workers have not answered yet"
+    assert reason() == "the presence workers have not answered yet"
     assert REGISTRY.get_sample_value("warren_edge_leased") == 0
 
     # When they answer, then it can serve, until some answers are missing
     await answered()
-    assert trouble() is None
+    assert reason() is None
     now[0] += MISSED_RENEWALS * settings.lease_interval
-    assert trouble() is None
+    assert reason() is None
     assert REGISTRY.get_sample_value("warren_edge_leased") == 1
     now[0] += 1
-    assert trouble() == "the presence workers have not answered for 16 s"
+    assert reason() == "the presence workers have not answered for 16 s"
     assert REGISTRY.get_sample_value("warren_edge_leased") == 0
 
     # And again once they answer again, unless nothing could reach it
     await answered()
-    assert trouble() is None
+    assert reason() is None
     sessions.lost()
-    assert trouble() == "the presence workers have not answered yet"
+    assert reason() == "the presence workers have not answered yet"
