@@ -1,8 +1,8 @@
-"""The only place where bytes become objects of ours, and back.
+"""Encodes and decodes everything that crosses a process boundary. No other module parses or writes it.
 
-One AMQP message carries a *bundle*: the commands of one kind that an edge collected while the broker was
-confirming the last bundle, or the facts of one batch. Unknown fields are refused everywhere: a field that
-nobody declared is a mistake that should be seen.
+One AMQP message carries a *bundle*: the commands of one name that an edge collected while the broker was confirming the
+previous bundle, or the facts of several batches. Unknown fields are refused everywhere, so that an undeclared field
+fails loudly instead of being dropped.
 """
 
 import json
@@ -22,12 +22,12 @@ from contracts.values import MAX_BODY_CHARACTERS, Value
 P = TypeVar("P", bound=Value)
 
 AnyCommand = AnyClientCommand | AnyReport
-#: Something that a worker consumes.
+#: What a worker consumes.
 Item = AnyCommand | AnyFact
 
 
 class Bundle(Value):
-    """Commands or facts that travel together; each is still handled, refused or dead-lettered on its own."""
+    """Commands or facts in one AMQP message. Each is handled, refused or dead-lettered on its own."""
 
     v: Literal[1] = 1
     items: list[Annotated[Item, Field(discriminator="name")]]
@@ -43,14 +43,17 @@ class FrameEnvelope(Value):
 _bundle: TypeAdapter[Bundle] = TypeAdapter(Bundle)
 _frame: TypeAdapter[FrameEnvelope] = TypeAdapter(FrameEnvelope)
 
+#: How the text of an ack starts; `code` is the first field of `Error`.
+_OK_START, _ERROR_START = '{"ok":true,"data":', '{"ok":false,"error":{"code":"'
+
 
 def encode_bundle(items: Sequence[Item]) -> bytes:
-    """Write commands or facts as the body of one AMQP message."""
+    """Encode commands or facts as the body of one AMQP message."""
     return _bundle.dump_json(Bundle.model_construct(items=list(items)))
 
 
 def decode_bundle(body: bytes) -> list[Item]:
-    """Read the body of an AMQP message. Raises DecodeError with a reason and the bytes."""
+    """Decode the body of an AMQP message. Raises DecodeError with a reason and the bytes."""
     try:
         return _bundle.validate_json(body).items
     except ValidationError as error:
@@ -58,12 +61,12 @@ def decode_bundle(body: bytes) -> list[Item]:
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """Write a frame as the body of one AMQP message."""
+    """Encode a frame as the body of one AMQP message."""
     return _frame.dump_json(FrameEnvelope.model_construct(frame=frame))
 
 
 def decode_frame(body: bytes) -> Frame:
-    """Read a frame. Raises DecodeError with a reason and the bytes."""
+    """Decode a frame. Raises DecodeError with a reason and the bytes."""
     try:
         return _frame.validate_json(body).frame
     except ValidationError as error:
@@ -71,7 +74,11 @@ def decode_frame(body: bytes) -> Frame:
 
 
 def decode_payload(payload_type: type[P], payload: object) -> P:
-    """Check what a client sent. Raises Refused: invalid_payload names each field and why, too_large a long body."""
+    """Validate a client's payload.
+
+    Raises Refused: with `too_large` when the message body is too long, else with `invalid_payload`, whose details name
+    each field and the reason.
+    """
     try:
         return payload_type.model_validate(payload)
     except ValidationError as error:
@@ -83,7 +90,7 @@ def decode_payload(payload_type: type[P], payload: object) -> P:
 
 def encode_ok(data: Value) -> str:
     """The JSON text of an ack that is ok."""
-    return f'{{"ok":true,"data":{data.model_dump_json()}}}'
+    return f"{_OK_START}{data.model_dump_json()}}}"
 
 
 def encode_error(error: Error) -> str:
@@ -92,14 +99,19 @@ def encode_error(error: Error) -> str:
 
 
 def encode_refusal(refusal: Refused) -> str:
-    """The JSON text of the ack that a refusal deserves."""
+    """The JSON text of the ack for a refusal."""
     return encode_error(refusal.error)
 
 
 def decode_ok(data_type: type[P], ack: str) -> P | None:
-    """The data of an ack that ends at the edge itself, or None where it is not ok."""
+    """The data of an ack, or None when the ack is not ok. Edges read only the acks of their own reports."""
     reply = orjson.loads(ack)
     return data_type.model_validate(reply["data"]) if reply["ok"] else None
+
+
+def ack_outcome(ack: str) -> str:
+    """`ok`, or the error code, of an ack that this module encoded. Reads only the start of the text."""
+    return "ok" if ack.startswith(_OK_START) else ack.removeprefix(_ERROR_START).split('"', 1)[0]
 
 
 def _reason(error: ValidationError) -> str:
@@ -108,23 +120,23 @@ def _reason(error: ValidationError) -> str:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 class SocketJSON:
-    """orjson in the shape that python-socketio asks a JSON module for."""
+    """orjson with the interface that python-socketio expects of a JSON module."""
 
     @staticmethod
     def dumps(value: Any, **_: Any) -> str:
-        """Write compact JSON text."""
+        """Encode as compact JSON text."""
         return orjson.dumps(value).decode()
 
     @staticmethod
     def loads(text: str | bytes, **_: Any) -> Any:
-        """Read JSON. Raises ValueError, or RecursionError.
+        """Decode JSON. Raises ValueError or RecursionError.
 
-        What orjson refuses gets a second look: half a surrogate pair, as JavaScript cuts it, deserves an answer
-        that names the field, which the check of the payload gives.
+        Text that orjson refuses is parsed again by the standard library. It accepts half of a surrogate pair, which
+        JavaScript produces when it cuts a string; the payload's validation then refuses it and names the field.
         """
         try:
             return orjson.loads(text)

@@ -1,7 +1,6 @@
 """Client events in: who may connect, what they may send, and the ack of everything they sent."""
 
 import asyncio
-import json
 import logging
 import secrets
 import time
@@ -12,15 +11,16 @@ from typing import Any
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from contracts.acks import Nothing, TokenRefreshed
-from contracts.codec import decode_payload, encode_ok, encode_refusal
+from contracts.codec import ack_outcome, decode_payload, encode_ok, encode_refusal
 from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage, StartConversation
 from contracts.errors import Code, Refused
-from contracts.values import moment_of, rfc3339
+from contracts.values import rfc3339, utc_datetime
 from edge.auth import Tokens
 from edge.lanes import Lanes
+from edge.packets import DISCONNECT, ack_packet, connect_error_data, connect_error_packet
 from edge.relay import Relay
 from edge.server import EngineSocket
-from edge.sessions import Sessions
+from edge.sessions import SessionRegistry
 from edge.sockets import Socket, Sockets
 from infra import metrics
 from infra.settings import EdgeSettings
@@ -45,7 +45,7 @@ class Gateway:
         *,
         tokens: Tokens,
         sockets: Sockets,
-        sessions: Sessions,
+        sessions: SessionRegistry,
         relay: Relay,
         lanes: Lanes,
     ) -> None:
@@ -70,7 +70,7 @@ class Gateway:
             self._check_room(identity.user_id)
         except Refused as refused:
             metrics.CONNECTS.labels(refused.code).inc()
-            raise Refusal(refused.code.value, _connect_error(refused)) from None
+            raise Refusal(refused.code.value, connect_error_data(refused.error)) from None
         socket = Socket(sid, engine, identity)
         self._sockets.add(socket)
         self._expire_in_time(socket)
@@ -82,7 +82,7 @@ class Gateway:
         settings = self._settings
         full = len(self._sockets.by_sid) >= settings.max_connections
         if full or len(self._sockets.of(user_id)) >= settings.max_connections_per_user or self.draining:
-            raise _no_room()
+            raise _too_many_connections()
 
     def disconnect(self, sid: str, reason: str) -> None:
         """Forget a socket."""
@@ -108,7 +108,7 @@ class Gateway:
         log.info("The token of socket %s has expired.", socket.sid)
         metrics.DISCONNECTS.labels("token expired").inc()
         # Socket.IO's own disconnect: unlike a lost transport, it keeps the client from coming back with this token.
-        socket.send("41")
+        socket.send(DISCONNECT)
         socket.engine.finish()
 
     # --- Events -------------------------------------------------------------------------------------------
@@ -191,31 +191,20 @@ class Gateway:
             raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: token.", details=details)
         socket.identity = identity
         self._expire_in_time(socket)
-        return encode_ok(TokenRefreshed(expires_at=rfc3339(moment_of(int(identity.expires_at * 1000)))))
+        return encode_ok(TokenRefreshed(expires_at=rfc3339(utc_datetime(int(identity.expires_at * 1000)))))
 
     def _answer(self, socket: Socket, ack_id: int | None, event: str, started: float, ack: str) -> None:
         """Send an ack, if the client asked for one."""
         socket.in_flight -= 1
-        metrics.ACKS.labels(event, _outcome(ack)).inc()
+        metrics.ACKS.labels(event, ack_outcome(ack)).inc()
         metrics.ACK_SECONDS.labels(event).observe(time.monotonic() - started)
         if ack_id is not None:
-            socket.send(f"43{ack_id}[{ack}]")
+            socket.send(ack_packet(ack_id, ack))
 
 
-def _no_room() -> Refused:
+def _too_many_connections() -> Refused:
     return Refused(Code.TOO_MANY_CONNECTIONS, "There is no room for another connection here.")
 
 
-def _connect_error(refused: Refused) -> dict[str, object]:
-    """What `connect_error` carries as its data."""
-    error = refused.error
-    return {"code": error.code.value, "message": error.message, "retryable": error.retryable}
-
-
-#: The refusal of a socket before it could ask, as Engine.IO text: a `connect_error` like any other.
-NO_ROOM = "44" + json.dumps({"message": Code.TOO_MANY_CONNECTIONS.value, "data": _connect_error(_no_room())})
-
-
-def _outcome(ack: str) -> str:
-    """`ok`, or the error code, from the start of the ack's text as `contracts.codec` writes it."""
-    return "ok" if ack.startswith('{"ok":true') else ack[len('{"ok":false,"error":{"code":"') :].split('"', 1)[0]
+#: Refuses a socket that has not sent its token yet: a `connect_error` like any other.
+TOO_MANY_CONNECTIONS = connect_error_packet(_too_many_connections().error)

@@ -225,7 +225,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     connect_timeout = 10.0
     addresses: Addresses
     #: Engine.IO text of the refusal of a socket whose address has no room for it.
-    no_room = ""
+    address_full_packet = ""
     on_message: Callable[[str, str], Any]
 
     @override
@@ -261,7 +261,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         if crowded:
             # Before the socket shows its token, and whether or not it would: silent ones count as well.
             metrics.CONNECTS.labels("address full").inc()
-            socket.put(self.no_room)
+            socket.put(self.address_full_packet)
             socket.refused = True
             socket.finish()
             timer = loop.call_later(REFUSED_LINGER, socket.evict, "its address has too many connections")
@@ -290,7 +290,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         max_event_bytes: int,
         max_sockets: int,
         addresses: Addresses,
-        no_room: str,
+        address_full_packet: str,
         socket_buffer_bytes: int,
         connect_timeout: float,
         ping_interval: float,
@@ -318,7 +318,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self.eio.socket_buffer_bytes = socket_buffer_bytes
         self.eio.max_sockets = max_sockets
         self.eio.addresses = addresses
-        self.eio.no_room = no_room
+        self.eio.address_full_packet = address_full_packet
         self.eio.connect_timeout = connect_timeout
         self.eio.on_message = self._handle_eio_message
         self.on("connect", self._on_connect)

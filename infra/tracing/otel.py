@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from typing_extensions import override
 
-from contracts.codec import AnyCommand, Item
+from contracts.codec import AnyCommand, Item, ack_outcome
 from contracts.commands import ClientCommand, Command, SendMessage
 from contracts.facts import AnyFact, MessageStored
 from contracts.frames import Frame
@@ -77,7 +77,7 @@ class OpenTelemetryTracer(Tracer):
 
     def _answered(self, request: int, span: Span, on_reply: OnReply, ack: str) -> None:
         self._asking.pop(request, None)
-        if not ack.startswith('{"ok":true'):
+        if ack_outcome(ack) != "ok":
             span.set_status(StatusCode.ERROR)
         span.end()
         on_reply(ack)
@@ -206,7 +206,7 @@ def _part(item: Item, edge_id: str, frame: Frame) -> str:
     if isinstance(item, Command) and item.edge_id == edge_id and any(r.request == item.request for r in frame.replies):
         parts["reply"] = None
     made = _made(item)
-    parts |= {push.event: None for push in frame.deliveries if made and f'"{made}"' in push.payload}
+    parts |= {push.event: None for push in frame.pushes if made and f'"{made}"' in push.payload}
     return " ".join(parts)
 
 

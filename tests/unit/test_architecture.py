@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from functools import cache
@@ -200,6 +201,25 @@ def test_bytes_become_objects_in_the_codec_alone() -> None:
     parsing = files_that(lambda file: bool(parsers & calls(file)) or "orjson" in set(imports(file)))
     # A load generator is a client: it reads what clients read
     assert [name for name in parsing if not name.startswith("infra/bench/")] == ["contracts/codec.py"]
+
+
+def texts_in(file: Path) -> Iterator[str]:
+    """The string constants of a module, and the constant parts of its f-strings."""
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_one_file_of_the_edge_spells_socketio_packets() -> None:
+    def spells_packets(file: Path) -> bool:
+        return any(re.match(r"4[0-4](\D|$)", text) for text in texts_in(file))
+
+    edge_files = [name for name in files_that(spells_packets) if name.startswith("edge/")]
+    assert edge_files == ["edge/packets.py"]
+
+
+def test_the_codec_alone_spells_the_text_of_acks() -> None:
+    assert files_that(lambda file: any('{"ok":' in text for text in texts_in(file))) == ["contracts/codec.py"]
 
 
 # --- Completeness -----------------------------------------------------------------------------------------

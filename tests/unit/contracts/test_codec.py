@@ -12,6 +12,7 @@ from contracts.acks import LeaseRenewed, Nothing
 from contracts.codec import (
     Item,
     SocketJSON,
+    ack_outcome,
     decode_bundle,
     decode_frame,
     decode_ok,
@@ -36,7 +37,7 @@ from contracts.commands import (
 )
 from contracts.errors import Code, DecodeError, Error, Refused, not_found
 from contracts.facts import MessageStored
-from contracts.frames import Delivery, Frame, Reply
+from contracts.frames import Frame, Push, Reply
 from contracts.pushes import PushName
 from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from contracts.values import MAX_SAFE_INTEGER, Value
@@ -89,9 +90,7 @@ frames = st.builds(
     source=texts,
     number=numbers,
     replies=st.lists(st.builds(Reply, request=numbers, ack=texts)),
-    deliveries=st.lists(
-        st.builds(Delivery, event=pushes, payload=texts, to=st.lists(user_ids), except_sid=st.none() | texts)
-    ),
+    pushes=st.lists(st.builds(Push, event=pushes, payload=texts, to=st.lists(user_ids), except_sid=st.none() | texts)),
 )
 
 
@@ -144,9 +143,9 @@ def test_a_bundle_with_anything_undeclared_is_refused(bundle: dict[str, Any]) ->
 
 
 def test_a_frame_with_an_unknown_field_or_push_is_refused() -> None:
-    frame = Frame(source="s", number=1, replies=[], deliveries=[Delivery(event="typing", payload="{}", to=["a"])])
+    frame = Frame(source="s", number=1, replies=[], pushes=[Push(event="typing", payload="{}", to=["a"])])
     document = json.loads(encode_frame(frame))
-    for change in ({"extra": 1}, {"deliveries": [{**document["frame"]["deliveries"][0], "event": "open_chat"}]}):
+    for change in ({"extra": 1}, {"pushes": [{**document["frame"]["pushes"][0], "event": "open_chat"}]}):
         with pytest.raises(DecodeError):
             decode_frame(orjson.dumps({**document, "frame": {**document["frame"], **change}}))
 
@@ -239,3 +238,12 @@ def test_half_a_character_and_control_characters_are_refused_by_name(payload: st
 def test_an_error_refuses_what_it_does_not_declare() -> None:
     with pytest.raises(ValueError, match="extra"):
         Error.model_validate({"code": Code.INTERNAL, "message": "", "retryable": True, "extra": 1})
+
+
+@pytest.mark.parametrize("code", Code)
+def test_the_outcome_of_an_ack_is_its_error_code(code: Code) -> None:
+    assert ack_outcome(encode_refusal(Refused(code, "No.", details=[{"field": "x", "reason": '"ok":true'}]))) == code
+
+
+def test_the_outcome_of_an_ack_that_is_ok_is_ok() -> None:
+    assert ack_outcome(encode_ok(Nothing())) == "ok"
