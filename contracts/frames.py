@@ -1,4 +1,4 @@
-"""What an edge must hand out: replies to its own commands, and deliveries to the sockets of users.
+"""What an edge must hand out: replies to its own commands, and pushes to the sockets of users.
 
 A worker sends one frame per edge and batch. Payloads travel as finished JSON text: encoded once by the worker,
 and put on the sockets by the edge without being looked into.
@@ -15,7 +15,7 @@ class Reply(Value):
     ack: str
 
 
-class Delivery(Value):
+class Push(Value):
     """One push to every socket of each of the users, except the socket `except_sid`."""
 
     event: PushName
@@ -34,4 +34,4 @@ class Frame(Value):
     source: str
     number: int
     replies: list[Reply]
-    deliveries: list[Delivery]
+    pushes: list[Push]

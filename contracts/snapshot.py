@@ -73,7 +73,7 @@ def _written() -> dict[str, Schema]:
     items = defs["Bundle"]["properties"]["items"]["items"]
     unwritten = [{"$ref": DEFS + of.__name__} for name, of in ITEMS.items() if name in NOT_YET_WRITTEN]
     items["oneOf"] = [branch for branch in items["oneOf"] if branch not in unwritten]
-    event = defs["Delivery"]["properties"]["event"]
+    event = defs["Push"]["properties"]["event"]
     event["enum"] = [name for name in event["enum"] if name not in NOT_YET_WRITTEN]
     return defs
 

@@ -118,5 +118,5 @@ TYPING = Queue(
 WORK_QUEUES = (PERSISTENCE, UNREAD, PRESENCE, HISTORY)
 DEAD_QUEUES = tuple(_dead_queue(queue.name) for queue in WORK_QUEUES)
 #: Queues of which every node of a cluster has a copy.
-LASTING_QUEUES = (*WORK_QUEUES, *DEAD_QUEUES)
+REPLICATED_QUEUES = (*WORK_QUEUES, *DEAD_QUEUES)
 QUEUES = (*WORK_QUEUES, TYPING, *DEAD_QUEUES)

@@ -40,6 +40,6 @@ def rfc3339(moment: datetime) -> Timestamp:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def moment_of(milliseconds: int) -> datetime:
+def utc_datetime(milliseconds: int) -> datetime:
     """Turn milliseconds since the epoch into an aware UTC moment."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

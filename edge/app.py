@@ -14,13 +14,14 @@ from contracts.pushes import ServerDraining
 from contracts.topology import edge_queue
 from edge.auth import Tokens
 from edge.delivery import FrameDelivery
-from edge.gateway import NO_ROOM, Gateway
+from edge.gateway import TOO_MANY_CONNECTIONS, Gateway
 from edge.http import web_app
 from edge.lanes import Lanes
 from edge.limits import Addresses
+from edge.packets import event_packet
 from edge.relay import Relay
 from edge.server import FRAME_SLACK, Environ, SocketServer
-from edge.sessions import Sessions
+from edge.sessions import SessionRegistry
 from edge.sockets import Socket, Sockets
 from infra import gc, metrics
 from infra.broker.channel import Channel
@@ -54,7 +55,7 @@ class Edge:
         self._relay = Relay(
             self._publisher, reply_timeout=settings.reply_timeout, replies_reach_us=self._frames.up.is_set
         )
-        self._sessions = Sessions(self.edge_id, self._relay, self._sockets, settings)
+        self._sessions = SessionRegistry(self.edge_id, self._relay, self._sockets, settings)
         self._frames.on_down = self._sessions.lost
         self._delivery = FrameDelivery(self._relay, self._sockets, self._sessions.resync)
         self._gateway = Gateway(
@@ -73,7 +74,7 @@ class Edge:
             # Sockets that have yet to show a token have room of their own, and little time.
             max_sockets=settings.max_connections + settings.max_connections // 10 + 100,
             addresses=Addresses(settings.max_connections_per_address, settings.trusted_proxies),
-            no_room=NO_ROOM,
+            address_full_packet=TOO_MANY_CONNECTIONS,
             socket_buffer_bytes=settings.socket_buffer_bytes,
             connect_timeout=settings.connect_timeout,
             ping_interval=settings.ping_interval,
@@ -104,7 +105,7 @@ class Edge:
     async def _on_connection(self, channel: Channel) -> None:
         """A new connection has a new queue; then everyone is registered again, under a new epoch."""
         queue = edge_queue(self.edge_id, int(time.time() * 1000))
-        self._delivery.start_over()
+        self._delivery.accept_gaps_once()
         await declare_edge_queue(channel, queue)
         await channel.consume(queue.name, self._delivery.receive, prefetch=None)
         self._registration = asyncio.create_task(self._register())
@@ -187,7 +188,7 @@ class Edge:
         seconds = self._settings.drain_seconds if self._sockets.by_sid else 0
         for socket in list(self._sockets.by_sid.values()):
             hint = ServerDraining(reconnect_after_ms=random.randint(0, int(seconds * 1000)))  # noqa: S311 - a spread
-            socket.send(f'42["server_draining",{hint.model_dump_json()}]')
+            socket.send(event_packet("server_draining", hint.model_dump_json()))
         sockets = list(self._sockets.by_sid.values())
         size = len(sockets) // SLICES + 1
         for start in range(0, len(sockets), size):

@@ -1,4 +1,4 @@
-"""Frames in: replies to the relay, pushes to sockets. Also notices when a frame is missing."""
+"""Delivers frames: replies go to the relay, pushes to sockets. Detects missing frames."""
 
 import logging
 import time
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from contracts.codec import decode_frame
 from contracts.errors import DecodeError
-from contracts.frames import Delivery as Push
-from contracts.frames import Frame
+from contracts.frames import Frame, Push
+from edge.packets import event_packet
 from edge.relay import Relay
 from edge.sockets import Sockets
 from infra import metrics, tracing
@@ -15,48 +15,49 @@ from infra.broker.channel import IncomingMessage
 
 log = logging.getLogger(__name__)
 
-#: Worker processes whose frame numbers are kept; the one heard of longest ago goes first.
+#: Sources (worker processes) whose frame numbers are kept; the least recently heard one goes first.
 MAX_SOURCES = 1_000
 
 
 class FrameDelivery:
-    """Hands out what frames carry. `on_gap` is called when pushes were lost on the way here."""
+    """Delivers the frames of the edge's queue. `on_gap` is called with a reason when pushes were lost on their way."""
 
     def __init__(self, relay: Relay, sockets: Sockets, on_gap: Callable[[str], None]) -> None:
         self._relay = relay
         self._sockets = sockets
         self._on_gap = on_gap
+        #: The last number of each source; None when any next number is accepted.
         self._numbers: dict[str, int | None] = {}
 
-    def receive(self, delivery: IncomingMessage) -> None:
-        """Take a message from the edge's queue."""
-        if delivery.headers:
-            with tracing.current.delivery_span(delivery.headers):
-                self._receive(delivery)
+    def receive(self, message: IncomingMessage) -> None:
+        """Deliver the frame in a message from the edge's queue."""
+        if message.amqp_headers:
+            with tracing.current.delivery_span(message.amqp_headers):
+                self._receive(message)
         else:
-            self._receive(delivery)
+            self._receive(message)
 
-    def _receive(self, delivery: IncomingMessage) -> None:
+    def _receive(self, message: IncomingMessage) -> None:
         started = time.perf_counter()
         try:
-            frame = decode_frame(delivery.body)
+            frame = decode_frame(message.body)
         except DecodeError as error:
-            log.error("A frame cannot be decoded: %s", error)
+            log.error("A frame cannot be decoded and is dropped; all sockets take a snapshot: %s", error)
             self._on_gap("undecodable frame")
             return
         if self._is_new(frame):
             for reply in frame.replies:
                 self._relay.resolve(reply)
-            for push in frame.deliveries:
+            for push in frame.pushes:
                 self._push(push)
         metrics.FRAME_SECONDS.observe(time.perf_counter() - started)
 
-    def start_over(self) -> None:
-        """Expect a jump in everyone's numbers: the edge has a new queue, and tells its clients anyway."""
+    def accept_gaps_once(self) -> None:
+        """Accept any next number of each source: the edge has a new queue, and all sockets take a snapshot anyway."""
         self._numbers = dict.fromkeys(self._numbers)
 
     def _is_new(self, frame: Frame) -> bool:
-        """Whether the frame was not seen before; reports a gap in front of it."""
+        """Whether the frame was not received before. Reports a gap before it."""
         last = self._numbers.pop(frame.source, 0)
         self._numbers[frame.source] = frame.number
         if len(self._numbers) > MAX_SOURCES:
@@ -70,10 +71,10 @@ class FrameDelivery:
         return True
 
     def _push(self, push: Push) -> None:
-        text = f'42["{push.event}",{push.payload}]'
+        text = event_packet(push.event, push.payload)
         delivered = 0
         for user_id in push.to:
-            # A copy: a socket that does not read is cut off meanwhile.
+            # A copy of the list: sending evicts a socket that does not read, which changes it.
             for socket in tuple(self._sockets.of(user_id)):
                 if socket.sid != push.except_sid:
                     socket.send(text)

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from contracts.codec import decode_payload
 from contracts.errors import Refused
-from contracts.values import UserId, Value, moment_of, rfc3339
+from contracts.values import UserId, Value, rfc3339, utc_datetime
 from infra.health import Readiness, routes
 from infra.settings import EdgeSettings
 
@@ -88,6 +88,6 @@ def _dev_token(settings: EdgeSettings) -> Callable[[Request], Awaitable[Response
             settings.jwt_secret.get_secret_value(),
             algorithm="HS256",
         )
-        return JSONResponse({"token": token, "expires_at": rfc3339(moment_of(expires * 1000))})
+        return JSONResponse({"token": token, "expires_at": rfc3339(utc_datetime(expires * 1000))})
 
     return endpoint

@@ -188,9 +188,9 @@ class Relay:
     async def _publish(self, name: str, bundle: list[AnyCommand]) -> None:
         metrics.BUNDLE_ITEMS.observe(len(bundle))
         try:
-            headers = tracing.current.inject_commands(bundle)
+            amqp_headers = tracing.current.inject_commands(bundle)
             await self._publisher.publish(
-                COMMANDS, name, encode_bundle(bundle), persistent=name != "typing", headers=headers
+                COMMANDS, name, encode_bundle(bundle), persistent=name != "typing", amqp_headers=amqp_headers
             )
         except (BrokerUnavailable, Unroutable) as error:
             log.warning("%d %s commands were not accepted: %s", len(bundle), name, error)

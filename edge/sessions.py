@@ -1,4 +1,4 @@
-"""Sessions: tells the presence workers whom this edge holds, and keeps the edge's lease.
+"""SessionRegistry: tells the presence workers whom this edge holds, and keeps the edge's lease.
 
 A user is *open* once a worker has confirmed that deliveries for them are routed here; only then do their sockets
 get `session_ready`. Everything is registered again, under a new epoch, whenever the edge got a new queue or was
@@ -18,7 +18,8 @@ from contracts.errors import WarrenError
 from contracts.models import User
 from contracts.pushes import Limits, SessionReady
 from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
-from contracts.values import MAX_BODY_CHARACTERS, moment_of, rfc3339
+from contracts.values import MAX_BODY_CHARACTERS, rfc3339, utc_datetime
+from edge.packets import event_packet
 from edge.relay import Relay
 from edge.sockets import LocalUser, Socket, Sockets
 from infra import metrics
@@ -47,7 +48,7 @@ class Session:
     closing: asyncio.TimerHandle | None = None
 
 
-class Sessions:
+class SessionRegistry:
     """Registers users, and tells their sockets when they can be routed to."""
 
     def __init__(self, edge_id: str, relay: Relay, sockets: Sockets, settings: EdgeSettings) -> None:
@@ -263,7 +264,7 @@ class Sessions:
         ready = SessionReady(
             user=User(id=identity.user_id, name=identity.name, picture=identity.picture),
             edge_id=self._edge_id,
-            server_time=rfc3339(moment_of(_now_ms())),
+            server_time=rfc3339(utc_datetime(_now_ms())),
             limits=Limits(
                 max_body_characters=MAX_BODY_CHARACTERS,
                 max_event_bytes=settings.max_event_bytes,
@@ -271,7 +272,7 @@ class Sessions:
                 burst=settings.rate_burst,
             ),
         )
-        socket.send(f'42["session_ready",{ready.model_dump_json()}]')
+        socket.send(event_packet("session_ready", ready.model_dump_json()))
 
     def _next_version(self) -> int:
         self._versions += 1

@@ -21,7 +21,7 @@ from infra.broker.publisher import Publisher
 from infra.health import HealthServer, Readiness, at_most_every, watch_the_clock
 from infra.settings import SettingsError, WorkerSettings, load
 from infra.store.client import Store
-from infra.store.sessions import Sessions
+from infra.store.sessions import SessionDirectory
 from workers.history import History
 from workers.persistence import Persistence
 from workers.presence import Presence, TypingNotices, sweep
@@ -75,7 +75,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             return
         for queue, make in WORKERS[kind]:
             # A source per runner: each numbers its own frames, so that an edge can tell when one is missing.
-            router = Router(Sessions(store), source=f"{name} {queue.name} {os.urandom(4).hex()}")
+            router = Router(SessionDirectory(store), source=f"{name} {queue.name} {os.urandom(4).hex()}")
             handler = make(store)
             sender = Sender(publisher, router)
             runner = Runner(queue, handler, sender=sender, settings=settings)

@@ -144,7 +144,7 @@ class Persistence:
         for header in headers.values():
             for viewer in header.user_ids:
                 view = ConversationUpdated.model_construct(conversation=conversation_view(header, viewer, users))
-                effects.deliver("conversation_updated", view, [viewer])
+                effects.push("conversation_updated", view, [viewer])
 
     # --- Conversations ------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Persistence:
             view = conversation_view(headers[start.id], command.user_id, users)
             effects.reply(command, ConversationStarted.model_construct(conversation=view))
             update = ConversationUpdated.model_construct(conversation=view)
-            effects.deliver("conversation_updated", update, [command.user_id], command.sid)
+            effects.push("conversation_updated", update, [command.user_id], command.sid)
 
 
 def _announce(
@@ -176,7 +176,7 @@ def _announce(
     """Everything that follows from one stored message."""
     view = message_view(message)
     effects.reply(command, MessageSent.model_construct(message=view))
-    effects.deliver("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
+    effects.push("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
     effects.facts.append(
         MessageStored.model_construct(
             conversation_id=header.id,

@@ -16,7 +16,7 @@ from infra import metrics
 from infra.store.client import Store
 from infra.store.conversations import Conversations
 from infra.store.operations import Document
-from infra.store.sessions import Sessions
+from infra.store.sessions import SessionDirectory
 from infra.store.users import Users
 from workers.effects import Effects
 from workers.views import presence_view, user_view
@@ -34,7 +34,7 @@ class Presence:
     """The handler of the presence queue, and the rules that the sweep applies."""
 
     def __init__(self, store: Store) -> None:
-        self._sessions = Sessions(store)
+        self._sessions = SessionDirectory(store)
         self._users = Users(store)
         self._conversations = Conversations(store)
 
@@ -63,7 +63,7 @@ class Presence:
                 effects.reply(close, Nothing())
             grace = {close.user_id: close.grace_ms for close in closes}
             await self._plan_absence(grace)
-            effects.add(await self.announce_absences())
+            effects.extend(await self.announce_absences())
         return effects
 
     async def drop_edge(self, edge_id: str, epoch: int, *, grace_ms: int, reason: str) -> None:
@@ -110,7 +110,7 @@ class Presence:
                 audience[user_id].update(viewers(header))
         for user_id, told in audience.items():
             presence = presence_view(user_id, users.get(user_id))
-            effects.deliver("presence_updated", presence, sorted(told - {user_id}))
+            effects.push("presence_updated", presence, sorted(told - {user_id}))
 
 
 class TypingNotices:
@@ -133,7 +133,7 @@ class TypingNotices:
                 conversation_id=header.id, user_id=command.user_id, typing=command.payload.typing
             )
             others = [user_id for user_id in viewers(header) if user_id != command.user_id]
-            effects.deliver("typing", notice, others)
+            effects.push("typing", notice, others)
         return effects
 
 

@@ -1,12 +1,12 @@
-"""The one loop of every worker: take what is there, handle it as a batch, send, ack. The only place that acks.
+"""The consume loop of every worker: receive, handle as a batch, send, ack. No other module acks in a worker.
 
-What happens to a batch, by how its handler ends:
+What happens to a batch depends on how its handler ends:
 
-    returns             frames, then facts are published with confirms, then every message is acked
-    StoreUnavailable    nothing is taken or acked; the batch is held and tried again, with back-off and jitter
-    anything else       its items are handled one by one; one that keeps failing goes to the dead letters alone
+    returns             publishes frames, then facts, with confirms; then acks every message of the batch
+    StoreUnavailable    keeps the batch and calls the handler again, with back-off and jitter; takes and acks nothing
+    any other error     handles the items one by one; an item that keeps failing goes to the dead letters alone
 
-A message that this process does not live to ack is delivered again to another worker, so handlers are idempotent.
+When the process dies before the ack, the broker redelivers the batch to another worker. So handlers are idempotent.
 """
 
 import asyncio
@@ -24,42 +24,43 @@ from contracts.topology import Queue
 from infra import metrics, tracing
 from infra.backoff import backoff
 from infra.broker.channel import Channel, IncomingMessage
-from infra.broker.declare import check_topology, declare_topology, needed_by
+from infra.broker.declare import check_topology, declare_topology, queues_needed_by
 from infra.broker.link import Link
 from infra.settings import WorkerSettings
 from infra.tracing.tracer import Traced
 from workers.effects import Effects
-from workers.sending import Sender
+from workers.sending import Abandoned, Sender
 
 log = logging.getLogger(__name__)
 
-#: Decides and stores a batch, and returns what to send. Every write it made is durable when it returns.
+#: Handles a batch and returns what to send. Every write that it made is durable when it returns.
 Handler = Callable[[Sequence[Item]], Awaitable[Effects]]
 
-#: Messages that the broker sends ahead; each may hold many commands or facts. All of them are redelivered, and
-#: counted as delivered, when the process dies. Where one worker is filled first, others get what is beyond this.
+#: Unacked messages that the broker sends to one worker; each holds many commands or facts. When the process dies, all
+#: of them are redelivered, and count as delivered once more. Of workers with different priorities, the next one gets
+#: only what exceeds this.
 PREFETCH = 200
-#: Priorities to make one up from; enough that two workers have different ones.
+#: Consumer priorities to choose from at random: enough that two workers hardly ever get the same.
 PRIORITIES = 1 << 30
-#: Seconds that facts wait for those of the next batches. An unread count may come this much later than its message:
-#: one durable message, and one count, for many facts is what keeps them cheap.
+#: Seconds that facts wait for those of the next batches. An unread count may follow its message by this much; in
+#: return, many facts share one durable message and one count.
 FACTS_WAIT = 0.1
-#: How often an item that fails alone is tried before it is put aside.
+#: Attempts of an item that is handled alone before it is dead-lettered.
 MAX_ATTEMPTS = 3
 
 
 @dataclass
 class Batch:
-    """Messages as they were delivered, and the items that were in them, some of them followed."""
+    """Messages as they were delivered, their items, and those of the items that are traced."""
 
-    deliveries: list[IncomingMessage]
+    messages: list[IncomingMessage]
     items: list[Item]
     traced: list[Traced] = field(default_factory=list)
 
     @property
-    def lost(self) -> bool:
-        """Whether none of it can be acked any more, so that all of it will come again."""
-        return all(delivery.lost for delivery in self.deliveries)
+    def will_be_redelivered(self) -> bool:
+        """Whether none of it can be acked any more, so that the broker redelivers all of it."""
+        return all(message.will_be_redelivered for message in self.messages)
 
 
 class Runner:
@@ -73,87 +74,88 @@ class Runner:
         self._may_declare = settings.declare_topology
         self._priority = settings.worker_priority
         if self._priority is None and queue.fill_one_consumer_first:
-            # Who of them is first does not matter.
+            # Any order of the workers will do.
             self._priority = random.randrange(PRIORITIES)  # noqa: S311
+        #: None ends the loop.
         self._received: asyncio.Queue[IncomingMessage | None] = asyncio.Queue()
-        self._tag: str | None = None
+        self._consumer_tag: str | None = None
         self._channel: Channel | None = None
-        self._finishing: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._unsettled: list[tuple[Batch, list[AnyFact]]] = []
         self.link = Link(settings, f"consume:{queue.name}", self._consume)
-        self._held_because: str | None = None
+        self._store_reason: str | None = None
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why the batch in hand does not move on, or None."""
-        return self._held_because or self._sender.not_ready_reason
+        """Why the current batch waits, or None."""
+        return self._store_reason or self._sender.not_ready_reason
 
-    # --- Taking -------------------------------------------------------------------------------------------
+    # --- Receiving ----------------------------------------------------------------------------------------
 
     async def _consume(self, channel: Channel) -> None:
-        await (declare_topology if self._may_declare else check_topology)(channel, needed_by(self._queue))
+        await (declare_topology if self._may_declare else check_topology)(channel, queues_needed_by(self._queue))
         self._channel = channel
-        self._tag = await channel.consume(
+        self._consumer_tag = await channel.consume(
             self._queue.name, self._received.put_nowait, prefetch=PREFETCH, priority=self._priority
         )
 
     async def run(self) -> None:
-        """Handle batches until `stop` was called and the batch in hand is done."""
-        while (batch := await self._take()) is not None:
+        """Handle batches until `stop` was called and the current batch is sent and acked."""
+        while (batch := await self._next_batch()) is not None:
             if batch.items:
                 await self._process(batch)
             else:
-                # Nothing but what could not be read; batches before it may still be under way.
-                for delivery in batch.deliveries:
-                    await delivery.ack()
-        for last in (self._finishing, self._settling):
-            if last is not None:
-                await last
+                # No message could be decoded. They are acked one by one, because earlier batches may not be sent yet.
+                for message in batch.messages:
+                    await message.ack()
+        for task in (self._sending, self._settling):
+            if task is not None:
+                await task
 
     async def stop(self) -> None:
-        """Take no more; `run` ends after the batch in hand. What was only received is delivered to others."""
-        if self._channel is not None and self._tag is not None:
+        """Cancel the consumer; `run` ends after the current batch. Unhandled messages go to other workers."""
+        if self._channel is not None and self._consumer_tag is not None:
             try:
-                await self._channel.cancel(self._tag)
+                await self._channel.cancel(self._consumer_tag)
             except Exception as error:
-                log.info("The consumer of %s did not cancel cleanly: %s", self._queue.name, error)
+                log.info("The consumer of %s was not cancelled cleanly: %s", self._queue.name, error)
         self._received.put_nowait(None)
 
-    async def _take(self) -> Batch | None:
-        """Wait for one message, then add what has arrived meanwhile; no timer runs while the queue is idle."""
+    async def _next_batch(self) -> Batch | None:
+        """Wait for one message, then add what else has arrived. No timer runs while the queue is idle."""
         first = await self._received.get()
         if first is None:
             return None
         batch = Batch([], [])
         await self._add(batch, first)
         while len(batch.items) < self._batch_size and not self._received.empty():
-            delivery = self._received.get_nowait()
-            if delivery is None:
-                # We were told to stop: after this batch.
+            message = self._received.get_nowait()
+            if message is None:
+                # Ends the loop after this batch.
                 self._received.put_nowait(None)
                 break
-            await self._add(batch, delivery)
-        if again := sum(delivery.redelivered for delivery in batch.deliveries):
-            metrics.REDELIVERED.labels(self._queue.name).inc(again)
-            log.info("%d messages of %s came again: whoever had them is gone.", again, self._queue.name)
+            await self._add(batch, message)
+        if redelivered := sum(message.redelivered for message in batch.messages):
+            metrics.REDELIVERED.labels(self._queue.name).inc(redelivered)
+            log.info("%d messages of %s were redelivered: their first consumer is gone.", redelivered, self._queue.name)
         return batch
 
-    async def _add(self, batch: Batch, delivery: IncomingMessage) -> None:
-        # What came over a channel that is gone comes again.
-        if not delivery.lost:
-            items = await self._decode(delivery)
-            batch.deliveries.append(delivery)
-            batch.items.extend(items)
-            if delivery.headers:
-                batch.traced.extend(tracing.current.extract(delivery.headers, items))
+    async def _add(self, batch: Batch, message: IncomingMessage) -> None:
+        if message.will_be_redelivered:
+            return
+        items = await self._decode(message)
+        batch.messages.append(message)
+        batch.items.extend(items)
+        if message.amqp_headers:
+            batch.traced.extend(tracing.current.extract(message.amqp_headers, items))
 
-    async def _decode(self, delivery: IncomingMessage) -> list[Item]:
+    async def _decode(self, message: IncomingMessage) -> list[Item]:
         try:
-            return decode_bundle(delivery.body)
+            return decode_bundle(message.body)
         except DecodeError as error:
-            log.error("A message in %s cannot be decoded: %s", self._queue.name, error)
-            await self._sender.bury(self._queue.name, error.body, f"undecodable: {error}", attempts=1)
+            log.error("A message of %s cannot be decoded and goes to the dead letters: %s", self._queue.name, error)
+            await self._sender.dead_letter(self._queue.name, error.body, f"undecodable: {error}", attempts=1)
             return []
 
     # --- Handling -----------------------------------------------------------------------------------------
@@ -168,71 +170,78 @@ class Runner:
         with tracing.current.batch_span(name, batch.traced, len(batch.items)):
             effects = await self._handle(batch)
         metrics.BATCH_SECONDS.labels(name, "handle").observe(time.perf_counter() - started)
-        # The next batch is taken while this one's frames leave; batches still leave in order.
-        if self._finishing is not None:
-            await self._finishing
-        self._finishing = asyncio.create_task(self._finish(batch, effects))
+        # The next batch is handled while the frames of this one are published; batches still leave in order.
+        if self._sending is not None:
+            await self._sending
+        self._sending = asyncio.create_task(self._send(batch, effects))
 
     async def _handle(self, batch: Batch) -> Effects:
         try:
-            effects = await self._held(batch, batch.items)
+            effects = await self._call_handler(batch, batch.items)
         except Exception:
-            log.exception("A batch of %d in %s failed; trying its items alone.", len(batch.items), self._queue.name)
+            log.exception(
+                "A batch of %d items of %s failed; handling them one by one.", len(batch.items), self._queue.name
+            )
             effects = Effects()
             for item in batch.items:
-                effects.add(await self._handle_alone(batch, item))
+                effects.extend(await self._handle_alone(batch, item))
         for item in batch.items:
             metrics.ITEMS.labels(item.name, "handled").inc()
         return effects
 
     async def _handle_alone(self, batch: Batch, item: Item) -> Effects:
-        failure = ""
+        reason = ""
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                return await self._held(batch, [item])
+                return await self._call_handler(batch, [item])
             except Exception as error:
                 log.exception("%s failed alone, attempt %d of %d.", _label(item), attempt, MAX_ATTEMPTS)
-                failure = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
             if attempt < MAX_ATTEMPTS:
                 await asyncio.sleep(backoff(attempt))
-        await self._sender.bury(self._queue.name, encode_bundle([item]), failure, attempts=MAX_ATTEMPTS)
+        await self._sender.dead_letter(self._queue.name, encode_bundle([item]), reason, attempts=MAX_ATTEMPTS)
         effects = Effects()
         if isinstance(item, Command):
             refusal = Refused(Code.INTERNAL, "Something went wrong on our side.", details=[{"id": _label(item)}])
             effects.refuse(item, refusal)
         return effects
 
-    async def _held(self, batch: Batch, items: Sequence[Item]) -> Effects:
+    async def _call_handler(self, batch: Batch, items: Sequence[Item]) -> Effects:
         """Call the handler until the store answers, or until the broker has taken the batch back."""
         attempt = 0
         while True:
             try:
                 effects = await self._handler(items)
-                self._held_because = None
+                self._store_reason = None
                 return effects
             except StoreUnavailable as error:
                 attempt += 1
-                self._held_because = f"the store is away: {error}"
+                self._store_reason = f"the store is away: {error}"
                 metrics.STORE_FAILURES.labels(self._queue.name).inc()
-                log.warning("The store is away; holding %d items of %s: %s", len(items), self._queue.name, error)
-            if batch.lost:
-                self._held_because = None
+                log.warning(
+                    "The store is away; holding %d items of %s and trying again: %s",
+                    len(items),
+                    self._queue.name,
+                    error,
+                )
+            if batch.will_be_redelivered:
+                self._store_reason = None
                 return Effects()
             await asyncio.sleep(backoff(attempt))
 
-    # --- Settling ------------------------------------------------------------------------------------------
+    # --- Sending and settling -----------------------------------------------------------------------------
 
-    async def _finish(self, batch: Batch, effects: Effects) -> None:
-        """Send what people wait for; facts and acks follow, those of several batches together."""
+    async def _send(self, batch: Batch, effects: Effects) -> None:
+        """Publish the frames, which clients wait for. Facts and acks follow, those of several batches together."""
         started = time.perf_counter()
-        if await self._sender.send_frames(effects, batch.traced, given_up=lambda: batch.lost):
+        if await self._sender.send_frames(effects, batch.traced, abandoned=lambda: batch.will_be_redelivered):
             self._unsettled.append((batch, effects.facts))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle_all())
         metrics.BATCH_SECONDS.labels(self._queue.name, "send").observe(time.perf_counter() - started)
 
     async def _settle_all(self) -> None:
-        """Publish facts, then ack what they came from; nobody waits for either."""
+        """Publish facts, then ack the messages that they come from."""
         while self._unsettled:
             if any(facts for _, facts in self._unsettled):
                 await asyncio.sleep(FACTS_WAIT)
@@ -240,18 +249,18 @@ class Runner:
             batches = [batch for batch, _ in unsettled]
             facts = [fact for _, of_batch in unsettled for fact in of_batch]
             traced = [each for batch in batches for each in batch.traced]
-            if await self._sender.publish_facts(facts, traced, given_up=_lost(batches)):
-                await self._settle(batches)
+            if await self._sender.publish_facts(facts, traced, _all_will_be_redelivered(batches)):
+                await self._ack(batches)
 
-    async def _settle(self, batches: Sequence[Batch]) -> None:
-        """Ack batches, which leave in the order in which they came."""
-        here = [delivery for batch in batches for delivery in batch.deliveries if not delivery.lost]
-        if here:
-            await here[-1].ack(and_earlier=True)
+    async def _ack(self, batches: Sequence[Batch]) -> None:
+        """Ack these batches and every earlier message: batches are settled in the order in which they came."""
+        open_messages = [message for batch in batches for message in batch.messages if not message.will_be_redelivered]
+        if open_messages:
+            await open_messages[-1].ack(multiple=True)
 
 
-def _lost(batches: Sequence[Batch]) -> Callable[[], bool]:
-    return lambda: all(batch.lost for batch in batches)
+def _all_will_be_redelivered(batches: Sequence[Batch]) -> Abandoned:
+    return lambda: all(batch.will_be_redelivered for batch in batches)
 
 
 def _label(item: Item) -> str:

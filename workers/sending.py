@@ -1,7 +1,8 @@
-"""What a worker publishes: frames to edges, facts, and dead letters. Every publish waits for its confirm.
+"""Publishes what a worker's batches lead to: frames to edges, facts, and dead letters. Every publish is confirmed.
 
-A publish that the broker does not confirm is repeated with back-off and jitter: frames and facts until the batch is
-lost, a dead letter until it is there. A message that is published twice does no harm.
+A publish without a confirm is repeated, with back-off and jitter. Frames and facts are repeated until the broker takes
+their batch back, because it then redelivers the batch to another worker. Dead letters are repeated without an end. All
+consumers are idempotent, so a message that is published twice does no harm.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from contracts.errors import BrokerUnavailable, PublishUnknown, StoreUnavailable
 from contracts.facts import AnyFact
 from contracts.reports import EdgeLost
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES
-from contracts.values import moment_of, rfc3339
+from contracts.values import rfc3339, utc_datetime
 from infra import metrics, tracing
 from infra.backoff import backoff
 from infra.broker.publisher import Publisher
@@ -24,33 +25,40 @@ from workers.routing import RoutedFrame, Router
 
 log = logging.getLogger(__name__)
 
-#: Seconds before the same edge is reported as lost again.
-LOST_AGAIN = 5.0
+#: Seconds between two reports that the same edge is lost.
+REPORT_INTERVAL = 5.0
+#: Characters of a dead letter's reason.
+MAX_REASON = 1_000
 
-#: Says whether nobody needs a publish any more: whoever is asked to repeat it, the broker delivers its cause again.
-GivenUp = Callable[[], bool]
+#: Whether a publish is no longer needed, because the broker will redeliver the batch that it comes from.
+Abandoned = Callable[[], bool]
+
+
+def _never() -> bool:
+    return False
 
 
 class Sender:
-    """Publishes what one worker's batches lead to."""
+    """Publishes for one runner. `not_ready_reason` says why frames wait, or is None."""
 
     def __init__(self, publisher: Publisher, router: Router) -> None:
         self._publisher = publisher
         self._router = router
-        self._reported: dict[tuple[str, int], float] = {}
-        #: Why frames wait, or None.
+        self._reported_at: dict[tuple[str, int], float] = {}
         self.not_ready_reason: str | None = None
 
-    async def send_frames(
-        self, effects: Effects, traced: Sequence[Traced] = (), *, given_up: GivenUp = lambda: False
-    ) -> bool:
-        """Publish frames and wait for every confirm; repeat until confirmed, unless `given_up`."""
-        if not effects.replies and not effects.deliveries:
-            return True
-        routed = await self._routed(effects, given_up)
-        return all(await asyncio.gather(*(self._send_frame(frame, traced, given_up) for frame in routed)))
+    # --- Frames -------------------------------------------------------------------------------------------
 
-    async def _routed(self, effects: Effects, given_up: GivenUp) -> list[RoutedFrame]:
+    async def send_frames(
+        self, effects: Effects, traced: Sequence[Traced] = (), *, abandoned: Abandoned = _never
+    ) -> bool:
+        """Publish the replies and pushes as frames and wait for every confirm; False when abandoned."""
+        if not effects.replies and not effects.pushes:
+            return True
+        routed = await self._route(effects, abandoned)
+        return all(await asyncio.gather(*(self._send_frame(frame, traced, abandoned) for frame in routed)))
+
+    async def _route(self, effects: Effects, abandoned: Abandoned) -> list[RoutedFrame]:
         attempt = 0
         while True:
             try:
@@ -60,89 +68,100 @@ class Sender:
             except StoreUnavailable as error:
                 attempt += 1
                 self.not_ready_reason = f"the store is away: {error}"
-                if given_up():
+                if abandoned():
                     self.not_ready_reason = None
                     return []
                 await asyncio.sleep(backoff(attempt))
 
-    async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], given_up: GivenUp) -> bool:
-        headers = tracing.current.inject_frame(traced, routed.edge_id, routed.frame)
+    async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         try:
-            return await self._persist_publish(
-                FRAMES, routed.edge_id, encode_frame(routed.frame), given_up, persistent=False, headers=headers
+            return await self._publish_until_confirmed(
+                FRAMES,
+                routed.edge_id,
+                encode_frame(routed.frame),
+                abandoned,
+                persistent=False,
+                amqp_headers=tracing.current.inject_frame(traced, routed.edge_id, routed.frame),
             )
         except Unroutable:
             metrics.UNROUTABLE.inc()
-            await self._report_lost(routed)
+            await self._report_lost_edge(routed)
             return True
 
-    async def _report_lost(self, routed: RoutedFrame) -> None:
-        """Tell the presence workers that nobody listens for an edge any more; they drop its sessions."""
+    async def _report_lost_edge(self, routed: RoutedFrame) -> None:
+        """Tell the presence workers that an edge has no queue, so that they drop its sessions."""
         if routed.epoch is None:
             return
         key, now = (routed.edge_id, routed.epoch), time.monotonic()
-        if now - self._reported.get(key, -LOST_AGAIN) < LOST_AGAIN:
+        if now - self._reported_at.get(key, -REPORT_INTERVAL) < REPORT_INTERVAL:
             return
-        self._reported = {known: at for known, at in self._reported.items() if now - at < LOST_AGAIN}
-        self._reported[key] = now
+        self._reported_at = {known: at for known, at in self._reported_at.items() if now - at < REPORT_INTERVAL}
+        self._reported_at[key] = now
         log.warning("Edge %s has no queue: its sessions up to epoch %d are lost.", *key)
         command = EdgeLost(edge_id=routed.edge_id, epoch=routed.epoch, request=0, at=int(time.time() * 1000))
         try:
             await self._publisher.publish(COMMANDS, command.name, encode_bundle([command]))
         except (BrokerUnavailable, PublishUnknown) as error:
-            log.warning("The loss of edge %s could not be reported: %s", routed.edge_id, error)
+            log.warning("The loss of edge %s could not be reported; its lease will expire: %s", routed.edge_id, error)
 
-    async def publish_facts(self, facts: Sequence[AnyFact], traced: Sequence[Traced], given_up: GivenUp) -> bool:
-        """Publish facts, those of one name in one message; False when given up."""
+    # --- Facts --------------------------------------------------------------------------------------------
+
+    async def publish_facts(self, facts: Sequence[AnyFact], traced: Sequence[Traced], abandoned: Abandoned) -> bool:
+        """Publish facts, those of one name in one message, and wait for every confirm; False when abandoned."""
         by_name: dict[str, list[AnyFact]] = {}
         for fact in facts:
             by_name.setdefault(fact.name, []).append(fact)
         publishes = [
-            self._persist_publish(
-                FACTS, name, encode_bundle(same), given_up, headers=tracing.current.inject_facts(traced, same)
+            self._publish_until_confirmed(
+                FACTS, name, encode_bundle(same), abandoned, amqp_headers=tracing.current.inject_facts(traced, same)
             )
             for name, same in by_name.items()
         ]
         return all(await asyncio.gather(*publishes))
 
-    async def _persist_publish(
-        self,
-        exchange: str,
-        key: str,
-        body: bytes,
-        given_up: GivenUp,
-        *,
-        persistent: bool = True,
-        headers: AmqpHeaders | None = None,
-    ) -> bool:
-        """Publish until it is confirmed; a message that comes twice does no harm. False when given up."""
-        attempt = 0
-        while True:
-            try:
-                await self._publisher.publish(exchange, key, body, persistent=persistent, headers=headers)
-                return True
-            except (BrokerUnavailable, PublishUnknown) as error:
-                attempt += 1
-                log.warning("%s/%s is not confirmed (%s); trying again.", exchange, key, error)
-            if given_up():
-                return False
-            await asyncio.sleep(backoff(attempt))
+    # --- Dead letters -------------------------------------------------------------------------------------
 
-    async def bury(self, queue: str, body: bytes, reason: str, *, attempts: int) -> None:
-        """Put one message among the dead letters of a queue, with why, since when, and how often it was tried."""
+    async def dead_letter(self, queue: str, body: bytes, reason: str, *, attempts: int) -> None:
+        """Publish a message to a queue's dead letters with the reason, the time, and the number of attempts.
+
+        Returns once the broker has confirmed it.
+        """
         metrics.DEAD_LETTERS.labels(queue).inc()
-        headers = {
+        amqp_headers = {
             "x-warren-queue": queue,
-            "x-warren-reason": reason[:1_000],
-            "x-warren-first-failure": rfc3339(moment_of(int(time.time() * 1000))),
+            "x-warren-reason": reason[:MAX_REASON],
+            "x-warren-first-failure": rfc3339(utc_datetime(int(time.time() * 1000))),
             "x-warren-attempts": attempts,
         }
         attempt = 0
         while True:
             try:
-                await self._publisher.publish(DEAD, queue, body, headers=headers)
+                await self._publisher.publish(DEAD, queue, body, amqp_headers=amqp_headers)
                 return
             except (BrokerUnavailable, PublishUnknown, Unroutable) as error:
                 attempt += 1
-                log.warning("A dead letter of %s is not confirmed (%s); trying again.", queue, error)
+                log.warning("A dead letter of %s is not confirmed; trying again: %s", queue, error)
+            await asyncio.sleep(backoff(attempt))
+
+    async def _publish_until_confirmed(
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        abandoned: Abandoned,
+        *,
+        persistent: bool = True,
+        amqp_headers: AmqpHeaders | None = None,
+    ) -> bool:
+        """Publish until the broker confirms; False when abandoned. Raises Unroutable."""
+        attempt = 0
+        while True:
+            try:
+                await self._publisher.publish(exchange, key, body, persistent=persistent, amqp_headers=amqp_headers)
+                return True
+            except (BrokerUnavailable, PublishUnknown) as error:
+                attempt += 1
+                log.warning("A message to %s/%s is not confirmed; trying again: %s", exchange, key, error)
+            if abandoned():
+                return False
             await asyncio.sleep(backoff(attempt))

@@ -13,7 +13,7 @@ from contracts.commands import MessageSeen
 from contracts.errors import not_found
 from contracts.facts import MessageStored
 from contracts.pushes import SeenByOther
-from contracts.values import moment_of, rfc3339
+from contracts.values import rfc3339, utc_datetime
 from infra import metrics
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header, Watermark
@@ -49,7 +49,7 @@ class Unread:
         await self._inboxes.write(entry_of(headers[id], user_id) for id, user_id in touched)
         totals = await self._inboxes.totals({user_id for _, user_id in touched})
         for id, user_id in changed | {key for key, went in moved.items() if went}:
-            effects.deliver("unread_updated", _count(headers[id], user_id, totals), [user_id])
+            effects.push("unread_updated", _count(headers[id], user_id, totals), [user_id])
         for (id, user_id), went in moved.items():
             if went:
                 self._tell_others(headers[id], user_id, effects)
@@ -66,7 +66,7 @@ class Unread:
         repeated = sum(key in self._handled for key in keys)
         if repeated:
             metrics.REPEATED_FACTS.inc(repeated)
-            log.info("%d facts came again.", repeated)
+            log.info("%d facts were redelivered.", repeated)
         self._handled.update(dict.fromkeys(keys))
         while len(self._handled) > REMEMBERED:
             del self._handled[next(iter(self._handled))]
@@ -83,7 +83,7 @@ class Unread:
                 continue
             key = (header.id, command.user_id)
             # Nobody has seen more than there is.
-            mark = Watermark(min(command.payload.seq, header.last_seq), moment_of(command.at))
+            mark = Watermark(min(command.payload.seq, header.last_seq), utc_datetime(command.at))
             read = header.watermark(command.user_id)
             if mark.seq > max(read.seq, marks[key].seq if key in marks else 0):
                 marks[key] = mark
@@ -100,7 +100,7 @@ class Unread:
             last_read_seq=read.seq,
             last_read_at=rfc3339(read.at) if read.at else None,
         )
-        effects.deliver("message_seen", seen, [user_id for user_id in header.user_ids if user_id != reader])
+        effects.push("message_seen", seen, [user_id for user_id in header.user_ids if user_id != reader])
 
 
 def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> set[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """One AMQP channel, and the messages that the broker delivers on it.
 
-This package is the only one that knows aio-pika and its lower layer, aiormq: this file, `link.py` and `publisher.py`.
+Only this package imports aio-pika and its lower layer aiormq: in this file, `link.py` and `publisher.py`.
 """
 
 import logging
@@ -14,12 +14,12 @@ from contracts.topology import Exchange, Queue
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait for a connection, a channel, or one declaration.
+#: Seconds to wait for a connection, a channel or one declaration.
 CONNECT_TIMEOUT = 10.0
 
 
 class Channel:
-    """A channel of one connection, with what set-up code may do on it."""
+    """A channel of one connection, with the operations that set-up code needs."""
 
     def __init__(self, channel: aiormq.Channel) -> None:
         self._channel = channel
@@ -43,11 +43,11 @@ class Channel:
             await self._channel.queue_bind(queue.name, exchange, key, timeout=CONNECT_TIMEOUT)
 
     async def check_exchange(self, exchange: Exchange) -> None:
-        """Make sure that an exchange is there; needs no permission. Raises an AMQP error (404) otherwise."""
+        """Check that an exchange exists; needs no permission. Raises an AMQP error (404) when it does not."""
         await self._channel.exchange_declare(exchange.name, passive=True, timeout=CONNECT_TIMEOUT)
 
-    async def count(self, queue: str) -> int:
-        """Messages that are ready in a queue. Raises an AMQP error (404) where there is no such queue."""
+    async def count_ready(self, queue: str) -> int:
+        """Count the messages that are ready in a queue. Raises an AMQP error (404) when the queue does not exist."""
         found = await self._channel.queue_declare(queue, passive=True, timeout=CONNECT_TIMEOUT)
         return found.message_count or 0
 
@@ -59,9 +59,11 @@ class Channel:
         prefetch: int | None,
         priority: int | None = None,
     ) -> str:
-        """Start to consume; `receive` must only put the message somewhere. No prefetch means no acks either.
+        """Start a consumer and return its tag.
 
-        Of consumers with different priorities the broker fills the highest first; equal ones take turns.
+        `receive` is called for each message and must only enqueue it. With `prefetch` None, the broker sends without
+        limit and expects no acks. The broker fills the consumer with the highest priority first; consumers of equal
+        priority take turns.
         """
         if prefetch is not None:
             await self._channel.basic_qos(prefetch_count=prefetch, timeout=CONNECT_TIMEOUT)
@@ -80,50 +82,50 @@ class Channel:
         return reply.consumer_tag
 
     async def cancel(self, consumer_tag: str) -> None:
-        """Stop to consume; what was delivered stays ours until acked or the connection closes."""
+        """Stop a consumer. Messages that it received and did not ack stay with it until the channel closes."""
         await self._channel.basic_cancel(consumer_tag, timeout=CONNECT_TIMEOUT)
 
-    async def another(self) -> "Channel":
-        """Open one more channel on the same connection."""
+    async def open_another(self) -> "Channel":
+        """Open another channel on the same connection."""
         channel = await self._channel.connection.channel(publisher_confirms=False)
         assert isinstance(channel, aiormq.Channel)
         return Channel(channel)
 
     async def close(self) -> None:
-        """Close it; what was delivered on it and not acked goes back to its queue, in its old order."""
+        """Close the channel. The broker requeues what it delivered and was not acked, in the original order."""
         await self._channel.close()
 
     @property
-    def is_lost(self) -> bool:
-        """Whether it is closed, by whichever side."""
+    def is_closed(self) -> bool:
+        """Whether either side closed the channel."""
         return bool(self._channel.is_closed)
 
 
 class IncomingMessage:
-    """A message that the broker delivered, and the channel that it must be settled on."""
+    """A message that the broker delivered. It can be acked only on the channel that it was delivered on."""
 
-    __slots__ = ("_channel", "_tag", "body", "headers", "redelivered")
+    __slots__ = ("_channel", "_tag", "amqp_headers", "body", "redelivered")
 
     def __init__(self, message: DeliveredMessage) -> None:
         self.body: bytes = message.body
-        self.headers: Mapping[str, Any] = message.header.properties.headers or {}
+        self.amqp_headers: Mapping[str, Any] = message.header.properties.headers or {}
         self.redelivered = bool(message.redelivered)
         self._channel = message.channel
         self._tag = message.delivery_tag
 
-    async def ack(self, *, and_earlier: bool = False) -> None:
-        """Settle it, `and_earlier` all that came before it on its channel: to the broker that is one write in its log.
+    async def ack(self, *, multiple: bool = False) -> None:
+        """Ack the message. With `multiple`, also ack every earlier message of its channel, in one write of the broker.
 
-        On a lost channel this does nothing: the broker delivers it again.
+        Does nothing when the channel is closed: the broker then redelivers the message.
         """
         if self._tag is None or self._channel.is_closed:
             return
         try:
-            await self._channel.basic_ack(self._tag, multiple=and_earlier, wait=False)
+            await self._channel.basic_ack(self._tag, multiple=multiple, wait=False)
         except (aiormq.AMQPError, ConnectionError):
-            log.info("An ack came too late: the channel is gone, and the message will come again.")
+            log.info("Ack not sent: the channel is closed. The broker redelivers the message.")
 
     @property
-    def lost(self) -> bool:
-        """Whether it can no longer be settled here, so that it will come again."""
+    def will_be_redelivered(self) -> bool:
+        """Whether its channel is closed, so that it can no longer be acked and the broker redelivers it."""
         return bool(self._channel.is_closed)

@@ -1,20 +1,18 @@
-"""Dead letters: what lies in the `….dead` queues, and the way back from there.
+"""Dead letters: reads the `….dead` queues, and replays or purges what is in them.
 
-Looking takes nothing away. Letters are consumed without an ack and then handed back; they keep their order, even when
-we die meanwhile. The broker counts that as a delivery of each, which is why a dead-letter queue has a delivery limit
-out of reach. While someone looks, the letters they hold are hidden from whoever looks at the same time.
+Reading removes nothing. Letters are consumed without an ack, and then the channel is closed: the broker requeues them
+in their order, also when this process dies. The broker counts each read as a delivery, so dead-letter queues have a
+delivery limit out of reach. While one reader holds letters, another one does not see them.
 
-Replaying publishes a letter to where it came from, waits for the confirm, and only then removes it. A crash in
-between leaves the letter where it is; replaying it again is safe, because everything that is consumed may come twice.
+A replay publishes a letter to the exchange and key that it came from, waits for the confirm, and then acks the letter.
+A crash in between leaves the letter in its queue. Replaying it again is safe, because every consumer is idempotent.
 """
 
 import asyncio
-import json
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from contracts.codec import Item, decode_bundle
@@ -27,29 +25,28 @@ from infra.broker.link import connect_once
 from infra.broker.publisher import Publisher
 from infra.settings import Settings
 
-#: Letters that one look may hold without removing them; AMQP counts no more than 65,535.
-HELD = 50_000
-#: Letters on their way back that wait for the broker's confirm at once.
-WINDOW = 100
-#: Seconds without a further letter after which the rest counts as held by somebody else.
-SILENCE = 5.0
-#: How often, and how many seconds apart, to look whether letters are back in their queue.
-LOOKS, LOOK_INTERVAL = 200, 0.02
+#: Letters that one read holds unacked at most. AMQP's prefetch count is a 16-bit number.
+MAX_HELD = 50_000
+#: Replayed letters that wait for the broker's confirm at once.
+REPLAY_WINDOW = 100
+#: Seconds without another letter after which the remaining ones count as held by another reader.
+IDLE_LIMIT = 5.0
+#: How often, and how many seconds apart, to check whether letters are back in their queue.
+REQUEUE_CHECKS, REQUEUE_INTERVAL = 200, 0.02
 #: Seconds to wait for the connection that publishes.
 CONNECT_LIMIT = 10.0
-#: Characters of a message's body that are render unless all of it is asked for.
-SHOWN_CHARACTERS = 60
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class NoSuchQueue(WarrenError):
-    """Raised when someone names a queue that has no dead letters."""
+    """Raised when a name is not that of a work queue, nor of its dead-letter queue."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One dead letter. `items` is empty when the body is no bundle of ours."""
+    """One dead letter. `items` is empty when the body cannot be decoded.
+
+    `since` is the time of the first failure and `attempts` the number of tries, both None when unknown.
+    """
 
     queue: str
     reason: str
@@ -60,18 +57,21 @@ class DeadLetter:
 
     @property
     def names(self) -> set[str]:
-        """What the items in it are called: one name as a rule."""
+        """The names of its commands or facts; a bundle nearly always holds items of one name."""
         return {item.name for item in self.items}
 
     @property
     def users(self) -> set[str]:
-        """Whom the items in it are about."""
+        """The users that its items belong to: senders, and users of sessions."""
         return {user for item in self.items if (user := _user_of(item)) is not None}
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Which letters are meant; what is left out does not count. `limit` takes the oldest."""
+class LetterFilter:
+    """Selects dead letters. A criterion at its default matches every letter.
+
+    `reason` is part of a letter's reason, in any case of letters. `limit` keeps the oldest letters that match.
+    """
 
     reason: str = ""
     name: str = ""
@@ -80,7 +80,7 @@ class Filter:
     limit: int | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Say whether a letter is meant, the limit aside."""
+        """Whether a letter meets every criterion but the limit."""
         if self.reason.lower() not in letter.reason.lower():
             return False
         if self.name and self.name not in letter.names:
@@ -92,19 +92,23 @@ class Filter:
 
 @dataclass
 class Summary:
-    """What a look at one queue found: `present` letters, of which `matched` were meant, and `unseen` not reached."""
+    """What one read of a queue found.
+
+    `present` letters were in the queue, `matched` of them met the filter, and `not_read` could not be read. The other
+    fields count the letters that matched.
+    """
 
     queue: str
     present: int = 0
     matched: int = 0
-    unseen: int = 0
+    not_read: int = 0
     undecodable: int = 0
     oldest: datetime | None = None
     reasons: Counter[str] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
 
     def add(self, letter: DeadLetter) -> None:
-        """Count a letter that was meant."""
+        """Count a letter that matched."""
         self.matched += 1
         self.undecodable += not letter.items
         self.reasons[letter.reason] += 1
@@ -115,66 +119,77 @@ class Summary:
 
 @dataclass
 class Removal:
-    """What became of the letters that were meant; `error` says why it ended early, or is empty."""
+    """How many matching letters were removed, and how many refused because they cannot be decoded.
+
+    `error` says why the work ended early; it is empty when the work was finished.
+    """
 
     removed: int = 0
     refused: int = 0
     error: str = ""
 
 
-#: Told how many more letters are done with.
+#: Called with the number of letters that were processed since the last call.
 Progress = Callable[[int], None]
-#: Decides on one letter that was meant.
+#: Handles one letter that matched; it may ack the message.
 OnLetter = Callable[[DeadLetter, IncomingMessage], Awaitable[None]]
 
 
-async def summarize(settings: Settings, queue: str, filter_: Filter) -> Summary:
-    """Count the letters of one queue. Raises NoSuchQueue and BrokerUnavailable."""
+async def summarize(settings: Settings, queue: str, letter_filter: LetterFilter) -> Summary:
+    """Summarize the letters of one queue that match. Raises NoSuchQueue and BrokerUnavailable."""
     found = Summary(work_queue(queue))
 
     async def count(letter: DeadLetter, _: IncomingMessage) -> None:
         found.add(letter)
 
-    await _look(settings, found, filter_, count)
+    await _read_letters(settings, found, letter_filter, count)
     return found
 
 
 async def summarize_all(settings: Settings) -> list[Summary]:
-    """Count the letters of every queue."""
-    return [await summarize(settings, queue.name, Filter()) for queue in WORK_QUEUES]
+    """Summarize the letters of every queue. Raises BrokerUnavailable."""
+    return [await summarize(settings, queue.name, LetterFilter()) for queue in WORK_QUEUES]
 
 
-async def read(settings: Settings, queue: str, filter_: Filter) -> list[DeadLetter]:
-    """The letters that are meant, oldest first; the caller bounds them."""
+async def read(settings: Settings, queue: str, letter_filter: LetterFilter) -> list[DeadLetter]:
+    """The letters that match, oldest first. Set the filter's limit to bound them. Raises as `summarize` does."""
     letters: list[DeadLetter] = []
 
     async def keep(letter: DeadLetter, _: IncomingMessage) -> None:
         letters.append(letter)
 
-    await _look(settings, Summary(work_queue(queue)), filter_, keep)
+    await _read_letters(settings, Summary(work_queue(queue)), letter_filter, keep)
     return letters
 
 
-async def purge(settings: Settings, queue: str, filter_: Filter, progress: Progress = lambda _: None) -> Removal:
-    """Remove letters for good."""
+async def purge(
+    settings: Settings, queue: str, letter_filter: LetterFilter, progress: Progress = lambda _: None
+) -> Removal:
+    """Remove the letters that match, for good. Raises as `summarize` does."""
     result = Removal()
 
-    async def remove(_: DeadLetter, delivery: IncomingMessage) -> None:
-        await delivery.ack()
+    async def remove(_: DeadLetter, message: IncomingMessage) -> None:
+        await message.ack()
         result.removed += 1
         progress(1)
 
-    await _look(settings, Summary(work_queue(queue)), filter_, remove, removed=lambda: result.removed)
+    await _read_letters(settings, Summary(work_queue(queue)), letter_filter, remove, removed=lambda: result.removed)
     return result
 
 
 async def replay(
-    settings: Settings, queue: str, filter_: Filter, *, raw: bool = False, progress: Progress = lambda _: None
+    settings: Settings,
+    queue: str,
+    letter_filter: LetterFilter,
+    *,
+    raw: bool = False,
+    progress: Progress = lambda _: None,
 ) -> Removal:
-    """Publish letters to where they came from, and remove each once the broker has confirmed its copy.
+    """Publish each matching letter to the exchange and key that it came from, and remove it after the confirm.
 
-    Letters that cannot be decoded are refused and stay, unless `raw`: then they go as they are into the queue that
-    they fell out of. The first trouble with the broker ends it; letters without a confirm stay.
+    Letters that cannot be decoded are refused and stay. With `raw` they are published unchanged to the work queue that
+    they were dead-lettered from. The first broker error ends the replay: the result names it in `error`, and letters
+    without a confirm stay. Raises NoSuchQueue, and BrokerUnavailable when there is no connection.
     """
     result = Removal()
     publisher = Publisher(settings, "dead letters")
@@ -183,11 +198,11 @@ async def replay(
     async def flush() -> None:
         batch = [*waiting]
         waiting.clear()
-        # Published in this order on one channel, so they arrive in it.
+        # Published in this order on one channel, so they are enqueued in it.
         sends = [publisher.publish(*_destination(letter), letter.body) for letter, _ in batch]
-        for (_, delivery), outcome in zip(batch, await asyncio.gather(*sends, return_exceptions=True), strict=True):
+        for (_, message), outcome in zip(batch, await asyncio.gather(*sends, return_exceptions=True), strict=True):
             if outcome is None:
-                await delivery.ack()
+                await message.ack()
                 result.removed += 1
             elif isinstance(outcome, BrokerUnavailable | PublishUnknown | Unroutable):
                 result.error = str(outcome)
@@ -197,20 +212,22 @@ async def replay(
         if result.error:
             raise BrokerUnavailable(result.error)
 
-    async def send_back(letter: DeadLetter, delivery: IncomingMessage) -> None:
+    async def replay_one(letter: DeadLetter, message: IncomingMessage) -> None:
         if not letter.items and not raw:
             result.refused += 1
             progress(1)
             return
-        waiting.append((letter, delivery))
-        if len(waiting) >= min(WINDOW, settings.publish_in_flight):
+        waiting.append((letter, message))
+        if len(waiting) >= min(REPLAY_WINDOW, settings.publish_in_flight):
             await flush()
 
     publishing = asyncio.create_task(publisher.link.run())
     try:
         async with asyncio.timeout(CONNECT_LIMIT):
             await publisher.link.up.wait()
-        await _look(settings, Summary(work_queue(queue)), filter_, send_back, flush, lambda: result.removed)
+        await _read_letters(
+            settings, Summary(work_queue(queue)), letter_filter, replay_one, flush, lambda: result.removed
+        )
     except TimeoutError:
         raise BrokerUnavailable("The broker cannot be reached.") from None
     except BrokerUnavailable as error:
@@ -222,128 +239,108 @@ async def replay(
 
 
 def work_queue(name: str) -> str:
-    """The queue that is meant by its own name or by that of its dead letters. Raises NoSuchQueue."""
+    """The work queue of this name, or whose dead-letter queue has this name. Raises NoSuchQueue."""
     for queue in WORK_QUEUES:
         if name in (queue.name, dead_letter_queue(queue.name)):
             return queue.name
     known = ", ".join(queue.name for queue in WORK_QUEUES)
-    raise NoSuchQueue(f"There are no dead letters of {name}: choose one of {known}.")
+    raise NoSuchQueue(f"{name} has no dead-letter queue: choose one of {known}.")
 
 
-def moment(text: str, now: datetime) -> datetime:
-    """Read `90s`, `30m`, `2h`, `3d` (that long ago) or an ISO 8601 time, UTC unless it says otherwise.
-
-    Raises ValueError.
-    """
-    if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def render(letter: DeadLetter, *, full: bool = False) -> str:
-    """A letter's body for people: indented JSON with messages cut short, or the start of bytes that are none."""
-    try:
-        value = json.loads(letter.body)
-    except ValueError:
-        return _printable(repr(letter.body if full else letter.body[:200]))
-    text = json.dumps(value if full else _shortened(value), indent=2, ensure_ascii=False)
-    return "\n".join(_printable(line) for line in text.split("\n"))
-
-
-# --- Looking ----------------------------------------------------------------------------------------------
+# --- Reading ----------------------------------------------------------------------------------------------
 
 
 async def _nothing() -> None:
     return None
 
 
-async def _look(
+async def _read_letters(
     settings: Settings,
     summary: Summary,
-    filter_: Filter,
+    letter_filter: LetterFilter,
     on_letter: OnLetter,
     finish: Callable[[], Awaitable[None]] = _nothing,
     removed: Callable[[], int] = lambda: 0,
 ) -> None:
-    """Hand on the letters that lie there now and are meant; those that are not acked meanwhile go back.
+    """Read the letters that are in the queue now and call `on_letter` with those that match.
 
-    One that comes meanwhile, replayed in vain perhaps, is not looked at.
+    Afterwards `finish` is called, and letters that were not acked go back to the queue; `removed` says how many were
+    acked. Letters that arrive meanwhile, for example replayed ones that failed again, are not read.
     """
     queue = dead_letter_queue(summary.queue)
 
-    async def look(channel: Channel) -> None:
-        summary.present = await channel.count(queue)
+    async def work(channel: Channel) -> None:
+        summary.present = await channel.count_ready(queue)
         if not summary.present:
             return
         received: asyncio.Queue[IncomingMessage] = asyncio.Queue()
-        held = await channel.another()
+        consuming = await channel.open_another()
         try:
-            await held.consume(queue, received.put_nowait, prefetch=min(summary.present, HELD))
-            await _hand_on(received, summary, filter_, on_letter)
+            await consuming.consume(queue, received.put_nowait, prefetch=min(summary.present, MAX_HELD))
+            await _handle_received(received, summary, letter_filter, on_letter)
             await finish()
         finally:
-            # Closing, and not a nack, is what keeps their order; the broker does it a moment later.
-            await held.close()
-            await _until_back(channel, queue, summary.present - removed())
+            # A nack would change the order of the letters. Closing the channel keeps it.
+            await consuming.close()
+            await _wait_until_requeued(channel, queue, summary.present - removed())
 
-    await connect_once(settings, look)
+    await connect_once(settings, work)
 
 
-async def _hand_on(
-    received: "asyncio.Queue[IncomingMessage]", summary: Summary, filter_: Filter, on_letter: OnLetter
+async def _handle_received(
+    received: "asyncio.Queue[IncomingMessage]", summary: Summary, letter_filter: LetterFilter, on_letter: OnLetter
 ) -> None:
-    handed = 0
-    delivery: IncomingMessage | None = None
-    for looked in range(summary.present):
+    matched = 0
+    message: IncomingMessage | None = None
+    for number in range(summary.present):
         try:
-            async with asyncio.timeout(SILENCE):
-                delivery = await received.get()
+            async with asyncio.timeout(IDLE_LIMIT):
+                message = await received.get()
         except TimeoutError:
-            if delivery is not None and delivery.lost:
+            if message is not None and message.will_be_redelivered:
                 raise BrokerUnavailable("The connection to the broker was lost.") from None
-            summary.unseen = summary.present - looked
+            summary.not_read = summary.present - number
             return
-        letter = _letter(summary.queue, delivery)
-        if filter_.matches(letter):
-            await on_letter(letter, delivery)
-            handed += 1
-        if filter_.limit is not None and handed >= filter_.limit:
+        letter = _letter(summary.queue, message)
+        if letter_filter.matches(letter):
+            await on_letter(letter, message)
+            matched += 1
+        if letter_filter.limit is not None and matched >= letter_filter.limit:
             return
 
 
-async def _until_back(channel: Channel, queue: str, number: int) -> None:
-    """Wait until whoever looks next sees them again; it takes milliseconds."""
-    for _ in range(LOOKS):
-        if channel.is_lost or await channel.count(queue) >= number:
+async def _wait_until_requeued(channel: Channel, queue: str, number: int) -> None:
+    """Wait until the next reader sees the letters again. The broker requeues them some milliseconds after the close."""
+    for _ in range(REQUEUE_CHECKS):
+        if channel.is_closed or await channel.count_ready(queue) >= number:
             return
-        await asyncio.sleep(LOOK_INTERVAL)
+        await asyncio.sleep(REQUEUE_INTERVAL)
 
 
-def _letter(queue: str, delivery: IncomingMessage) -> DeadLetter:
-    headers = delivery.headers
+def _letter(queue: str, message: IncomingMessage) -> DeadLetter:
+    amqp_headers = message.amqp_headers
     try:
-        items = tuple(decode_bundle(delivery.body))
+        items = tuple(decode_bundle(message.body))
     except DecodeError:
         items = ()
-    if "x-warren-reason" in headers:
+    if "x-warren-reason" in amqp_headers:
         return DeadLetter(
             queue=queue,
-            reason=_printable(str(headers["x-warren-reason"])),
-            since=_moment_or_none(headers.get("x-warren-first-failure")),
-            attempts=_number_or_none(headers.get("x-warren-attempts")),
-            body=delivery.body,
+            reason=printable(str(amqp_headers["x-warren-reason"])),
+            since=_moment_or_none(amqp_headers.get("x-warren-first-failure")),
+            attempts=_number_or_none(amqp_headers.get("x-warren-attempts")),
+            body=message.body,
             items=items,
         )
-    deaths = headers.get("x-death")
+    deaths = amqp_headers.get("x-death")
     death: dict[str, Any] = deaths[0] if isinstance(deaths, list) and deaths else {}
     reason = str(death.get("reason", "unknown"))
     return DeadLetter(
         queue=queue,
-        reason=f"{reason}: its consumers died" if reason == "delivery_limit" else _printable(reason),
+        reason=f"{reason}: its consumers died" if reason == "delivery_limit" else printable(reason),
         since=_moment_or_none(death.get("time")),
         attempts=DELIVERY_LIMIT + 1 if reason == "delivery_limit" else None,
-        body=delivery.body,
+        body=message.body,
         items=items,
     )
 
@@ -352,7 +349,7 @@ def _letter(queue: str, delivery: IncomingMessage) -> DeadLetter:
 
 
 def _destination(letter: DeadLetter) -> tuple[str, str]:
-    """Exchange and key that lead where a letter came from; the default exchange for what cannot be read."""
+    """The exchange and key that a letter is replayed to: the default exchange when it cannot be decoded."""
     if not letter.items:
         return "", letter.queue
     first = letter.items[0]
@@ -378,20 +375,6 @@ def _number_or_none(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _printable(text: str) -> str:
-    """Text that does nothing to a terminal: what is no printable character is written as an escape."""
+def printable(text: str) -> str:
+    """Text that is safe on a terminal: characters that are not printable are written as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-def _shortened(value: Any) -> Any:
-    """The same JSON with every long `body` cut short."""
-    if isinstance(value, list):
-        return [_shortened(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: f"{part[:SHOWN_CHARACTERS]}… ({len(part)} characters)"
-        if name == "body" and isinstance(part, str) and len(part) > SHOWN_CHARACTERS
-        else _shortened(part)
-        for name, part in value.items()
-    }

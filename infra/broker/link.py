@@ -1,9 +1,9 @@
-"""One AMQP connection that rebuilds itself.
+"""An AMQP connection that reconnects by itself.
 
-A `Link` connects, sets up, waits until the connection is lost, backs off with jitter, and connects again. (aio-pika's
-own robust connection retries at a fixed pace, keeps queue names that the broker may still hold, and replays bindings
-one by one; see docs/design.md.) Publishing and consuming have a link each, because a broker under memory pressure
-stops reading from connections that publish.
+A `Link` connects, runs a set-up function, waits until the connection is lost, backs off with jitter, and connects
+again. aio-pika's robust connection is not used: it retries at a fixed interval, keeps queue names that the broker may
+still hold, and replays bindings one by one (see docs/design.md). Publishing and consuming use separate links, because
+a broker under memory pressure stops reading from connections that publish.
 """
 
 import asyncio
@@ -22,23 +22,24 @@ from infra.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait for a clean close; the broker forgets us either way.
+#: Seconds to wait for a clean close. Without one, the broker closes the connection after missed heartbeats.
 CLOSE_TIMEOUT = 3.0
-#: What a process says of itself, at /readyz and in logs.
+#: Reason at /readyz and in logs.
 NO_CONNECTION = "no connection to the broker"
 
-#: What to do with each new connection before it counts as up. It may raise: then it is tried again.
+#: Prepares each new connection before it counts as up. When it raises, the link closes the connection and retries.
 Setup = Callable[[Channel], Awaitable[None]]
 
 
 async def no_setup(_: Channel) -> None:
-    """Set nothing up."""
+    """Prepare nothing."""
 
 
 class Link:
     """One AMQP connection that is rebuilt whenever it is lost.
 
-    `run` never returns before it is cancelled. While `up` is not set there is no usable channel.
+    `name` is `publish:…` or `consume:…`; the part before the colon is the metrics' label. `run` returns only when it is
+    cancelled. While `up` is not set there is no usable channel. `on_down` is called once for each loss.
     """
 
     def __init__(self, settings: Settings, name: str, setup: Setup = no_setup) -> None:
@@ -62,14 +63,14 @@ class Link:
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why nothing can be published now, or None."""
+        """Why the channel cannot be used now, or None."""
         if self.channel is not None:
             return None
-        return "the broker takes no messages: its memory or disk runs short" if self.blocked else NO_CONNECTION
+        return "the broker blocks publishers: it has a memory or disk alarm" if self.blocked else NO_CONNECTION
 
     @property
     def blocked(self) -> bool:
-        """Whether the broker told us to stop publishing (a memory or disk alarm)."""
+        """Whether the broker blocks this connection because of a memory or disk alarm (`connection.blocked`)."""
         transport = self._connection.transport if self._connection is not None else None
         if transport is None:
             return False
@@ -84,13 +85,13 @@ class Link:
             try:
                 await self._connect()
                 attempt = 0
-                why = await self._lost()
-                log.warning("Broker connection %s was lost. %s", self._name, why)
+                error_text = await self._wait_until_lost()
+                log.warning("Broker connection %s was lost. Reconnecting. %s", self._name, error_text)
             except asyncio.CancelledError:
                 await self._close()
                 raise
             except Exception as error:
-                log.warning("Broker connection %s failed: %s", self._name, reason_of(error))
+                log.warning("Broker connection %s failed; trying again: %s", self._name, text_of(error))
             metrics.BROKER_RECONNECTS.labels(self._kind).inc()
             self._down()
             await self._close()
@@ -116,15 +117,15 @@ class Link:
         log.info("Broker connection %s is up.", self._name)
 
     def _on_consumer_cancelled(self, _: Basic.Cancel) -> None:
-        """The connection stands, but nothing will be delivered on it any more."""
-        log.warning("Broker connection %s lost its consumer: the queue or its node is gone.", self._name)
+        """The broker cancelled the consumer: the connection is open, but no message will be delivered on it."""
+        log.warning("Broker connection %s lost its consumer: the queue or its node is gone; reconnecting.", self._name)
         if self._consumer_gone is not None and not self._consumer_gone.done():
             self._consumer_gone.set_result(None)
 
-    async def _lost(self) -> str:
-        """Wait until the connection, the channel or the consumer ends; none is of use without the others.
+    async def _wait_until_lost(self) -> str:
+        """Wait until the connection, the channel or the consumer ends: each is useless without the others.
 
-        Returns what the broker or the network said about it, if anything.
+        Returns the error text of the broker or the network, or "".
         """
         assert self._connection is not None
         assert self._consumer_gone is not None
@@ -138,12 +139,15 @@ class Link:
             ended = [future for future in closing if future.done() and not future.cancelled()]
             for future in closing:
                 future.cancel()
-            # A channel that was replaced is closed as well, and that is no loss.
+            # `replace_channel` closes the old channel too; that is not a loss.
             if channel is self._channel or transport.connection.is_closed or self._consumer_gone.done():
-                return "; ".join(reason_of(error) for future in ended if (error := future.exception()) is not None)
+                return "; ".join(text_of(error) for future in ended if (error := future.exception()) is not None)
 
-    async def renew_channel(self, linger: float) -> None:
-        """Go on with a fresh channel; what waits for a confirm on the old one has `linger` seconds."""
+    async def replace_channel(self, linger: float) -> None:
+        """Open a new channel, use it from now on, and close the old one after `linger` seconds.
+
+        Publishes that wait for a confirm on the old channel can still get it meanwhile.
+        """
         old, connection = self._channel, self._connection
         if old is None or connection is None or connection.transport is None:
             return
@@ -151,13 +155,13 @@ class Link:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 fresh = await connection.transport.connection.channel(publisher_confirms=True, on_return_raises=False)
         except (aiormq.AMQPError, ConnectionError, RuntimeError, TimeoutError) as error:
-            log.info("Broker connection %s opens no other channel: %s", self._name, reason_of(error))
+            log.info("Broker connection %s cannot open another channel: %s", self._name, text_of(error))
             return
         assert isinstance(fresh, aiormq.Channel)
         if self._channel is not old:  # the connection was rebuilt meanwhile
             await fresh.close()
             return
-        log.warning("Broker connection %s goes on with a fresh channel: a queue refused for too long.", self._name)
+        log.warning("Broker connection %s replaced its channel: a queue kept refusing messages.", self._name)
         self._channel = fresh
         await asyncio.sleep(linger)
         await old.close()
@@ -177,16 +181,16 @@ class Link:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await connection.close()
         except Exception as error:
-            log.info("Broker connection %s did not close cleanly: %s", self._name, reason_of(error))
+            log.info("Broker connection %s did not close cleanly: %s", self._name, text_of(error))
 
 
 async def connect_once(settings: Settings, work: Setup) -> None:
-    """Connect, do one thing, close. Raises BrokerUnavailable with a sentence when that fails."""
+    """Connect, run `work`, close. Raises BrokerUnavailable with a sentence when the connection or `work` fails."""
     link = Link(settings, "once", work)
     try:
         await link._connect()
     except (aiormq.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError, TimeoutError) as error:
-        raise BrokerUnavailable(f"RabbitMQ at {_safe(link._url)}: {reason_of(error)}") from error
+        raise BrokerUnavailable(f"RabbitMQ at {_without_credentials(link._url)}: {text_of(error)}") from error
     finally:
         await link._close()
 
@@ -195,10 +199,10 @@ def _with_heartbeat(url: str, seconds: int) -> str:
     return f"{url}{'&' if '?' in url else '?'}heartbeat={seconds}"
 
 
-def _safe(url: str) -> str:
+def _without_credentials(url: str) -> str:
     return url.rsplit("@", 1)[-1].split("?", maxsplit=1)[0]
 
 
-def reason_of(error: BaseException) -> str:
-    """What an error says, or its kind where it says nothing."""
+def text_of(error: BaseException) -> str:
+    """The text of an error, or the name of its type when it has none."""
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""RabbitMQ's management API: what an operator wants to know about a live broker."""
+"""A client of RabbitMQ's management API, for operator commands."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from infra.settings import Settings
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """One queue: messages, consumers, and rates in messages a second over the last sample."""
+    """One queue: numbers of messages and consumers, and rates in messages a second over the last sample."""
 
     name: str
     ready: int
@@ -24,13 +24,13 @@ class QueueStatus:
 
 
 async def queues(settings: Settings) -> list[QueueStatus]:
-    """Every queue of our virtual host. Raises BrokerUnavailable with a sentence."""
-    (found,) = await ask(settings, "/api/queues/{vhost}")
+    """Every queue of the virtual host, by name. Raises BrokerUnavailable with a sentence."""
+    (found,) = await fetch(settings, "/api/queues/{vhost}")
     return [_status(queue) for queue in sorted(found, key=lambda queue: str(queue["name"]))]
 
 
-async def ask(settings: Settings, *paths: str) -> list[Any]:
-    """What the API answers at each path; `{vhost}` stands for ours. Raises BrokerUnavailable with a sentence."""
+async def fetch(settings: Settings, *paths: str) -> list[Any]:
+    """The JSON at each path; `{vhost}` is replaced by the virtual host. Raises BrokerUnavailable with a sentence."""
     vhost = unquote(urlsplit(settings.amqp_url.get_secret_value()).path[1:]) or "/"
     url = _management_url(settings)
     answers = []
@@ -42,13 +42,13 @@ async def ask(settings: Settings, *paths: str) -> list[Any]:
     except httpx.HTTPError as error:
         where = url.rsplit("@", 1)[-1]
         raise BrokerUnavailable(
-            f"The management API at {where} does not answer ({error}); is it elsewhere? Set WARREN_MANAGEMENT_URL."
+            f"The management API at {where} does not answer ({error}). If it is elsewhere, set WARREN_MANAGEMENT_URL."
         ) from error
     return answers
 
 
 def _management_url(settings: Settings) -> str:
-    """The setting, or RabbitMQ's usual port on the broker's host with the broker's user."""
+    """WARREN_MANAGEMENT_URL, or RabbitMQ's default port of the API on the broker's host, with the broker's user."""
     if settings.management_url is not None:
         return settings.management_url.get_secret_value().rstrip("/")
     amqp = urlsplit(settings.amqp_url.get_secret_value())

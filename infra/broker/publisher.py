@@ -1,4 +1,4 @@
-"""Publishing with confirms."""
+"""Publishes messages with publisher confirms."""
 
 import asyncio
 import time
@@ -9,27 +9,28 @@ from pamqp.commands import Basic
 
 from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable
 from infra import metrics
-from infra.broker.link import NO_CONNECTION, Link, Setup, no_setup, reason_of
+from infra.broker.link import NO_CONNECTION, Link, Setup, no_setup, text_of
 from infra.settings import Settings
 
-#: Seconds of nothing but refusals by one queue after which a publisher takes a fresh channel. On RabbitMQ 3.10 one that
-#: was opened while a quorum queue had just lost its leader asks the lost node and refuses until that is back; one that
-#: is opened later asks the new leader. Where the queue is really full, nothing changes.
-STUBBORN = 3.0
+#: Seconds of uninterrupted refusals by one queue after which a publisher replaces its channel. On RabbitMQ 3.10, a
+#: channel that was opened while a quorum queue was losing its leader keeps asking the lost node and refuses until that
+#: node is back; a newer channel asks the new leader. When the queue is really full, the new channel refuses too.
+REFUSAL_LIMIT = 3.0
 
 
 class Publisher:
-    """Publishes with confirms over its own link.
+    """Publishes with confirms over a link of its own.
 
-    At most `publish_in_flight` messages wait for their confirm; a further one is refused at once.
+    At most `WARREN_PUBLISH_IN_FLIGHT` messages wait for their confirm; further ones are refused at once. That limit
+    bounds the memory of unconfirmed messages, because a publish does not wait for the socket to drain.
     """
 
     def __init__(self, settings: Settings, name: str, setup: Setup = no_setup) -> None:
         self.link = Link(settings, f"publish:{name}", setup)
         self._timeout = settings.publish_timeout
-        self._free = settings.publish_in_flight
+        self._free_slots = settings.publish_in_flight
         self._refusing_since: dict[str, float] = {}
-        self._renewal: asyncio.Task[None] | None = None
+        self._replacing: asyncio.Task[None] | None = None
 
     async def publish(
         self,
@@ -38,20 +39,20 @@ class Publisher:
         body: bytes,
         *,
         persistent: bool = True,
-        headers: dict[str, Any] | None = None,
+        amqp_headers: dict[str, Any] | None = None,
     ) -> None:
-        """Publish one message; returning means that every queue it was routed to has it.
+        """Publish one message. After it returns, every queue that the message was routed to has it.
 
-        Raises BrokerUnavailable when nothing was accepted (down, blocked, queue full, too many in flight),
-        Unroutable when no queue is bound with the key, and PublishUnknown when the confirm did not come in time
-        or the connection broke meanwhile.
+        Raises BrokerUnavailable when nothing was accepted (connection down or blocked, queue full, too many messages in
+        flight), Unroutable when no queue is bound with the key, and PublishUnknown when the confirm did not arrive
+        within `WARREN_PUBLISH_TIMEOUT` seconds or the connection broke.
         """
         channel = self.link.channel
         if channel is None:
             raise BrokerUnavailable(self.link.not_ready_reason or NO_CONNECTION)
-        if self._free <= 0:
+        if self._free_slots <= 0:
             raise BrokerUnavailable("Too many messages wait for the broker's confirm.")
-        self._free -= 1
+        self._free_slots -= 1
         outcome, started = "unknown", time.perf_counter()
         try:
             answer = await channel.basic_publish(
@@ -60,7 +61,7 @@ class Publisher:
                 routing_key=key,
                 mandatory=True,
                 properties=Basic.Properties(
-                    delivery_mode=2 if persistent else 1, content_type="application/json", headers=headers
+                    delivery_mode=2 if persistent else 1, content_type="application/json", headers=amqp_headers
                 ),
                 timeout=self._timeout,
                 wait=False,
@@ -72,9 +73,9 @@ class Publisher:
             self._note_refusal(key)
             raise BrokerUnavailable("The queue is full, or its node is gone.") from error
         except (TimeoutError, aiormq.AMQPError, ConnectionError, RuntimeError) as error:
-            raise PublishUnknown(f"No confirm: {reason_of(error)}") from error
+            raise PublishUnknown(f"No confirm: {text_of(error)}") from error
         finally:
-            self._free += 1
+            self._free_slots += 1
             metrics.PUBLISHED.labels(exchange, outcome).inc()
             metrics.CONFIRM_SECONDS.labels(exchange).observe(time.perf_counter() - started)
         if outcome == "unroutable":
@@ -83,6 +84,6 @@ class Publisher:
     def _note_refusal(self, key: str) -> None:
         now = time.monotonic()
         since = self._refusing_since.setdefault(key, now)
-        if now - since > STUBBORN and (self._renewal is None or self._renewal.done()):
+        if now - since > REFUSAL_LIMIT and (self._replacing is None or self._replacing.done()):
             self._refusing_since.clear()
-            self._renewal = asyncio.create_task(self.link.renew_channel(linger=self._timeout))
+            self._replacing = asyncio.create_task(self.link.replace_channel(linger=self._timeout))

@@ -22,14 +22,14 @@ from contracts.topology import PERSISTENCE, UNREAD
 from contracts.values import rfc3339
 from infra.broker import dead_letters, management
 from infra.broker.channel import Channel
-from infra.broker.dead_letters import DeadLetter, Filter
+from infra.broker.dead_letters import DeadLetter, LetterFilter
 from infra.broker.link import connect_once
 from infra.cli.console import console, run
 from infra.settings import Settings, load
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header
 from infra.store.messages import Messages
-from infra.store.sessions import Sessions
+from infra.store.sessions import SessionDirectory
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Findings:
 async def find(settings: Settings, conversation_id: str, client_message_id: str) -> Findings:
     """Look for a message of any participant. Raises BrokerUnavailable and StoreUnavailable."""
     waiting = await _waiting(settings)
-    letters = await dead_letters.read(settings, PERSISTENCE.name, Filter())
+    letters = await dead_letters.read(settings, PERSISTENCE.name, LetterFilter())
     store = Store(settings)
     try:
         header = (await Conversations(store).headers([conversation_id])).get(conversation_id)
@@ -87,7 +87,7 @@ async def find(settings: Settings, conversation_id: str, client_message_id: str)
         await store.close()
     if copies:
         for letter in await dead_letters.read(
-            settings, UNREAD.name, Filter(name=MessageStored.model_fields["name"].default)
+            settings, UNREAD.name, LetterFilter(name=MessageStored.model_fields["name"].default)
         ):
             for item in letter.items:
                 if isinstance(item, MessageStored) and item.conversation_id == conversation_id:
@@ -105,7 +105,7 @@ async def _waiting(settings: Settings) -> Waiting:
 
     async def count(channel: Channel) -> None:
         nonlocal ready
-        ready = await channel.count(PERSISTENCE.name)
+        ready = await channel.count_ready(PERSISTENCE.name)
 
     await connect_once(settings, count)
     status = {queue.name: queue for queue in await management.queues(settings)}[PERSISTENCE.name]
@@ -118,7 +118,7 @@ async def _stored(store: Store, header: Header, client_message_id: str) -> dict[
     messages = await Messages(store).by_id(ids)
     if not messages:
         return {}
-    readers = await _readers(Sessions(store), header)
+    readers = await _readers(SessionDirectory(store), header)
     return {
         message.sender_id: Copy(
             message.sender_id,
@@ -130,7 +130,7 @@ async def _stored(store: Store, header: Header, client_message_id: str) -> dict[
     }
 
 
-async def _readers(directory: Sessions, header: Header) -> list[Reader]:
+async def _readers(directory: SessionDirectory, header: Header) -> list[Reader]:
     sessions = await directory.locate(header.user_ids)
     seen_at = await directory.edges_seen_at({session.edge_id for session in sessions})
     edges: dict[str, dict[str, datetime | None]] = {}

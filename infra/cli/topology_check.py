@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from contracts.topology import EXCHANGES, QUEUES
-from infra.broker.management import ask
+from infra.broker.management import fetch
 from infra.cli.console import run
 from infra.deploy.definitions import EDGE_QUEUES, policies
 from infra.settings import Settings, load
@@ -43,9 +43,9 @@ async def differences(settings: Settings) -> list[str]:
 
     Needs a user who may see the broker (tag `monitoring`).
     """
-    overview, nodes, exchanges, queues, bindings, found = await ask(settings, *PATHS)
+    overview, nodes, exchanges, queues, bindings, found = await fetch(settings, *PATHS)
     # RabbitMQ 3 shows its feature flags to administrators only.
-    flags = (await ask(settings, "/api/feature-flags"))[0] if _number(overview["rabbitmq_version"]) >= (4, 0) else ()
+    flags = (await fetch(settings, "/api/feature-flags"))[0] if _number(overview["rabbitmq_version"]) >= (4, 0) else ()
     running = [node for node in nodes if node["running"]]
     return [
         *_version(overview["rabbitmq_version"]),

@@ -19,7 +19,7 @@ class Session:
     epoch: int
 
 
-class Sessions:
+class SessionDirectory:
     """Reads and writes of `sessions` and `edges`. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:

@@ -17,7 +17,7 @@ CODE = """Here is the shortest thing that shows it:
 async def deliver(frame: Frame, sockets: Sockets) -> int:
     \"\"\"Put a frame on every socket of its users.\"\"\"
     count = 0
-    for delivery in frame.deliveries:
+    for delivery in frame.pushes:
         for sid in sockets.of(delivery.to):
             if sid != delivery.except_sid:
                 await emit(sid, delivery.event)  # overlaps

@@ -210,7 +210,7 @@ async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
     ready: list[int] = []
 
     async def count(channel: Channel) -> None:
-        ready.append(await channel.count(PERSISTENCE.name))
+        ready.append(await channel.count_ready(PERSISTENCE.name))
 
     async def accepted() -> bool:
         await connect_once(Settings(amqp_url=SecretStr(run.amqp_url)), count)

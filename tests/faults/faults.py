@@ -321,7 +321,7 @@ MIXABLE = (
     "repeat-facts",
 )
 
-REDELIVERED = Sign("warren_worker_redelivered_total", "came again: whoever had them is gone")
+REDELIVERED = Sign("warren_worker_redelivered_total", "were redelivered: their first consumer is gone")
 #: A worker that was killed: its process is a new one, whose log begins anew and nowhere said that it stops.
 KILLED = Sign("process_start_time_seconds", "starts.")
 STOOD_STILL = Sign("warren_process_stalls_total", "This process stood still for")
@@ -381,7 +381,7 @@ FAULTS: dict[str, Fault] = {
             "memory-alarm",
             "RabbitMQ's memory alarm for 20 s: connections blocked",
             memory_alarm,
-            (Sign("warren_broker_blocked", "its memory or disk runs short", becomes=1),),
+            (Sign("warren_broker_blocked", "it has a memory or disk alarm", becomes=1),),
         ),
         Fault(
             "full-queue",
@@ -393,7 +393,7 @@ FAULTS: dict[str, Fault] = {
             "repeat-facts",
             "every fact again, once to three times, up to 8 s late",
             repeat_facts,
-            (Sign("warren_worker_repeated_facts_total", "facts came again"),),
+            (Sign("warren_worker_repeated_facts_total", "facts were redelivered"),),
         ),
         Fault("kill-mongod", "SIGKILL to the only mongod, then a start", kill_mongod, (STORE_AWAY,)),
         Fault(

@@ -73,7 +73,7 @@ async def test_a_queue_that_goes_on_refusing_gets_a_fresh_channel(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a queue that is full
-    monkeypatch.setattr("infra.broker.publisher.STUBBORN", 0.2)
+    monkeypatch.setattr("infra.broker.publisher.REFUSAL_LIMIT", 0.2)
     tiny = Queue("tiny", ((COMMANDS, "tiny"),), {"x-max-length": 1, "x-overflow": "reject-publish"})
 
     async def declare(channel: Channel) -> None:

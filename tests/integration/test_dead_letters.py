@@ -19,13 +19,14 @@ from contracts.topology import COMMANDS, DEAD, DELIVERY_LIMIT, PERSISTENCE, UNRE
 from infra.__main__ import app
 from infra.broker import dead_letters
 from infra.broker.channel import Channel, IncomingMessage
-from infra.broker.dead_letters import Filter, NoSuchQueue
+from infra.broker.dead_letters import LetterFilter, NoSuchQueue
 from infra.broker.declare import declare_topology
 from infra.broker.link import connect_once
 from infra.broker.publisher import Publisher
+from infra.cli.dead_letters import parse_since
 from infra.settings import WorkerSettings
 from infra.store.client import Store
-from infra.store.sessions import Sessions
+from infra.store.sessions import SessionDirectory
 from tests.support.sample_commands import list_messages, opened, seen, send, start
 from tests.support.waiting import eventually
 from tests.support.worker_settings import MakeSettings
@@ -53,7 +54,7 @@ async def publisher(settings: WorkerSettings) -> AsyncIterator[Publisher]:
     await asyncio.wait([running])
 
 
-async def bury(
+async def dead_letter(
     publisher: Publisher, *items: Item, queue: str = "persistence", reason: str = "ValueError: no", ago: float = 60
 ) -> None:
     """Put one letter aside as a worker does."""
@@ -69,12 +70,12 @@ async def bury_bytes(
         "x-warren-first-failure": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
         "x-warren-attempts": 3,
     }
-    await publisher.publish(DEAD, queue, body, headers=headers)
+    await publisher.publish(DEAD, queue, body, amqp_headers=headers)
 
 
 async def ids(settings: WorkerSettings, **wanted: Any) -> list[str]:
     """The messages among the letters that match, oldest first."""
-    letters = await dead_letters.read(settings, "persistence", Filter(**wanted))
+    letters = await dead_letters.read(settings, "persistence", LetterFilter(**wanted))
     return [
         item.payload.client_message_id for letter in letters for item in letter.items if isinstance(item, SendMessage)
     ]
@@ -85,7 +86,7 @@ async def ready(settings: WorkerSettings, queue: str) -> int:
     counts: list[int] = []
 
     async def count(channel: Channel) -> None:
-        counts.append(await channel.count(queue))
+        counts.append(await channel.count_ready(queue))
 
     await connect_once(settings, count)
     return counts[0]
@@ -97,19 +98,19 @@ async def ready(settings: WorkerSettings, queue: str) -> int:
 async def test_looking_takes_nothing_away_and_keeps_the_order(publisher: Publisher, settings: WorkerSettings) -> None:
     written = [f"m{number:03}" for number in range(150)]
     for name in written:
-        await bury(publisher, send("ada", "c", name))
+        await dead_letter(publisher, send("ada", "c", name))
     # More often than RabbitMQ from 4.0 on would hand out a message whose queue has no limit
     for _ in range(25):
         assert await ids(settings) == written
         assert await ids(settings, limit=7) == written[:7]
-    assert (await dead_letters.summarize(settings, "persistence", Filter())).present == len(written)
+    assert (await dead_letters.summarize(settings, "persistence", LetterFilter())).present == len(written)
 
 
 async def test_each_filter_means_what_it_says(publisher: Publisher, settings: WorkerSettings) -> None:
-    await bury(publisher, send("ada", "c", "old"), ago=7_200)
-    await bury(publisher, send("bob", "c", "keyed"), reason="KeyError: 'last'")
-    await bury(publisher, send("ada", "c", "new"))
-    await bury(publisher, start("ada", "bob"))
+    await dead_letter(publisher, send("ada", "c", "old"), ago=7_200)
+    await dead_letter(publisher, send("bob", "c", "keyed"), reason="KeyError: 'last'")
+    await dead_letter(publisher, send("ada", "c", "new"))
+    await dead_letter(publisher, start("ada", "bob"))
     await bury_bytes(publisher, b"\x00 nonsense")
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     assert await ids(settings) == ["old", "keyed", "new"]
@@ -117,8 +118,8 @@ async def test_each_filter_means_what_it_says(publisher: Publisher, settings: Wo
     assert await ids(settings, name="send_message", user="ada") == ["old", "new"]
     assert await ids(settings, since=hour_ago) == ["keyed", "new"]
     assert await ids(settings, user="nobody") == []
-    assert len(await dead_letters.read(settings, "persistence.dead", Filter(name="start_conversation"))) == 1
-    found = await dead_letters.summarize(settings, "persistence", Filter())
+    assert len(await dead_letters.read(settings, "persistence.dead", LetterFilter(name="start_conversation"))) == 1
+    found = await dead_letters.summarize(settings, "persistence", LetterFilter())
     assert (found.present, found.matched, found.undecodable) == (5, 5, 1)
     assert found.reasons == {"ValueError: no": 3, "KeyError: 'last'": 1, "undecodable: v": 1}
     assert found.names == {"send_message": 3, "start_conversation": 1}
@@ -129,12 +130,12 @@ async def test_each_filter_means_what_it_says(publisher: Publisher, settings: Wo
 async def test_a_queue_without_dead_letters_is_refused_by_name(settings: WorkerSettings) -> None:
     for name in ("typing", "nonsense", "edge.a.1"):
         with pytest.raises(NoSuchQueue, match=name):
-            await dead_letters.summarize(settings, name, Filter())
+            await dead_letters.summarize(settings, name, LetterFilter())
 
 
 async def test_a_missing_topology_is_a_sentence(settings: WorkerSettings) -> None:
     with pytest.raises(WarrenError, match=r"persistence\.dead"):
-        await dead_letters.summarize(settings, "persistence", Filter())
+        await dead_letters.summarize(settings, "persistence", LetterFilter())
 
 
 async def test_a_bundle_that_the_broker_gave_up_is_kept_whole_with_its_reason(
@@ -156,14 +157,14 @@ async def test_a_bundle_that_the_broker_gave_up_is_kept_whole_with_its_reason(
     )
 
     # Then one letter holds both, and says why and since when
-    (letter,) = await dead_letters.read(settings, "persistence", Filter(reason="delivery_limit", user="ada"))
+    (letter,) = await dead_letters.read(settings, "persistence", LetterFilter(reason="delivery_limit", user="ada"))
     assert list(letter.items) == bundle
     assert letter.attempts == DELIVERY_LIMIT + 1
     assert letter.since is not None
     assert abs(datetime.now(UTC) - letter.since) < timedelta(minutes=1)
 
     # And it goes back whole
-    assert (await dead_letters.replay(settings, "persistence", Filter())).removed == 1
+    assert (await dead_letters.replay(settings, "persistence", LetterFilter())).removed == 1
     assert await ready(settings, "persistence") == 1
 
 
@@ -177,7 +178,7 @@ async def _has(settings: WorkerSettings, queue: str, number: int) -> bool:
 @asynccontextmanager
 async def worker(settings: WorkerSettings, store: Store, publisher: Publisher) -> AsyncIterator[None]:
     """A persistence worker."""
-    router = Router(Sessions(store), "test")
+    router = Router(SessionDirectory(store), "test")
     runner = Runner(PERSISTENCE, Persistence(store), sender=Sender(publisher, router), settings=settings)
     tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
     await asyncio.wait_for(runner.link.up.wait(), 10)
@@ -208,13 +209,13 @@ async def test_poison_is_mended_and_replayed_twice_and_stored_once(
         with monkeypatch.context() as patch:
             patch.setattr(IncomingMessage, "ack", _die)
             with pytest.raises(RuntimeError, match="power cut"):
-                await dead_letters.replay(settings, "persistence", Filter(user="ada"))
+                await dead_letters.replay(settings, "persistence", LetterFilter(user="ada"))
         await eventually(lambda: _stored(store, conversation_id, 4), within=10, sentence="they are stored")
-        assert (await dead_letters.summarize(settings, "persistence", Filter())).present == 3
+        assert (await dead_letters.summarize(settings, "persistence", LetterFilter())).present == 3
 
         # And then again, to the end
         progress: list[int] = []
-        result = await dead_letters.replay(settings, "persistence", Filter(user="ada"), progress=progress.append)
+        result = await dead_letters.replay(settings, "persistence", LetterFilter(user="ada"), progress=progress.append)
         assert (result.removed, result.refused, result.error) == (3, 0, "")
         assert sum(progress) == 3
         assert await ready(settings, "persistence.dead") == 0
@@ -255,9 +256,9 @@ async def test_each_letter_goes_back_by_the_exchange_and_key_it_came_by(
     publisher: Publisher, settings: WorkerSettings
 ) -> None:
     fact = MessageStored(conversation_id="c", seq=1, sender_id="ada", sender_was_behind=False)
-    await bury(publisher, fact, queue="unread")
-    await bury(publisher, seen("ada", "c", 1), queue="unread")
-    result = await dead_letters.replay(settings, UNREAD.name, Filter())
+    await dead_letter(publisher, fact, queue="unread")
+    await dead_letter(publisher, seen("ada", "c", 1), queue="unread")
+    result = await dead_letters.replay(settings, UNREAD.name, LetterFilter())
     assert result.removed == 2
     assert await ready(settings, "unread") == 2
     assert await ready(settings, "unread.dead") == 0
@@ -265,8 +266,8 @@ async def test_each_letter_goes_back_by_the_exchange_and_key_it_came_by(
 
 async def test_what_does_not_match_stays_where_and_as_it_was(publisher: Publisher, settings: WorkerSettings) -> None:
     for number in range(250):
-        await bury(publisher, send("ada" if number % 2 else "bob", "c", f"m{number:03}"))
-    result = await dead_letters.replay(settings, "persistence", Filter(user="ada", limit=110))
+        await dead_letter(publisher, send("ada" if number % 2 else "bob", "c", f"m{number:03}"))
+    result = await dead_letters.replay(settings, "persistence", LetterFilter(user="ada", limit=110))
     assert result.removed == 110
     assert await ready(settings, "persistence") == 110
     stay = [f"m{number:03}" for number in range(250) if not number % 2 or number > 2 * 110]
@@ -277,11 +278,11 @@ async def test_bytes_that_cannot_be_read_go_back_only_when_that_is_said(
     publisher: Publisher, settings: WorkerSettings
 ) -> None:
     await bury_bytes(publisher, b"\x00 nonsense")
-    await bury(publisher, send("ada", "c", "m1"))
-    result = await dead_letters.replay(settings, "persistence", Filter())
+    await dead_letter(publisher, send("ada", "c", "m1"))
+    result = await dead_letters.replay(settings, "persistence", LetterFilter())
     assert (result.removed, result.refused) == (1, 1)
     assert await ready(settings, "persistence.dead") == 1
-    result = await dead_letters.replay(settings, "persistence", Filter(), raw=True)
+    result = await dead_letters.replay(settings, "persistence", LetterFilter(), raw=True)
     assert (result.removed, result.refused) == (1, 0)
     assert (await ready(settings, "persistence"), await ready(settings, "persistence.dead")) == (2, 0)
 
@@ -290,15 +291,15 @@ async def test_letters_that_come_while_others_go_back_are_left_alone(
     publisher: Publisher, settings: WorkerSettings
 ) -> None:
     # Given a letter that fails again at once, as it does while the cause is still there
-    await bury(publisher, send("ada", "c", "m1"))
+    await dead_letter(publisher, send("ada", "c", "m1"))
     came_back = asyncio.Event()
 
     def fail_again(_: int) -> None:
-        returning.append(asyncio.create_task(bury(publisher, send("ada", "c", "m1"))))
+        returning.append(asyncio.create_task(dead_letter(publisher, send("ada", "c", "m1"))))
         came_back.set()
 
     returning: list[asyncio.Task[None]] = []
-    result = await dead_letters.replay(settings, "persistence", Filter(), progress=fail_again)
+    result = await dead_letters.replay(settings, "persistence", LetterFilter(), progress=fail_again)
     await asyncio.gather(*returning)
 
     # Then it is not replayed for ever
@@ -311,14 +312,14 @@ async def test_more_letters_than_a_look_can_hold_are_said_to_be_and_do_not_stop_
     publisher: Publisher, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
-        await bury(publisher, send("ada" if number else "bob", "c", f"m{number:02}"))
-    monkeypatch.setattr(dead_letters, "HELD", 10)
-    monkeypatch.setattr(dead_letters, "SILENCE", 0.5)
-    monkeypatch.setattr(dead_letters, "WINDOW", 5)
-    found = await dead_letters.summarize(settings, "persistence", Filter())
-    assert (found.present, found.matched, found.unseen) == (30, 10, 20)
+        await dead_letter(publisher, send("ada" if number else "bob", "c", f"m{number:02}"))
+    monkeypatch.setattr(dead_letters, "MAX_HELD", 10)
+    monkeypatch.setattr(dead_letters, "IDLE_LIMIT", 0.5)
+    monkeypatch.setattr(dead_letters, "REPLAY_WINDOW", 5)
+    found = await dead_letters.summarize(settings, "persistence", LetterFilter())
+    assert (found.present, found.matched, found.not_read) == (30, 10, 20)
     # What is sent back makes room, and what stays takes some
-    assert (await dead_letters.replay(settings, "persistence", Filter(user="ada"))).removed == 29
+    assert (await dead_letters.replay(settings, "persistence", LetterFilter(user="ada"))).removed == 29
     assert await ids(settings) == ["m00"]
     assert await ready(settings, "persistence") == 29
 
@@ -327,8 +328,8 @@ async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
     publisher: Publisher, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
-        await bury(publisher, send("ada", "c", f"m{number:02}"))
-    monkeypatch.setattr(dead_letters, "WINDOW", 10)
+        await dead_letter(publisher, send("ada", "c", f"m{number:02}"))
+    monkeypatch.setattr(dead_letters, "REPLAY_WINDOW", 10)
     real, published = Publisher.publish, 0
 
     async def full_after_15(self: Publisher, *arguments: Any, **options: Any) -> None:
@@ -339,7 +340,7 @@ async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
         await real(self, *arguments, **options)
 
     monkeypatch.setattr(Publisher, "publish", full_after_15)
-    result = await dead_letters.replay(settings, "persistence", Filter())
+    result = await dead_letters.replay(settings, "persistence", LetterFilter())
     assert (result.removed, result.error) == (15, "The queue is full.")
     assert await ids(settings) == [f"m{number:02}" for number in range(15, 30)]
 
@@ -362,8 +363,8 @@ def operate(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_an_operator_lists_shows_replays_and_purges(
     publisher: Publisher, settings: WorkerSettings, operate: Any
 ) -> None:
-    await bury(publisher, send("ada", "c", "m1", body="secret " * 50))
-    await bury(publisher, send("bob", "c", "m2"), reason="KeyError: [red]\x1b[31m'last'")
+    await dead_letter(publisher, send("ada", "c", "m1", body="secret " * 50))
+    await dead_letter(publisher, send("bob", "c", "m2"), reason="KeyError: [red]\x1b[31m'last'")
     await bury_bytes(publisher, b'{"v":1,"items":[{"name":"from another version"}]}')
 
     listed = await operate("list")
@@ -413,10 +414,10 @@ async def test_an_operators_mistakes_are_sentences(publisher: Publisher, operate
 )
 def test_since_is_so_long_ago_or_a_time(text: str, seconds: int) -> None:
     now = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert dead_letters.moment(text, now) == now - timedelta(seconds=seconds)
+    assert parse_since(text, now) == now - timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "-1h", "2 h", "9999999d", "yesterday"])
 def test_other_words_for_since_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        dead_letters.moment(text, datetime.now(UTC))
+        parse_since(text, datetime.now(UTC))

@@ -40,9 +40,9 @@ async def publisher(settings: WorkerSettings) -> AsyncIterator[Publisher]:
     await asyncio.wait([running])
 
 
-async def bury(publisher: Publisher, queue: str, items: Sequence[Item], reason: str) -> None:
+async def dead_letter(publisher: Publisher, queue: str, items: Sequence[Item], reason: str) -> None:
     headers = {"x-warren-reason": reason, "x-warren-first-failure": "2026-01-31T12:00:00.000Z", "x-warren-attempts": 3}
-    await publisher.publish(DEAD, queue, encode_bundle(items), headers=headers)
+    await publisher.publish(DEAD, queue, encode_bundle(items), amqp_headers=headers)
 
 
 async def where(settings: WorkerSettings, client_message_id: str) -> str:
@@ -64,7 +64,7 @@ async def test_a_message_is_followed_from_nowhere_to_its_readers(
     assert "may be waiting in persistence, which has 1 bundles ready" in await where(settings, "m1")
 
     # When it was put aside, then it is told where and why; others of the same queue are not mistaken for it
-    await bury(publisher, "persistence", [send("ada", CHAT, "m2"), send("ada", CHAT, "other")], "ValueError: no")
+    await dead_letter(publisher, "persistence", [send("ada", CHAT, "m2"), send("ada", CHAT, "other")], "ValueError: no")
     expected = "ada's is among the dead letters of persistence since 2026-01-31T12:00:00.000Z: ValueError: no"
     assert await where(settings, "m2") == expected
 
@@ -78,7 +78,7 @@ async def test_a_message_is_followed_from_nowhere_to_its_readers(
     await Unread(store)([seen("ada", CHAT, 3)])
 
     # And where two chose the same id, both are told; a count that was put aside too
-    await bury(publisher, "unread", effects.facts[1:], "KeyError: 'x'")
+    await dead_letter(publisher, "unread", effects.facts[1:], "KeyError: 'x'")
     lines = (await where(settings, "m3")).splitlines()
     assert [line.split(" at ")[0] for line in lines if line.startswith("Stored")] == [
         "Stored: bob's, as number 2,",

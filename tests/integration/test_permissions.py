@@ -35,7 +35,7 @@ from contracts.topology import (
 from infra.__main__ import app
 from infra.broker import dead_letters, management
 from infra.broker.channel import Channel
-from infra.broker.dead_letters import Filter
+from infra.broker.dead_letters import LetterFilter
 from infra.broker.declare import check_topology, declare_edge_queue, declare_topology
 from infra.broker.link import Setup, connect_once
 from infra.broker.publisher import Publisher
@@ -133,7 +133,7 @@ async def test_the_operator_sees_queues_and_looks_after_the_dead_letters(importe
     async with publishing(imported.settings(WORKER)) as worker:
         await worker.publish(DEAD, "persistence", encode_bundle([send("ada", "c", "m1")]))
         await worker.publish(DEAD, "persistence", b"nonsense")
-    assert (await dead_letters.replay(settings, "persistence", Filter(), raw=True)).removed == 2
+    assert (await dead_letters.replay(settings, "persistence", LetterFilter(), raw=True)).removed == 2
     assert {queue.name for queue in QUEUES} <= {queue.name for queue in await management.queues(settings)}
 
 

@@ -10,7 +10,7 @@ import pytest
 from contracts.errors import StoreUnavailable
 from contracts.reports import EdgeLost, SessionClose, SessionOpen
 from infra.store.client import Store
-from infra.store.sessions import Sessions
+from infra.store.sessions import SessionDirectory
 from tests.support.command_counter import CommandCounter
 from tests.support.handlers import acks, conversation, pushes
 from tests.support.sample_commands import EDGE, alive, closed, opened, send
@@ -34,7 +34,7 @@ async def test_opens_and_closes_end_the_same_in_any_order(store: Store, order: t
         opened("ada", version=3),
         closed("ada", version=4),
     ]
-    sessions = Sessions(store)
+    sessions = SessionDirectory(store)
     for index in order:
         await sessions.record([changes[index]])
     assert await sessions.locate(["ada"]) == []
@@ -49,10 +49,13 @@ async def test_the_store_behaves_alike_through_both_drivers(either_store: Store)
     chat = await conversation(either_store, "ada", "bob")
     effects = await Persistence(either_store)([send("ada", chat, "m1"), send("ada", chat, "m1")])
     assert len(acks(effects)) == 2
-    assert {session.user_id for session in await Sessions(either_store).locate(["ada", "bob"])} == {"ada", "bob"}
+    assert {session.user_id for session in await SessionDirectory(either_store).locate(["ada", "bob"])} == {
+        "ada",
+        "bob",
+    }
     await Presence(either_store)([closed("ada"), alive()])
     assert not await is_online(either_store, "ada")
-    assert await Sessions(either_store).lapsed(lease_seconds=60) == {}
+    assert await SessionDirectory(either_store).lapsed(lease_seconds=60) == {}
 
 
 async def test_a_user_on_two_edges_goes_offline_with_the_last_one(store: Store) -> None:
@@ -113,7 +116,7 @@ async def test_a_late_report_of_a_loss_spares_what_was_registered_since(store: S
     await presence([opened("ada", epoch=1), opened("bob", epoch=1)])
     await presence([opened("ada", epoch=2, version=2)])
     await presence([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])
-    assert [session.user_id for session in await Sessions(store).locate(["ada", "bob"])] == ["ada"]
+    assert [session.user_id for session in await SessionDirectory(store).locate(["ada", "bob"])] == ["ada"]
 
 
 async def test_users_of_a_lost_edge_stay_online_for_a_grace(store: Store) -> None:

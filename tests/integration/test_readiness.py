@@ -60,7 +60,7 @@ async def test_each_trouble_with_broker_and_store_is_told_by_its_name(services: 
 
         # When the broker runs short of memory, then an edge cannot take anything, and knows why
         await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
-        short = "the broker takes no messages: its memory or disk runs short"
+        short = "the broker blocks publishers: it has a memory or disk alarm"
         await eventually(lambda: says(edge, short), within=30, sentence="the edge says that the broker is short")
         assert await metric(edge, "warren_broker_blocked", connection="publish") == 1
         assert await metric(edge, "warren_broker_up", connection="publish") == 1

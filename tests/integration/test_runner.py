@@ -21,7 +21,7 @@ from infra.broker.link import Link
 from infra.broker.publisher import Publisher
 from infra.settings import WorkerSettings
 from infra.store.client import Store
-from infra.store.sessions import Session, Sessions
+from infra.store.sessions import Session, SessionDirectory
 from tests.support.sample_commands import EDGE, opened, send
 from tests.support.waiting import eventually
 from tests.support.worker_settings import MakeSettings
@@ -96,7 +96,7 @@ class Bench:
     @asynccontextmanager
     async def runner(self, handler: Handle) -> AsyncIterator[Runner]:
         """A runner of the persistence queue; leaving the block is a crash: nothing is finished or acked."""
-        self.sender = Sender(self.publisher, Router(Sessions(self.store), "bench"))
+        self.sender = Sender(self.publisher, Router(SessionDirectory(self.store), "bench"))
         runner = Runner(PERSISTENCE, handler, sender=self.sender, settings=self.settings)
         tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
         await asyncio.wait_for(runner.link.up.wait(), 10)
@@ -220,7 +220,7 @@ async def test_a_poison_message_goes_to_the_dead_letters_alone(bench: Bench) -> 
         await eventually(lambda: len(edge) == 1, within=5, sentence="its sender is answered")
     assert recorder.handled == ["before", "after"]
     assert decode_bundle(dead[0].body) == [poison]
-    headers = dead[0].headers
+    headers = dead[0].amqp_headers
     assert (headers["x-warren-queue"], headers["x-warren-attempts"]) == ("persistence", 3)
     assert headers["x-warren-reason"] == "ValueError: cannot swallow this"
     assert headers["x-warren-first-failure"].endswith("Z")
@@ -237,7 +237,7 @@ async def test_bytes_that_are_no_bundle_go_to_the_dead_letters_as_they_are(bench
         await eventually(lambda: recorder.handled == ["fine"], within=5, sentence="the good message is handled")
         await eventually(lambda: len(dead) == 1, within=5, sentence="the bad one is put aside")
     assert dead[0].body == b'{"v":1,"items":[{"name":"nonsense"}]}'
-    assert dead[0].headers["x-warren-reason"].startswith("undecodable")
+    assert dead[0].amqp_headers["x-warren-reason"].startswith("undecodable")
 
 
 async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_aside(bench: Bench) -> None:
@@ -264,16 +264,16 @@ async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_asid
 
 async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await Presence(bench.store)([opened("ada")])
-    locate, errors = Sessions.locate, iter([StoreUnavailable("no primary"), StoreUnavailable("no primary")])
+    locate, errors = SessionDirectory.locate, iter([StoreUnavailable("no primary"), StoreUnavailable("no primary")])
 
-    async def away_twice(sessions: Sessions, users: Collection[str]) -> list[Session]:
+    async def away_twice(sessions: SessionDirectory, users: Collection[str]) -> list[Session]:
         if (error := next(errors, None)) is not None:
             raise error
         return await locate(sessions, users)
 
-    monkeypatch.setattr(Sessions, "locate", away_twice)
+    monkeypatch.setattr(SessionDirectory, "locate", away_twice)
     effects = Effects()
-    effects.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
+    effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
     async with bench.runner(Recorder()) as runner:
         sending = asyncio.create_task(bench.sender.send_frames(effects))
         await eventually(
@@ -289,7 +289,7 @@ async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench:
     async with bench.runner(Recorder()):
         effects = Effects()
         for _ in range(3):
-            effects.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
+            effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
             assert await bench.sender.send_frames(effects)
     lost = [item for report in reports for item in decode_bundle(report.body)]
     assert [(type(item), getattr(item, "edge_id", ""), getattr(item, "epoch", 0)) for item in lost] == [
@@ -303,12 +303,12 @@ async def test_frames_for_an_edge_are_numbered_without_a_gap(bench: Bench) -> No
     async with bench.runner(Recorder()):
         for _ in range(5):
             effects = Effects()
-            effects.deliver("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
+            effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
             await bench.sender.send_frames(effects)
         await eventually(lambda: len(edge) == 5, within=5, sentence="5 frames reach the edge")
     frames = [decode_frame(delivery.body) for delivery in edge]
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
-    assert all(frame.deliveries[0].to == ["ada"] for frame in frames), "bob is not connected"
+    assert all(frame.pushes[0].to == ["ada"] for frame in frames), "bob is not connected"
 
 
 async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
@@ -320,7 +320,7 @@ async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
 
     recorder = Recorder()
     recorder.before = wait
-    router = Router(Sessions(bench.store), "bench")
+    router = Router(SessionDirectory(bench.store), "bench")
     runner = Runner(PERSISTENCE, recorder, sender=Sender(bench.publisher, router), settings=bench.settings)
     link, loop = asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())
     await bench.publish(send("ada", "c", "m1"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from contracts.frames import Delivery
+from contracts.frames import Push
 from infra.store.client import Store
 from tests.support.sample_commands import opened, start
 from workers.effects import Effects
@@ -17,9 +17,9 @@ def acks(effects: Effects) -> dict[int, dict[str, Any]]:
     return {reply.request: orjson.loads(reply.ack) for replies in effects.replies.values() for reply in replies}
 
 
-def pushes(effects: Effects, event: str) -> list[Delivery]:
-    """The deliveries of one event."""
-    return [delivery for delivery in effects.deliveries if delivery.event == event]
+def pushes(effects: Effects, event: str) -> list[Push]:
+    """The pushes of one event."""
+    return [push for push in effects.pushes if push.event == event]
 
 
 async def conversation(store: Store, *users: str, opened_by_all: bool = True) -> str:

@@ -99,7 +99,7 @@ async def serving(received: Received) -> AsyncIterator[str]:
         max_event_bytes=1_000,
         max_sockets=10,
         addresses=Addresses(0, 0),
-        no_room="",
+        address_full_packet="",
         socket_buffer_bytes=1_000,
         connect_timeout=10,
         ping_interval=25,

@@ -121,7 +121,7 @@ def null_allowed(new: Schema) -> None:
 
 
 def push_added(new: Schema) -> None:
-    for of in both(new, "Delivery"):
+    for of in both(new, "Push"):
         of["properties"]["event"]["enum"].append("message_edited")
 
 
@@ -252,7 +252,7 @@ def test_a_new_name_is_read_by_one_version_before_it_is_written_by_the_next(monk
     without["version"] = 1
     items = defs(without, "reads", "Bundle")["properties"]["items"]["items"]
     items["oneOf"] = [each for each in items["oneOf"] if not each["$ref"].endswith(("/EdgeLost", "/Typing"))]
-    defs(without, "reads", "Delivery")["properties"]["event"]["enum"].remove("typing")
+    defs(without, "reads", "Push")["properties"]["event"]["enum"].remove("typing")
     assert differences(without, reading) == []
     assert differences(reading, whole) == []
     assert any("nobody reads edge.lost" in said for said in differences(without, whole))

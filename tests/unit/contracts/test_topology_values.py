@@ -6,15 +6,15 @@ from contracts import topology
 from contracts.topology import (
     DEAD_QUEUES,
     EXCHANGES,
-    LASTING_QUEUES,
     QUEUES,
+    REPLICATED_QUEUES,
     TYPING,
     WORK_QUEUES,
     Queue,
     dead_letter_queue,
     edge_queue,
 )
-from infra.broker.declare import needed_by
+from infra.broker.declare import queues_needed_by
 
 
 def by_name(queue: Queue) -> str:
@@ -87,10 +87,10 @@ def test_every_name_is_there_once() -> None:
 
 
 def test_a_queue_that_lies_on_one_node_holds_up_nobody_but_its_consumer() -> None:
-    assert [queue for queue in WORK_QUEUES if TYPING in needed_by(queue)] == []
-    assert all({*WORK_QUEUES, *DEAD_QUEUES} <= set(needed_by(queue)) for queue in (*WORK_QUEUES, TYPING))
-    assert TYPING in needed_by(TYPING)
-    assert all(queue.arguments["x-queue-type"] == "quorum" for queue in LASTING_QUEUES)
+    assert [queue for queue in WORK_QUEUES if TYPING in queues_needed_by(queue)] == []
+    assert all({*WORK_QUEUES, *DEAD_QUEUES} <= set(queues_needed_by(queue)) for queue in (*WORK_QUEUES, TYPING))
+    assert TYPING in queues_needed_by(TYPING)
+    assert all(queue.arguments["x-queue-type"] == "quorum" for queue in REPLICATED_QUEUES)
 
 
 @pytest.mark.parametrize("queue", [*QUEUES, edge_queue("e", 1)], ids=by_name)

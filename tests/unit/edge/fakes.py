@@ -18,7 +18,7 @@ class FakePublisher:
         self._confirms: list[asyncio.Future[None]] = []
 
     async def publish(
-        self, exchange: str, key: str, body: bytes, *, persistent: bool = True, headers: Any = None
+        self, exchange: str, key: str, body: bytes, *, persistent: bool = True, amqp_headers: Any = None
     ) -> None:
         """Wait for `confirm` or `fail`."""
         self.bundles.append(decode_bundle(body))

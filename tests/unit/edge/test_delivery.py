@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from contracts.codec import encode_frame
-from contracts.frames import Delivery, Frame, Reply
+from contracts.frames import Frame, Push, Reply
 from edge.delivery import FrameDelivery
 
 
@@ -43,9 +43,9 @@ class World:
 
     def frame(self, number: int, source: str = "w1", **content: Any) -> None:
         frame = Frame(
-            source=source, number=number, replies=content.get("replies", []), deliveries=content.get("deliveries", [])
+            source=source, number=number, replies=content.get("replies", []), pushes=content.get("pushes", [])
         )
-        self.delivery.receive(SimpleNamespace(headers={}, body=encode_frame(frame)))  # type: ignore[arg-type]
+        self.delivery.receive(SimpleNamespace(amqp_headers={}, body=encode_frame(frame)))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -53,18 +53,18 @@ def world() -> World:
     return World()
 
 
-def push(*to: str, except_sid: str | None = None) -> Delivery:
-    return Delivery(event="new_message", payload='{"x":1}', to=list(to), except_sid=except_sid)
+def push(*to: str, except_sid: str | None = None) -> Push:
+    return Push(event="new_message", payload='{"x":1}', to=list(to), except_sid=except_sid)
 
 
 def test_a_push_reaches_every_socket_but_the_one_that_sent_it(world: World) -> None:
-    world.frame(1, deliveries=[push("ada", "bob", "stranger", except_sid="a1")])
+    world.frame(1, pushes=[push("ada", "bob", "stranger", except_sid="a1")])
     assert world.sockets.sent == [("a2", '42["new_message",{"x":1}]'), ("b1", '42["new_message",{"x":1}]')]
 
 
 def test_a_frame_that_comes_twice_is_handed_out_once(world: World) -> None:
     for _ in range(2):
-        world.frame(1, replies=[Reply(request=7, ack="{}")], deliveries=[push("bob")])
+        world.frame(1, replies=[Reply(request=7, ack="{}")], pushes=[push("bob")])
     assert world.replies == [7]
     assert len(world.sockets.sent) == 1
     assert world.gaps == []
@@ -72,7 +72,7 @@ def test_a_frame_that_comes_twice_is_handed_out_once(world: World) -> None:
 
 def test_a_missing_frame_is_noticed_and_the_next_one_still_counts(world: World) -> None:
     world.frame(1)
-    world.frame(3, deliveries=[push("bob")])
+    world.frame(3, pushes=[push("bob")])
     assert world.gaps == ["missing frames"]
     assert len(world.sockets.sent) == 1
     world.frame(4)
@@ -93,12 +93,12 @@ def test_numbers_are_counted_per_worker(world: World) -> None:
 
 def test_after_a_new_queue_a_jump_is_expected_once(world: World) -> None:
     world.frame(1)
-    world.delivery.start_over()
+    world.delivery.accept_gaps_once()
     world.frame(9)
     world.frame(11)
     assert world.gaps == ["missing frames"]
 
 
 def test_bytes_that_are_no_frame_count_as_a_gap(world: World) -> None:
-    world.delivery.receive(SimpleNamespace(headers={}, body=b"{}"))  # type: ignore[arg-type]
+    world.delivery.receive(SimpleNamespace(amqp_headers={}, body=b"{}"))  # type: ignore[arg-type]
     assert world.gaps == ["undecodable frame"]

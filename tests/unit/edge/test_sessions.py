@@ -1,4 +1,4 @@
-"""Sessions: an edge knows whether anybody would register its users."""
+"""SessionRegistry: an edge knows whether anybody would register its users."""
 
 import time
 
@@ -9,7 +9,7 @@ from contracts.acks import LeaseRenewed
 from contracts.codec import encode_ok
 from contracts.frames import Reply
 from edge.relay import Relay
-from edge.sessions import MISSED_RENEWALS, Sessions
+from edge.sessions import MISSED_RENEWALS, SessionRegistry
 from edge.sockets import Sockets
 from infra.settings import EdgeSettings
 from tests.unit.edge.fakes import FakePublisher, settle
@@ -24,7 +24,7 @@ async def test_an_edge_tells_that_presence_workers_have_not_answered_yet_or_not_
     publisher = FakePublisher()
     relay = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: True)  # type: ignore[arg-type]
     settings = EdgeSettings.model_validate({"jwt_secret": "x" * 32})
-    sessions = Sessions("e", relay, Sockets(rate=0, burst=0), settings)
+    sessions = SessionRegistry("e", relay, Sockets(rate=0, burst=0), settings)
 
     def reason() -> str | None:
         return sessions.not_ready_reason
