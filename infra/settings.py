@@ -86,10 +86,14 @@ class Settings(BaseSettings):
         gt=0,
     )
     traces_url: str | None = Field(
-        None, description="OTLP/HTTP collector for traces; needs `warren[otel]`. Default: no traces."
+        None,
+        description="OTLP/HTTP collector for traces; needs `warren[otel]`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT` or none.",
     )
     traces_share: float = Field(
-        0.01, description="Share of client events for which an edge starts a trace, 0 to 1.", ge=0, le=1
+        0.01,
+        description="Share of client events for which an edge starts a trace, 0 to 1; wins over `OTEL_TRACES_SAMPLER`.",
+        ge=0,
+        le=1,
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level to log: DEBUG, INFO, WARNING or ERROR."

@@ -13,6 +13,7 @@ A batch belongs to the trace of the first that is followed in it; each other has
 there. No span names a user, or shows what was said.
 """
 
+import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,9 +23,10 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
@@ -35,6 +37,7 @@ from contracts.commands import ClientCommand, Command, SendMessage
 from contracts.facts import AnyFact, MessageStored
 from contracts.frames import Frame
 from contracts.ids import message_id
+from infra.settings import Settings
 from infra.tracing.tracer import AmqpHeaders, OnReply, Traced, Tracer
 
 #: The AMQP header: for each that is followed, `what=traceparent`, by commas; the traceparent is W3C's.
@@ -48,17 +51,21 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class OpenTelemetryTracer(Tracer):
-    """Follows a share of all client events, and whatever comes with a trace."""
+    """Follows a share of all client events, and whatever comes with a trace.
 
-    def __init__(self, url: str, share: float, service: str, instance: str) -> None:
-        resource = Resource.create({"service.name": f"warren {service}", "service.instance.id": instance})
-        self._provider = TracerProvider(resource=resource)
-        exporter = OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=SEND_LIMIT_MS / 1000)
+    The exporter and the SDK read OpenTelemetry's own variables. A setting of Warren's wins over them where it is set;
+    its default does not.
+    """
+
+    def __init__(self, settings: Settings, service: str, instance: str) -> None:
+        self._share, sampler = _sampling(settings)
+        named = Resource.create({"service.name": f"warren {service}", "service.instance.id": instance})
+        self._provider = TracerProvider(sampler=sampler, resource=named.merge(OTELResourceDetector().detect()))
+        exporter = OTLPSpanExporter(_endpoint(settings), timeout=SEND_LIMIT_MS / 1000)
         self._provider.add_span_processor(
             BatchSpanProcessor(exporter, schedule_delay_millis=DELAY_MS, export_timeout_millis=SEND_LIMIT_MS)
         )
         self._tracer = self._provider.get_tracer("warren")
-        self._share = share
         self._asking: dict[int, Context] = {}
 
     # --- At the edge that was asked -----------------------------------------------------------------------
@@ -71,6 +78,8 @@ class OpenTelemetryTracer(Tracer):
         if not isinstance(command, ClientCommand) or random.random() >= self._share:  # noqa: S311 - a sample
             return on_reply
         span = self._tracer.start_span(command.name, context=Context(), kind=SpanKind.SERVER)
+        if not span.is_recording():
+            return on_reply
         span.set_attribute("warren.edge", command.edge_id)
         self._asking[command.request] = trace.set_span_in_context(span, Context())
         return partial(self._answered, command.request, span, on_reply)
@@ -195,6 +204,24 @@ class _StoreListener(CommandListener):
         if (span := self._spans.pop(event.request_id, None)) is not None:
             span.set_status(StatusCode.ERROR)
             span.end()
+
+
+# --- Settings ---------------------------------------------------------------------------------------------
+
+
+def _endpoint(settings: Settings) -> str | None:
+    """Where to send traces; None leaves that to the exporter, which reads OTEL_EXPORTER_OTLP_ENDPOINT."""
+    return None if settings.traces_url is None else f"{settings.traces_url.rstrip('/')}/v1/traces"
+
+
+def _sampling(settings: Settings) -> tuple[float, Sampler | None]:
+    """The share of client events to start a span for, and what decides about that span; None: OTEL_TRACES_SAMPLER.
+
+    A share is decided before a span is made, which costs next to nothing.
+    """
+    if "traces_share" in settings.model_fields_set or not os.environ.get("OTEL_TRACES_SAMPLER"):
+        return settings.traces_share, DEFAULT_ON
+    return 1.0, None
 
 
 # --- What belongs to what ---------------------------------------------------------------------------------

@@ -1,19 +1,15 @@
 """A message is one trace, from a socket at one edge to a socket at another, and whoever shares its batch is linked."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import pytest_asyncio
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from typing_extensions import override
 
-from infra.local.stack import HOST, Stack
+from infra.local.stack import Stack
 from infra.local.tenant import temporary_tenant
+from tests.support.collector import Collector, running_collector
 from tests.support.people import People
 from tests.support.waiting import eventually
 
@@ -21,54 +17,11 @@ from tests.support.waiting import eventually
 DELIVERIES = ("deliver reply new_message", "deliver new_message", "deliver unread_updated")
 
 
-@dataclass
-class Collector:
-    """What any OTLP collector would have been sent."""
-
-    url: str
-    #: Service, instance and span.
-    spans: list[tuple[str, str, Span]] = field(default_factory=list)
-
-    def take(self, body: bytes) -> None:
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            named = {each.key: each.value.string_value for each in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    self.spans.append((named["service.name"], named["service.instance.id"], span))
-
-    def of(self, trace_id: bytes) -> dict[str, list[tuple[str, Span]]]:
-        """A trace's spans by name, each with the instance that made it."""
-        found: dict[str, list[tuple[str, Span]]] = {}
-        for _, instance, span in self.spans:
-            if span.trace_id == trace_id:
-                found.setdefault(span.name, []).append((instance, span))
-        return found
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     """A collector on a port of its own."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            assert self.path == "/v1/traces"
-            gathered.take(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        @override
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    gathered = Collector(f"http://{HOST}:{server.server_port}")
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield gathered
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with running_collector() as collector:
+        yield collector
 
 
 @pytest_asyncio.fixture
