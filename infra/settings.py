@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
     traces_url: str | None = Field(
         None,
-        description="OTLP/HTTP collector for traces; needs `warren[otel]`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT` or none.",
+        description="OTLP/HTTP collector for traces; needs `warren[otel]`; default: `OTEL_EXPORTER_OTLP_ENDPOINT`.",
     )
     traces_share: float = Field(
         0.01,
