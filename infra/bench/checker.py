@@ -5,7 +5,7 @@ The kinds of complaint, and the promises of docs/protocol.md that they break:
     lost          acked but not stored; or stored, but missing in a participant's client               1, 5
     duplicated    stored twice, one seq given twice, an ack that another ack or the store contradicts     2
     out of order  acked on the first try, with a lower seq than a message that its sender sent before     4
-    gaps          a seq from 1 to the highest that no message has                                         3
+    gaps          a seq from the first of the run to the highest that no message has                      3
     wrong unread  a header, a watermark, a count or a total that does not follow from the messages        6
     refused       answered with an error that rules out a retry, never answered, or dead-lettered         1
     unexpected    stored, but no client of the run sent it                                                2
@@ -60,7 +60,7 @@ def check(histories: Histories, *, expect_acks: bool = True, expect_pushes: bool
         sent=len(histories.sent),
         acked=sum(bool(sent.acks) for sent in histories.sent),
         retried=sum(sent.tries > 1 for sent in histories.sent),
-        stored=len(histories.store.messages),
+        stored=len(histories.stored.messages),
         delivered=sum(bool(sent.delivered_at) for sent in histories.sent),
         complaints=[
             *_acks(histories),
@@ -80,7 +80,7 @@ def check(histories: Histories, *, expect_acks: bool = True, expect_pushes: bool
 
 
 def _acks(histories: Histories) -> Iterator[Complaint]:
-    by_key = {message.key: message for message in histories.store.messages}
+    by_key = {message.key: message for message in histories.stored.messages}
     for sent in histories.sent:
         if not sent.acks:
             continue
@@ -96,7 +96,7 @@ def _acks(histories: Histories) -> Iterator[Complaint]:
 
 def _log(histories: Histories) -> Iterator[Complaint]:
     known = {sent.key for sent in histories.sent}
-    for key, count in Counter(message.key for message in histories.store.messages).items():
+    for key, count in Counter(message.key for message in histories.stored.messages).items():
         if count > 1:
             yield DUPLICATED, f"{_name(key)} is stored {count} times"
         if key not in known:
@@ -107,7 +107,7 @@ def _log(histories: Histories) -> Iterator[Complaint]:
             if count > 1:
                 yield DUPLICATED, f"{count} messages of {header.conversation_id} have seq {seq}"
         highest = max(seqs, default=0)
-        for seq in range(1, highest + 1):
+        for seq in range(header.base_seq + 1, highest + 1):
             if seq not in seqs:
                 yield GAPS, f"{header.conversation_id} has no message {seq}, and its highest seq is {highest}"
 
@@ -168,7 +168,7 @@ def _projections(histories: Histories) -> Iterator[Complaint]:
             yield WRONG_UNREAD, f"the header of {header.conversation_id} has {header.last_seq}, not {newest.seq}"
         yield from _watermarks(histories, header, messages)
     for conversation_id, user_id, seq in histories.watermarks:
-        stored = histories.store.headers[conversation_id].read[user_id]
+        stored = histories.stored.headers[conversation_id].read[user_id]
         if stored < seq:
             yield WRONG_UNREAD, f"{user_id} got an ack to have read {seq} of {conversation_id}; stored is {stored}"
 
@@ -180,7 +180,7 @@ def _watermarks(histories: Histories, header: Header, messages: list[StoredMessa
             yield WRONG_UNREAD, f"{user_id} has read {read} of {header.last_seq} in {header.conversation_id}"
         if read < own.get(user_id, 0):
             yield WRONG_UNREAD, f"{user_id} has read {read} of {header.conversation_id} and sent {own[user_id]}"
-        counted = histories.store.inboxes.get((user_id, header.conversation_id), 0)
+        counted = histories.stored.inboxes.get((user_id, header.conversation_id), 0)
         if counted != header.last_seq - read:
             right = header.last_seq - read
             yield WRONG_UNREAD, f"the inbox of {user_id} has {counted} of {header.conversation_id}, not {right}"
@@ -189,7 +189,7 @@ def _watermarks(histories: Histories, header: Header, messages: list[StoredMessa
 def _counts(histories: Histories) -> Iterator[Complaint]:
     for counts in histories.counts:
         total = 0
-        for header in histories.store.headers.values():
+        for header in histories.stored.headers.values():
             if counts.user_id not in header.read:
                 continue
             unread = header.last_seq - header.read[counts.user_id]

@@ -76,10 +76,12 @@ class Header:
     last_id: str = ""
     #: `read.seq` by user; empty for a system that keeps no watermarks.
     read: dict[str, int] = field(default_factory=dict)
+    #: `last.seq` before the run: its own messages have the seqs that follow.
+    base_seq: int = 0
 
 
 @dataclass(frozen=True)
-class Store:
+class Stored:
     """What a run left in the store."""
 
     messages: list[StoredMessage]
@@ -159,7 +161,7 @@ class Histories:
     """All histories of one run. A run that has no views or counts leaves them empty."""
 
     sent: list[SentMessage]
-    store: Store
+    stored: Stored
     views: list[ClientView] = field(default_factory=list)
     counts: list[Counts] = field(default_factory=list)
     #: (conversation id, user id, last_read_seq) of every `message_seen` that was acked.
@@ -172,7 +174,7 @@ class Histories:
     def by_conversation(self) -> Iterator[tuple[Header, list[StoredMessage]]]:
         """Each conversation's header and messages, lowest seq first; a header that is missing is an empty one."""
         messages: defaultdict[str, list[StoredMessage]] = defaultdict(list)
-        for message in sorted(self.store.messages, key=lambda message: message.seq):
+        for message in sorted(self.stored.messages, key=lambda message: message.seq):
             messages[message.conversation_id].append(message)
-        for conversation_id in {**self.store.headers, **messages}:
-            yield self.store.headers.get(conversation_id, Header(conversation_id)), messages[conversation_id]
+        for conversation_id in {**self.stored.headers, **messages}:
+            yield self.stored.headers.get(conversation_id, Header(conversation_id)), messages[conversation_id]

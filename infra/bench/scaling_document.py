@@ -4,9 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-import pygal
-
-from infra.bench.benchmark.charts import COMMON, svg
+from infra.bench.svg_charts import COMMON, pygal, svg
 from infra.cli.sizing import Demand, plan, rows, spent
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

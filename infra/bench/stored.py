@@ -1,60 +1,44 @@
-"""Reads what a run left in MongoDB, from the collections that docs/design.md names."""
+"""Reads what a run left in Warren's store."""
 
+import asyncio
 from collections.abc import Collection
-from typing import Any
 
-import pymongo
-from pymongo.database import Database
+from pydantic import SecretStr
 
-from infra.bench.history import Header, Store, StoredMessage
+from infra.bench import history
 from infra.local.tenant import Tenant
+from infra.settings import Settings
+from infra.store.client import Store
+from infra.store.conversations import Conversations, Header
+from infra.store.inboxes import Inboxes
+from infra.store.messages import Messages
 
 #: Seconds that reading everything a run stored may take.
 READ_LIMIT = 60.0
 
-Document = dict[str, Any]
+
+async def read_store(run: Tenant, conversation_ids: Collection[str]) -> history.Stored:
+    """What Warren stored of these conversations. Raises StoreUnavailable or TimeoutError."""
+    settings = Settings(
+        mongo_url=SecretStr(run.mongo_url), mongo_database=run.database, mongo_timeout_ms=int(1000 * READ_LIMIT)
+    )
+    store = Store(settings)
+    try:
+        async with asyncio.timeout(READ_LIMIT):
+            headers = await Conversations(store).headers(conversation_ids)
+            states = await Inboxes(store).states(conversation_ids)
+            messages = [
+                history.StoredMessage(
+                    message.id, message.conversation_id, message.seq, message.sender_id, message.client_message_id
+                )
+                async for message in Messages(store).stream(conversation_ids)
+            ]
+    finally:
+        await store.close()
+    inboxes = {key: int(state["n"]) for key, state in states.items()}
+    return history.Stored(messages, {header.id: _header(header) for header in headers.values()}, inboxes)
 
 
-def read_store(run: Tenant, conversations: Collection[str]) -> Store:
-    """What Warren stored of these conversations."""
-    wanted = {"$in": list(conversations)}
-    with pymongo.timeout(READ_LIMIT), pymongo.MongoClient[Document](run.mongo_url) as client:
-        database = _majority(client, run)
-        headers = {
-            found["_id"]: Header(
-                found["_id"],
-                found["last"]["seq"] if found["last"] else 0,
-                found["last"]["id"] if found["last"] else "",
-                {person["user_id"]: person["read"]["seq"] for person in found["participants"]},
-            )
-            for found in database["conversations"].find({"_id": wanted})
-        }
-        inboxes = {
-            (found["_id"]["u"], found["_id"]["c"]): int(found["state"]["n"])
-            for found in database["inboxes"].find({"_id.c": wanted})
-        }
-        return Store(_messages(database, wanted), headers, inboxes)
-
-
-def read_peer_store(run: Tenant, conversations: Collection[str]) -> Store:
-    """What a peer stored of these conversations; its headers keep no watermarks."""
-    wanted = {"$in": list(conversations)}
-    with pymongo.timeout(READ_LIMIT), pymongo.MongoClient[Document](run.mongo_url) as client:
-        database = _majority(client, run)
-        headers = {
-            found["_id"]: Header(found["_id"], found["last_seq"], found["last"]["id"] if found["last"] else "")
-            for found in database["conversations"].find({"_id": wanted}, {"last_seq": 1, "last.id": 1})
-        }
-        return Store(_messages(database, wanted), headers)
-
-
-def _majority(client: pymongo.MongoClient[Document], run: Tenant) -> Database[Document]:
-    return client[run.database].with_options(read_concern=pymongo.read_concern.ReadConcern("majority"))
-
-
-def _messages(database: Database[Document], wanted: Document) -> list[StoredMessage]:
-    fields = {"conversation_id": 1, "seq": 1, "sender_id": 1, "client_message_id": 1}
-    return [
-        StoredMessage(id=found.pop("_id"), **found)
-        for found in database["messages"].find({"conversation_id": wanted}, fields)
-    ]
+def _header(header: Header) -> history.Header:
+    watermarks = {user_id: header.watermark(user_id).seq for user_id in header.user_ids}
+    return history.Header(header.id, header.last_seq, header.last["id"] if header.last else "", watermarks)

@@ -1,6 +1,6 @@
 """Messages: the log. Everything else is a projection of it that any replay repairs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -91,6 +91,12 @@ class Messages:
         async with guarded():
             found = await aggregate(self._messages, pipeline)
         return {row["_id"]: read_message(row["message"]) for row in found}
+
+    async def stream(self, conversation_ids: Collection[str]) -> AsyncIterator[StoredMessage]:
+        """Every message of these conversations, in no certain order; one batch of a cursor is in memory at a time."""
+        async with guarded():
+            async for document in self._messages.find({"conversation_id": {"$in": list(conversation_ids)}}):
+                yield read_message(document)
 
     async def delete_all(self, conversation_id: str) -> None:
         """Remove every message of a conversation."""

@@ -120,10 +120,10 @@ async def judge(scene: Scene) -> Verdict:
 async def _histories(scene: Scene) -> Histories:
     crowd = scene.crowd
     counts = await crowd.counts()
-    store = await asyncio.to_thread(read_store, scene.run, crowd.conversations)
+    stored = await read_store(scene.run, crowd.conversations)
     return Histories(
         sent=crowd.sent,
-        store=store,
+        stored=stored,
         views=[person.view for person in crowd.people],
         counts=counts,
         watermarks=[watermark for person in crowd.people for watermark in person.watermarks],

@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 import uvloop
 from picows import WSError
-from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from contracts.errors import WarrenError
 from infra.bench.benchmark import charts, report
 from infra.bench.benchmark.machine import describe
 from infra.bench.benchmark.measurements import RunningSystem, wait_until_idle
@@ -31,7 +31,7 @@ from infra.local.tenant import local_services
 FOLDER = ROOT / "docs" / "benchmarks"
 RESULTS = FOLDER / "results.json"
 #: What a system may fail with; the others are still measured.
-FAILURES = (LocalServiceError, CallFailed, PyMongoError, OSError, WSError, TimeoutError)
+FAILURES = (LocalServiceError, CallFailed, WarrenError, OSError, WSError, TimeoutError)
 #: Characters of a table that goes to a file.
 WIDTH = 170
 

@@ -1,20 +1,13 @@
-"""Charts as SVG files: the same figures give the same bytes, and they read well on light and on dark pages."""
+"""The benchmark's charts, as SVG files in docs/benchmarks."""
 
-import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import pygal
-from pygal.style import Style
 
 from infra.bench.benchmark.report import KINDS
 from infra.bench.benchmark.results import Results
 from infra.bench.benchmark.schedule import EDGES
 from infra.bench.benchmark.targets import ALONE, ECHO, NODE, PATCHED, PYTHON, WARREN
-
-# For plug-ins that nobody here has, the library puts a finder into Python's imports that Python 3.11 warns of.
-sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]
+from infra.bench.svg_charts import COMMON, pygal, svg
 
 #: Names short enough for an axis.
 LABELS = {
@@ -26,37 +19,6 @@ LABELS = {
     ECHO: "bare echo",
 }
 CHATS = (WARREN, PYTHON, PATCHED, NODE, ALONE)
-#: Grey that can be read on white and on black.
-GREY = "#808890"
-#: Told apart by those who see colours differently too (Okabe and Ito), on white and on black.
-COLORS = ("#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#b8a800")
-FONT = "-apple-system, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif"
-STYLE = Style(
-    background="transparent",
-    plot_background="transparent",
-    foreground=GREY,
-    foreground_strong=GREY,
-    foreground_subtle=GREY,
-    value_colors=(GREY,) * len(COLORS),
-    colors=COLORS,
-    opacity="1",
-    opacity_hover="1",
-    guide_stroke_color=GREY + "40",
-    major_guide_stroke_color=GREY + "60",
-    font_family=FONT,
-    title_font_family=FONT,
-    label_font_family=FONT,
-    major_label_font_family=FONT,
-    value_font_family=FONT,
-    legend_font_family=FONT,
-    title_font_size=17,
-    label_font_size=13,
-    major_label_font_size=13,
-    value_font_size=12,
-    legend_font_size=13,
-)
-#: The library dates its files and adds a script; neither has a place in a picture that is kept.
-_NOISE = re.compile(r"<!--.*?-->|<script.*?</script>", re.DOTALL)
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
@@ -74,13 +36,6 @@ def draw(results: Results, folder: Path) -> list[Path]:
             file.write_text(svg(chart, name))
             files.append(file)
     return files
-
-
-def svg(chart: pygal.Graph, name: str) -> str:
-    """A chart as the text of a file."""
-    chart.uuid = name
-    drawn: str = _NOISE.sub("", chart.render(is_unicode=True))
-    return drawn + "\n"
 
 
 def throughput(results: Results) -> pygal.Graph | None:
@@ -136,16 +91,6 @@ def edges(results: Results) -> pygal.Graph | None:
         names = [f"{count} edge{'s' * (count > 1)}{suffix}" for count in EDGES]
         chart.add(name, [_rounded(results.median(system, each, "cpu"), 2) for each in names])
     return chart
-
-
-COMMON = {
-    "style": STYLE,
-    "js": [],
-    "width": 860,
-    "legend_at_bottom": True,
-    "legend_at_bottom_columns": 6,
-    "margin": 12,
-}
 
 
 def _bars(

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from infra.bench.checker import UNDELIVERED
 from infra.bench.load import scenarios
+from infra.bench.load.conversations import connect_everyone
 from infra.bench.load.figures import TrafficFigures
 from infra.bench.load.reads import Reader
 from infra.bench.load.reconnects import reconnect
 from infra.bench.load.system import SystemUnderTest
-from infra.bench.load.traffic import connect_everyone
 from infra.bench.load.usage import GENERATOR, Meter
 from infra.local.stack import Process
 

@@ -137,7 +137,7 @@ def _kill(kind: WorkerKind, in_flight: int, pairs: int, seconds: float) -> Run:
             pairs=pairs,
             in_flight=in_flight,
             seconds=seconds,
-            disturb=kill_and_restart,
+            disrupt=kill_and_restart,
         )
 
     return run

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -33,7 +34,11 @@ _SESSION_READY = b'42["session_ready"'
 
 
 class ConnectRefused(ConnectionError):
-    """Raised when the server answers the connect packet with an error; the text is what it sent."""
+    """Raised when the server answers the connect packet with an error; the text is its code and its message."""
+
+
+class ConnectFailed(ConnectionError):
+    """Raised when a client gets no `session_ready` at its first try; the text names the user, the edge and why."""
 
 
 class CallFailed(Exception):
@@ -109,7 +114,7 @@ class Socket(WSListener):
         elif kind[:1] == b"0":
             transport.send(WSMsgType.TEXT, b"40" + orjson.dumps({"token": self._token}))
         elif kind == b"44" and not self.ready.done():
-            self.ready.set_exception(ConnectRefused(packet[2:].decode()))
+            self.ready.set_exception(ConnectRefused(_connect_error(packet)))
             transport.disconnect()
         elif kind in {b"41", b"1"}:
             transport.disconnect()
@@ -121,11 +126,26 @@ class Socket(WSListener):
             self._on_push(packet)
 
 
+def _connect_error(packet: bytes) -> str:
+    """The code and the message of a connect_error packet, `44{"message":code,"data":{"message":…}}`."""
+    try:
+        refusal = orjson.loads(packet[2:])
+        return f"{refusal['message']}: {refusal['data']['message']}"
+    except (ValueError, KeyError, TypeError):
+        return packet[2:].decode(errors="replace")
+
+
 async def open_socket(edge_url: str, token: str, on_push: OnPush | None = None) -> Socket:
     """Connect to an edge (`http://host:port`) and wait for `session_ready`. Raises OSError, WSError or TimeoutError."""
     url = edge_url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
     async with asyncio.timeout(CONNECT_LIMIT):
-        _, socket = await ws_connect(lambda: Socket(token, on_push), url, websocket_handshake_timeout=CONNECT_LIMIT)
+        _, socket = await ws_connect(
+            lambda: Socket(token, on_push),
+            url,
+            websocket_handshake_timeout=CONNECT_LIMIT,
+            # A token is for the edge that was named, and for no other.
+            max_redirects=0,
+        )
         if not isinstance(socket, Socket):
             # picows hands out nothing when the server dies between its answer and our first look.
             raise ConnectionResetError(f"{edge_url} went away while it accepted us")
@@ -143,6 +163,8 @@ class Client:
     def __init__(self, edge_url: str, user_id: str, make_token: Callable[[str], str]) -> None:
         self.user_id = user_id
         self.reconnects = 0
+        #: How often `session_ready` came again, be it on a new connection or not: pushes before it may be lost.
+        self.resyncs = 0
         self.on_push: OnPush | None = None
         self._edge_url = edge_url
         self._make_token = make_token
@@ -150,8 +172,12 @@ class Client:
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect and wait for `session_ready`."""
-        self._socket = await self._open()
+        """Connect and wait for `session_ready`. Raises ConnectFailed."""
+        try:
+            self._socket = await self._open()
+        except (OSError, WSError, TimeoutError) as error:
+            reason = str(error) or f"no session_ready within {CONNECT_LIMIT:.0f} s"
+            raise ConnectFailed(f"{self.user_id} cannot connect to {self._edge_url}: {reason}") from error
         self._running = asyncio.create_task(self._stay_connected(self._socket))
 
     async def stop(self) -> None:
@@ -183,6 +209,8 @@ class Client:
         return await open_socket(self._edge_url, self._make_token(self.user_id), self._take_push)
 
     def _take_push(self, packet: bytes) -> None:
+        if packet.startswith(_SESSION_READY):
+            self.resyncs += 1
         if self.on_push is not None:
             self.on_push(packet)
 
@@ -197,4 +225,16 @@ class Client:
                 with contextlib.suppress(OSError, WSError, TimeoutError):
                     self._socket = await self._open()
             self.reconnects += 1
+            self.resyncs += 1
             socket = self._socket
+
+
+@dataclass(eq=False)
+class Conversation:
+    """Clients of distinct users, on different edges where there are several, and the conversation that they share."""
+
+    clients: tuple[Client, ...]
+    #: Empty until it is started.
+    id: str = ""
+    #: The newest seq before the run.
+    base_seq: int = 0

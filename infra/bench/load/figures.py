@@ -34,6 +34,8 @@ class TrafficFigures:
     usage: Usage
     errors: Counter[str]
     reconnects: int
+    #: Whether a message that was not pushed in time counts as undelivered.
+    expects_pushes: bool
     verdict: Verdict
 
     @property

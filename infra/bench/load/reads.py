@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from infra.bench.load.client import CallFailed
+from infra.bench.load.client import CallFailed, Conversation
 from infra.bench.load.figures import Quantiles, quantiles
-from infra.bench.load.traffic import Pair
 
 #: Items on a page, of either kind.
 PAGE = 20
@@ -26,22 +25,22 @@ class Reader:
     pages: list[float] = field(default_factory=list)
     failed: int = 0
 
-    async def read(self, pairs: Sequence[Pair]) -> None:
+    async def read(self, conversations: Sequence[Conversation]) -> None:
         """Read at even distances, whatever became of the earlier reads, until cancelled."""
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for number in itertools.count():
                 if (ahead := started + number / self.rate - time.monotonic()) > 0:
                     await asyncio.sleep(ahead)
-                group.create_task(self._read_once(random.choice(pairs), number % 2 == 0))
+                group.create_task(self._read_once(random.choice(conversations), number % 2 == 0))
 
-    async def _read_once(self, pair: Pair, listing: bool) -> None:
-        client, started = random.choice(pair.clients), time.monotonic()
+    async def _read_once(self, conversation: Conversation, listing: bool) -> None:
+        client, started = random.choice(conversation.clients), time.monotonic()
         try:
             if listing:
                 await client.call("list_conversations", {"limit": PAGE})
             else:
-                await client.call("list_messages", {"conversation_id": pair.conversation_id, "limit": PAGE})
+                await client.call("list_messages", {"conversation_id": conversation.id, "limit": PAGE})
         except (CallFailed, TimeoutError):
             self.failed += 1
         else:

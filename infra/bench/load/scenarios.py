@@ -1,6 +1,6 @@
-"""The runs: closed loop, open loop, many idle connections. Each takes a system and returns figures.
+"""The scenarios: closed loop, open loop, many idle connections. Each takes a system and returns figures.
 
-Runs on one store need different `user_prefix`es, so that each has users and conversations of its own.
+Scenarios on one store need different `user_prefix`es, so that each has new users and conversations.
 """
 
 import asyncio
@@ -11,21 +11,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from infra.bench.checker import WRONG_UNREAD, Verdict, check
-from infra.bench.history import Header, Histories, Store, StoredMessage
-from infra.bench.load.client import Socket, open_socket
+from infra.bench.history import Header, Histories, Stored, StoredMessage
+from infra.bench.load.client import Conversation, Socket, open_socket
+from infra.bench.load.conversations import connect_pairs, disconnect
 from infra.bench.load.figures import ConnectionFigures, TrafficFigures, measured
 from infra.bench.load.system import SystemUnderTest
-from infra.bench.load.traffic import Pair, Traffic, connect_pairs, disconnect_pairs
+from infra.bench.load.traffic import Traffic
 from infra.bench.load.usage import Meter, resident_bytes
 
-#: Is told how far a run is, 0 to 1.
+#: Gets the share of a scenario that is over, 0 to 1.
 Progress = Callable[[float], None]
-#: Connects people and starts their conversations.
-Connect = Callable[[], Awaitable[list[Pair]]]
-#: Something that happens to the system during a run.
-Disturbance = Callable[[], Awaitable[None]]
+#: Connects clients and starts their conversations.
+Connect = Callable[[], Awaitable[list[Conversation]]]
+#: Does something to the system during a scenario, such as ending a process.
+Disrupt = Callable[[], Awaitable[None]]
 
-#: Seconds that messages in flight get to finish after a run.
+#: Seconds until all clients must be connected and their conversations started.
+CONNECT_ALL_LIMIT = 120.0
+#: Seconds that messages in flight get to finish.
 DRAIN_LIMIT = 30.0
 #: Seconds that projections get to catch up with the log before the checker's verdict is final.
 SETTLE_LIMIT = 20.0
@@ -33,8 +36,8 @@ SETTLE_LIMIT = 20.0
 CONNECTING_AT_ONCE = 100
 #: Connections opened before memory is measured: what an edge allocates once is not a connection's cost.
 WARM_UP_CONNECTIONS = 200
-#: Seconds of calm after the last connection before memory is measured.
-QUIET = 5.0
+#: Seconds from the last connection until memory is measured.
+MEMORY_DELAY = 5.0
 
 
 async def throughput(
@@ -49,23 +52,25 @@ async def throughput(
     seen_every: int = 0,
     user_prefix: str = "pair",
     size: int = 2,
-    disturb: Disturbance | None = None,
+    connect: Connect | None = None,
+    disrupt: Disrupt | None = None,
 ) -> TrafficFigures:
-    """Closed loop: `in_flight` messages are always under way, spread evenly over the pairs, both sides taking turns.
+    """Closed loop: `in_flight` messages at any time, spread evenly over the conversations; members take turns.
 
-    With a `size` above 2 the pairs are groups of that many.
+    The conversations are `pairs` direct ones, or groups with a `size` above 2, or what `connect` makes.
     """
-    async with _traffic(system, lambda: connect_pairs(system, pairs, user_prefix, size), seen_every) as traffic:
-        turns = {pair: itertools.cycle(range(size)) for pair in traffic.pairs}
+    connect = connect or (lambda: connect_pairs(system, pairs, user_prefix, size))
+    async with _traffic(system, connect, seen_every) as traffic:
+        turns = {each: itertools.cycle(range(len(each.clients))) for each in traffic.conversations}
         stop_at = time.monotonic() + warm_up + seconds
 
-        def send_next(pair: Pair) -> None:
-            if time.monotonic() < stop_at:
-                traffic.send(pair, next(turns[pair]))
+        def send_next(conversation: Conversation) -> None:
+            if time.monotonic() < stop_at and not traffic.is_full:
+                traffic.send(conversation, next(turns[conversation]))
 
         traffic.on_done = send_next
-        for pair in itertools.islice(itertools.cycle(traffic.pairs), in_flight):
-            send_next(pair)
+        for conversation in itertools.islice(itertools.cycle(traffic.conversations), in_flight):
+            send_next(conversation)
         await _wait(warm_up, progress, warm_up + seconds)
         return await _measure(
             system,
@@ -74,7 +79,7 @@ async def throughput(
             title or f"{in_flight} in flight",
             warm_up,
             seconds,
-            disturb=disturb,
+            disrupt=disrupt,
         )
 
 
@@ -90,11 +95,12 @@ async def latency(
     seen_every: int = 0,
     user_prefix: str = "pair",
     connect: Connect | None = None,
-    background: Callable[[Sequence[Pair]], Awaitable[None]] | None = None,
+    background: Callable[[Sequence[Conversation]], Awaitable[None]] | None = None,
 ) -> TrafficFigures:
-    """Open loop: `rate` messages a second at even distances, whatever became of the earlier ones.
+    """Open loop: `rate` messages a second at even intervals, whether or not earlier ones were answered.
 
-    `connect` makes other conversations than `pairs` direct ones. `background` runs from then on until it is cancelled.
+    The conversations are `pairs` direct ones, or what `connect` makes. `background` gets these conversations
+    and runs until it is cancelled.
     """
     async with _traffic(system, connect or (lambda: connect_pairs(system, pairs, user_prefix)), seen_every) as traffic:
 
@@ -103,11 +109,13 @@ async def latency(
             for number in itertools.count():
                 if (ahead := started + number / rate - time.monotonic()) > 0:
                     await asyncio.sleep(ahead)
-                lap, place = divmod(number, len(traffic.pairs))
-                traffic.send(traffic.pairs[place], lap % 2)
+                if traffic.is_full:
+                    return
+                lap, place = divmod(number, len(traffic.conversations))
+                traffic.send(traffic.conversations[place], lap % 2)
 
         sender = asyncio.create_task(keep_sending())
-        background_task = asyncio.ensure_future(background(traffic.pairs)) if background is not None else None
+        background_task = asyncio.ensure_future(background(traffic.conversations)) if background is not None else None
         try:
             await _wait(warm_up, progress, warm_up + seconds)
             title = title or f"{rate:.0f}/s"
@@ -137,11 +145,11 @@ async def connections(
 
     try:
         await connect_all([f"warm-up-{number}" for number in range(WARM_UP_CONNECTIONS)])
-        await asyncio.sleep(QUIET / 2)
+        await asyncio.sleep(MEMORY_DELAY / 2)
         before, started, meter = resident_bytes(pid), time.monotonic(), Meter(system.pids)
         await connect_all([f"idle-{number}" for number in range(count)])
         took, usage = time.monotonic() - started, meter.stop()
-        await asyncio.sleep(QUIET)
+        await asyncio.sleep(MEMORY_DELAY)
         growth = resident_bytes(pid) - before
         progress(1.0)
         return ConnectionFigures(
@@ -159,22 +167,23 @@ async def connections(
 
 @asynccontextmanager
 async def _traffic(system: SystemUnderTest, connect: Connect, seen_every: int) -> AsyncIterator[Traffic]:
-    """Connected pairs under a watch of time limits; garbage collection is off while they talk."""
-    connected = await connect()
+    """Conversations in which one message was sent each; garbage collection is off while they are in use."""
+    async with asyncio.timeout(CONNECT_ALL_LIMIT):
+        connected = await connect()
     traffic = Traffic(connected, seen_every=seen_every)
-    watch = asyncio.create_task(traffic.watch())
+    limits = asyncio.create_task(traffic.enforce_limits())
     gc.collect()
     gc.disable()
     try:
-        # Until the one who started it has written, a conversation does not exist for the other.
-        for pair in connected:
-            traffic.send(pair, 0)
+        # Others see a conversation only once it has a message.
+        for conversation in connected:
+            traffic.send(conversation, 0)
         await traffic.drain(DRAIN_LIMIT)
         yield traffic
     finally:
         gc.enable()
-        watch.cancel()
-        await disconnect_pairs(connected)
+        limits.cancel()
+        await disconnect(connected)
 
 
 async def _measure(
@@ -185,18 +194,21 @@ async def _measure(
     warm_up: float,
     seconds: float,
     *,
-    disturb: Disturbance | None = None,
+    disrupt: Disrupt | None = None,
     before_drain: Callable[[], object] = lambda: None,
 ) -> TrafficFigures:
-    """Measure `seconds` of traffic that is under way, let it finish, and have the checker look at all of it."""
+    """Measure `seconds` of running traffic, fewer if it sends all it may, let it finish, and check its histories."""
     start, meter = time.monotonic(), Meter(system.pids)
-    disturbing = asyncio.ensure_future(disturb()) if disturb is not None else None
-    await _wait(seconds, progress, warm_up + seconds, already=warm_up)
+    disruption = asyncio.ensure_future(disrupt()) if disrupt is not None else None
+    await _wait(seconds, progress, warm_up + seconds, already=warm_up, ends=lambda: traffic.is_full)
     end, usage = time.monotonic(), meter.stop()
     before_drain()
-    if disturbing is not None:
-        await disturbing
+    if disruption is not None:
+        await disruption
     await traffic.drain(DRAIN_LIMIT)
+    clients = {client for conversation in traffic.conversations for client in conversation.clients}
+    lost_pushes = system.may_reconnect and any(client.resyncs for client in clients)
+    expects_pushes = disrupt is None and not lost_pushes
     done, ack, delivery = measured(traffic.sent, start, end)
     return TrafficFigures(
         title=title,
@@ -206,41 +218,52 @@ async def _measure(
         delivery=delivery,
         usage=usage,
         errors=traffic.errors,
-        reconnects=sum(client.reconnects for pair in traffic.pairs for client in pair.clients),
-        verdict=await _judge(system, traffic, expect_pushes=disturb is None),
+        reconnects=sum(client.reconnects for client in clients),
+        expects_pushes=expects_pushes,
+        verdict=await _check(system, traffic, expect_pushes=expects_pushes),
     )
 
 
-async def _judge(system: SystemUnderTest, traffic: Traffic, *, expect_pushes: bool) -> Verdict:
-    """The checker's verdict; headers and counts that are behind get a moment to catch up, since they are projections.
+async def _check(system: SystemUnderTest, traffic: Traffic, *, expect_pushes: bool) -> Verdict:
+    """The checker's verdict. Headers and counts are projections, so they get `SETTLE_LIMIT` seconds to catch up.
 
     A message without an ack is no complaint: an overloaded system may still be answering when the run ends.
     """
     deadline = time.monotonic() + SETTLE_LIMIT
-    conversations = [pair.conversation_id for pair in traffic.pairs]
-    read_store = system.read_store or (lambda _: _as_acked(traffic))
     while True:
-        histories = Histories(traffic.sent, await asyncio.to_thread(read_store, conversations))
+        histories = Histories(traffic.sent, await _read_store(system, traffic))
         verdict = check(histories, expect_acks=False, expect_pushes=expect_pushes)
         if verdict.count(WRONG_UNREAD) == 0 or time.monotonic() > deadline:
             return verdict
         await asyncio.sleep(0.5)
 
 
-def _as_acked(traffic: Traffic) -> Store:
-    """What a system that stores nothing would have stored, by its acks."""
+async def _read_store(system: SystemUnderTest, traffic: Traffic) -> Stored:
+    if system.read_store is not None:
+        return await system.read_store(traffic.conversations)
+    return _as_acked(traffic)
+
+
+def _as_acked(traffic: Traffic) -> Stored:
+    """What a system that stores nothing would have stored, according to its acks."""
     messages = [
         StoredMessage(sent.acks[0].id, sent.conversation_id, sent.acks[0].seq, sent.sender_id, sent.client_message_id)
         for sent in traffic.sent
         if sent.acks
     ]
     newest = {message.conversation_id: message for message in sorted(messages, key=lambda message: message.seq)}
-    return Store(messages, {name: Header(name, message.seq, message.id) for name, message in newest.items()})
+    return Stored(messages, {name: Header(name, message.seq, message.id) for name, message in newest.items()})
 
 
-async def _wait(seconds: float, progress: Progress, total: float, already: float = 0.0) -> None:
-    """Sleep, telling how far the whole run is."""
+async def _wait(
+    seconds: float,
+    progress: Progress,
+    total: float,
+    already: float = 0.0,
+    ends: Callable[[], bool] = lambda: False,
+) -> None:
+    """Sleep, or until it `ends`, and report the share of the `total` seconds that is over."""
     started = time.monotonic()
-    while (passed := time.monotonic() - started) < seconds:
+    while (passed := time.monotonic() - started) < seconds and not ends():
         progress((already + passed) / total)
         await asyncio.sleep(min(0.5, seconds - passed))

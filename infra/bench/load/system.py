@@ -1,9 +1,10 @@
-"""What a system under load must offer, whatever it is."""
+"""The interface between the load generator and the system that it measures."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.bench.history import Store
+from infra.bench.history import Stored
+from infra.bench.load.client import Conversation
 
 
 @dataclass(frozen=True)
@@ -11,12 +12,14 @@ class SystemUnderTest:
     """A running system that speaks Warren's client protocol. The generator knows nothing else about it."""
 
     name: str
-    #: `http://127.0.0.1:port` of each process that clients connect to.
+    #: `http://host:port` of each process that clients connect to.
     edge_urls: tuple[str, ...]
     #: Makes the token of a user.
     make_token: Callable[[str], str]
-    #: Process ids by the name that the report gives them; they may change during a run.
+    #: Process ids by the name that the table gives them; they may change during a run. Empty for another machine's.
     pids: Callable[[], Mapping[str, int]]
-    #: Reads what the store holds of some conversations; called in a thread. None for a system that stores nothing: then
-    #: acks are taken for it.
-    read_store: Callable[[Collection[str]], Store] | None
+    #: Reads what the store holds of some conversations. None for a system that stores nothing: then acks stand for it.
+    read_store: Callable[[Sequence[Conversation]], Awaitable[Stored]] | None
+    #: Whether clients may have to reconnect for reasons outside the run. Then pushes are judged only in a run in which
+    #: none had to.
+    may_reconnect: bool = False

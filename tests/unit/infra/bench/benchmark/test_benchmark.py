@@ -136,7 +136,7 @@ def test_processes_of_a_kind_are_added_up_and_the_generator_is_none_of_the_syste
     complaints = [(LOST, "one is lost"), (UNDELIVERED, "one is late"), (UNDELIVERED, "another is late")]
     verdict = Verdict(sent=500, acked=500, retried=0, stored=499, delivered=498, complaints=complaints)
     usage = Usage(seconds=5.0, cpu=cpu, machine=0.9)
-    figures = TrafficFigures("", 100.0, 500, quantiles, quantiles, usage, Counter(), 0, verdict)
+    figures = TrafficFigures("", 100.0, 500, quantiles, quantiles, usage, Counter(), 0, True, verdict)
     metrics = traffic_metrics(figures)
     assert (metrics["cpu"], metrics["cpu edge"], metrics["cpu mongod"]) == (12.0, 6.0, 6.0)
     assert metrics["generator"] == 0.1
