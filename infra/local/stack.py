@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -150,6 +151,7 @@ class Stack:
         self._edge_count = edges
         self._worker_counts = dict(workers) if workers is not None else dict.fromkeys(WORKER_KINDS, 1)
         self._ports: set[int] = set()
+        self._made: Counter[str] = Counter()
         self._env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WARREN_")},
             "PYTHONUNBUFFERED": "1",
@@ -269,19 +271,24 @@ class Stack:
             raise ProcessError(f"`python -m infra topology apply` {reason}.\n{declare.tail()}")
 
     def _make_edge(self, env: Mapping[str, str]) -> Process:
-        name, port = f"edge-{len(self.edges) + 1}", self._free_port()
+        name, port = self._new_name("edge"), self._free_port()
         own = {"WARREN_EDGE_HOST": HOST, "WARREN_EDGE_PORT": str(port)}
         edge = Process(name, ["-m", "edge"], port, self.logs / f"{name}.log", {**self._env, **own, **env})
         self.edges.append(edge)
         return edge
 
     def _make_worker(self, kind: WorkerKind, env: Mapping[str, str]) -> Process:
-        name, port = f"{kind}-{len(self.workers[kind]) + 1}", self._free_port()
+        name, port = self._new_name(kind), self._free_port()
         arguments = ["-m", "workers", kind]
         settings = {**self._env, "WARREN_WORKER_PORT": str(port), **env}
         worker = Process(name, arguments, port, self.logs / f"{name}.log", settings)
         self.workers[kind].append(worker)
         return worker
+
+    def _new_name(self, kind: str) -> str:
+        """A name that no process of this stack has had: its log is its own."""
+        self._made[kind] += 1
+        return f"{kind}-{self._made[kind]}"
 
     def _free_port(self) -> int:
         """A port that nobody listens on and that this stack has not given away yet."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.commands import CLIENT_EVENTS
 from infra.local.stack import Stack
+from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 from tests.support.scrape import metric
 from tests.support.socketio_client import Client, Json
@@ -89,13 +90,11 @@ class Target:
 @pytest_asyncio.fixture
 async def target(people: People, stack: Stack) -> AsyncIterator[Target]:
     """A user with one conversation, on an edge of their own."""
-    edge = await stack.add_edge({"WARREN_RATE_LIMIT": "0", "WARREN_DRAIN_SECONDS": "0"})
-    ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), 1)
-    conversation_id = await people.chat(ada, bob)
-    yield Target(ada, {OWN: conversation_id, OTHER: bob.user_id})
-    assert await metric(edge, "warren_edge_bad_packets_total") == 0
-    await people.leave()
-    await stack.terminate(edge)
+    async with extra_edge(stack, {"WARREN_RATE_LIMIT": "0"}) as edge:
+        ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), 1)
+        conversation_id = await people.chat(ada, bob)
+        yield Target(ada, {OWN: conversation_id, OTHER: bob.user_id})
+        assert await metric(edge, "warren_edge_bad_packets_total") == 0
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)

@@ -9,6 +9,7 @@ import pytest
 
 from contracts.errors import Code
 from infra.local.stack import Stack
+from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 from tests.support.raw_websocket import raw_socket
 from tests.support.scrape import metric
@@ -336,16 +337,14 @@ async def test_a_flood_is_rate_limited_and_says_when_to_come_back(people: People
 @pytest.mark.slow
 async def test_acks_and_pushes_that_are_never_collected_cost_one_socket(people: People, stack: Stack) -> None:
     # Given an edge that keeps little for a socket that does not read, without a rate limit
-    edge = await stack.add_edge(
-        {"WARREN_SOCKET_BUFFER_BYTES": "65536", "WARREN_RATE_LIMIT": "0", "WARREN_DRAIN_SECONDS": "0"}
-    )
-    ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), edge)
-    mallory = await people.connect(people.name("mallory"), edge)
-    conversation_id, long = await people.chat(ada, bob), await people.chat(ada, mallory)
-    for _ in range(14):
-        await people.say(ada, long, "x" * 4_000)
-    page = json.dumps(["list_messages", {"conversation_id": long}])
-    try:
+    narrow = {"WARREN_SOCKET_BUFFER_BYTES": "65536", "WARREN_RATE_LIMIT": "0"}
+    async with extra_edge(stack, narrow) as edge:
+        ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), edge)
+        mallory = await people.connect(people.name("mallory"), edge)
+        conversation_id, long = await people.chat(ada, bob), await people.chat(ada, mallory)
+        for _ in range(14):
+            await people.say(ada, long, "x" * 4_000)
+        page = json.dumps(["list_messages", {"conversation_id": long}])
         async with raw_socket(edge, stack.token(mallory.user_id)) as raw:
             # When somebody asks without end for answers of 60 KB, and reads none
             raw.connection.transport.pause_reading()
@@ -370,6 +369,3 @@ async def test_acks_and_pushes_that_are_never_collected_cost_one_socket(people: 
         # And nobody else notices
         message = await people.say(ada, conversation_id)
         assert await bob.push("new_message", conversation_id, message=message)
-    finally:
-        await people.leave()
-        await stack.terminate(edge)

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from contracts.errors import Code
 from infra.local.stack import ROOT, Stack
+from tests.support.extra_processes import extra_edge
 from tests.support.javascript_client import Driver, JavaScriptSocket, driver, end, run_node
 from tests.support.people import People
 
@@ -117,36 +118,35 @@ async def test_the_client_comes_back_by_itself_when_its_edge_restarts(
     javascript: Driver, people: People, stack: Stack
 ) -> None:
     # Given a JavaScript client on an edge of its own, in a chat with a Python client elsewhere
-    edge = await stack.add_edge({"WARREN_DRAIN_SECONDS": "0.5"})
-    bob = await people.connect(people.name("bob"), edge=1)
-    user_id = people.name("ada")
-    ada = await javascript.socket(user_id).connect(
-        edge.url, {"token": stack.token(user_id)}, reconnectionDelay=100, reconnectionDelayMax=500
-    )
-    await ada.push("session_ready")
-    id = (await ada.call("start_conversation", participant_ids=[bob.user_id]))["conversation"]["id"]
-    await ada.call("send_message", conversation_id=id, client_message_id="before", body="before")
+    async with extra_edge(stack, {"WARREN_DRAIN_SECONDS": "0.5"}) as edge:
+        bob = await people.connect(people.name("bob"), edge=1)
+        user_id = people.name("ada")
+        ada = await javascript.socket(user_id).connect(
+            edge.url, {"token": stack.token(user_id)}, reconnectionDelay=100, reconnectionDelayMax=500
+        )
+        await ada.push("session_ready")
+        id = (await ada.call("start_conversation", participant_ids=[bob.user_id]))["conversation"]["id"]
+        await ada.call("send_message", conversation_id=id, client_message_id="before", body="before")
 
-    # When that edge restarts
-    restarting = asyncio.create_task(stack.restart(edge))
+        # When that edge restarts
+        restarting = asyncio.create_task(stack.restart(edge))
 
-    # Then the client is told, loses its connection, and keeps trying
-    assert "reconnect_after_ms" in await ada.push("server_draining")
-    lost = await ada.until("disconnect")
-    assert lost["active"] is True, f"the client gave up: {lost['reason']}"
-    missed = await people.say(bob, id, "missed")
+        # Then the client is told, loses its connection, and keeps trying
+        assert "reconnect_after_ms" in await ada.push("server_draining")
+        lost = await ada.until("disconnect")
+        assert lost["active"] is True, f"the client gave up: {lost['reason']}"
+        missed = await people.say(bob, id, "missed")
 
-    # And it is back by itself, told to take a snapshot, and that has what it missed
-    await restarting
-    await ada.push("session_ready", 2, within=30)
-    page = await ada.call("list_messages", conversation_id=id, after_seq=1)
-    assert page["messages"] == [missed]
-    # And all is as before
-    after = await people.say(bob, id, "after")
-    await ada.until("push", event="new_message", payloads=[{"message": after}])
-    await ada.disconnect()
-    await ada.until("disconnect", 2)
-    await stack.terminate(edge)
+        # And it is back by itself, told to take a snapshot, and that has what it missed
+        await restarting
+        await ada.push("session_ready", 2, within=30)
+        page = await ada.call("list_messages", conversation_id=id, after_seq=1)
+        assert page["messages"] == [missed]
+        # And all is as before
+        after = await people.say(bob, id, "after")
+        await ada.until("push", event="new_message", payloads=[{"message": after}])
+        await ada.disconnect()
+        await ada.until("disconnect", 2)
 
 
 async def test_a_client_whose_token_expires_is_told_not_to_come_back_with_it(

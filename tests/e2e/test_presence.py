@@ -7,6 +7,7 @@ import pytest
 
 from contracts.errors import Code
 from infra.local.stack import Stack
+from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 from tests.support.socketio_client import Client, Json
 from tests.support.waiting import eventually
@@ -177,31 +178,31 @@ async def test_a_reload_shows_no_flicker(people: People) -> None:
 @pytest.mark.slow
 async def test_users_of_a_killed_edge_are_offline_within_their_bound(people: People, stack: Stack) -> None:
     # Given an edge that holds a silent user, one who is written to, and one who has a second device elsewhere
-    edge = await stack.add_edge()
-    ada = await people.connect(people.name("ada"))
-    silent, busy, lucky = [await people.connect(people.name(label), edge) for label in ("silent", "busy", "lucky")]
-    await people.connect(lucky.user_id, edge=1)
-    conversation_id = await people.chat(ada, busy)
-    for other in (silent, lucky):
-        await people.chat(ada, other)
-    ada.mark()
+    async with extra_edge(stack) as edge:
+        ada = await people.connect(people.name("ada"))
+        silent, busy, lucky = [await people.connect(people.name(label), edge) for label in ("silent", "busy", "lucky")]
+        await people.connect(lucky.user_id, edge=1)
+        conversation_id = await people.chat(ada, busy)
+        for other in (silent, lucky):
+            await people.chat(ada, other)
+        ada.mark()
 
-    # When the edge is killed, and messages go on
-    killed = time.monotonic()
-    await stack.kill(edge)
-    while "presence_updated" not in ada.names() and time.monotonic() - killed < KILLED:
-        await people.say(ada, conversation_id)
-        await asyncio.sleep(0.5)
+        # When the edge is killed, and messages go on
+        killed = time.monotonic()
+        await stack.kill(edge)
+        while "presence_updated" not in ada.names() and time.monotonic() - killed < KILLED:
+            await people.say(ada, conversation_id)
+            await asyncio.sleep(0.5)
 
-    # Then who is nowhere else is offline within 30 seconds, and who has a second device stays online
-    for user_id in (silent.user_id, busy.user_id):
-        remaining = KILLED - (time.monotonic() - killed)
-        pushed = await ada.push("presence_updated", user_id=user_id, within=remaining)
-        assert pushed["online"] is False
-    assert (await presence_of(ada, lucky.user_id))["online"] is True
-    assert lucky.user_id not in [
-        push.payload["user_id"] for push in ada.since_mark() if push.name == "presence_updated"
-    ]
+        # Then who is nowhere else is offline within 30 seconds, and who has a second device stays online
+        for user_id in (silent.user_id, busy.user_id):
+            remaining = KILLED - (time.monotonic() - killed)
+            pushed = await ada.push("presence_updated", user_id=user_id, within=remaining)
+            assert pushed["online"] is False
+        assert (await presence_of(ada, lucky.user_id))["online"] is True
+        assert lucky.user_id not in [
+            push.payload["user_id"] for push in ada.since_mark() if push.name == "presence_updated"
+        ]
 
     # And whoever connects elsewhere is back at once
     await people.connect(silent.user_id, edge=0)
@@ -214,22 +215,22 @@ async def test_users_of_an_edge_that_stops_are_told_to_move_and_are_offline_unle
     people: People, stack: Stack
 ) -> None:
     # Given an edge with two users
-    edge = await stack.add_edge({"WARREN_DRAIN_SECONDS": "1"})
-    ada = await people.connect(people.name("ada"))
-    stays_away, moves = [await people.connect(people.name(label), edge) for label in ("bob", "cy")]
-    for other in (stays_away, moves):
-        await people.chat(ada, other)
-    ada.mark()
+    async with extra_edge(stack, {"WARREN_DRAIN_SECONDS": "1"}) as edge:
+        ada = await people.connect(people.name("ada"))
+        stays_away, moves = [await people.connect(people.name(label), edge) for label in ("bob", "cy")]
+        for other in (stays_away, moves):
+            await people.chat(ada, other)
+        ada.mark()
 
-    # When it is told to stop
-    stopping = asyncio.create_task(stack.terminate(edge))
+        # When it is told to stop
+        stopping = asyncio.create_task(stack.terminate(edge))
 
-    # Then it says so to its sockets, closes them, and ends well
-    hint = await moves.push("server_draining")
-    assert 0 <= hint["reconnect_after_ms"] <= 1000
-    await moves.until_closed()
-    await people.connect(moves.user_id, edge=1)
-    assert await stopping == 0
+        # Then it says so to its sockets, closes them, and ends well
+        hint = await moves.push("server_draining")
+        assert 0 <= hint["reconnect_after_ms"] <= 1000
+        await moves.until_closed()
+        await people.connect(moves.user_id, edge=1)
+        assert await stopping == 0
     # And who moved never was away, while who did not is offline
     pushed = await ada.push("presence_updated", user_id=stays_away.user_id, within=CLEAN_CLOSE)
     assert pushed["online"] is False

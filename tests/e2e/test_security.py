@@ -22,6 +22,7 @@ from contracts.ids import direct_conversation_id, group_conversation_id
 from contracts.values import MAX_PARTICIPANTS
 from infra.local.stack import Process, Stack
 from infra.local.tenant import Tenant
+from tests.support.extra_processes import extra_edge, extra_worker
 from tests.support.people import People
 from tests.support.raw_websocket import raw_socket
 from tests.support.socketio_client import Client, Json
@@ -36,9 +37,9 @@ HOME = "https://chat.example"
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def public_edge(stack: Stack) -> AsyncIterator[Process]:
     """An edge as it stands on the internet: not in development, and one origin is allowed."""
-    edge = await stack.add_edge({"WARREN_DEV": "false", "WARREN_ALLOWED_ORIGINS": json.dumps([HOME])})
-    yield edge
-    await stack.terminate(edge)
+    public = {"WARREN_DEV": "false", "WARREN_ALLOWED_ORIGINS": json.dumps([HOME])}
+    async with extra_edge(stack, public) as edge:
+        yield edge
 
 
 async def opens(edge: Process, origin: str | None) -> bool:
@@ -83,13 +84,10 @@ async def test_pages_of_other_origins_get_no_socket(public_edge: Process, origin
 
 
 async def test_without_a_list_only_the_same_origin_connects(stack: Stack) -> None:
-    edge = await stack.add_edge({"WARREN_DEV": "false"})
-    try:
+    async with extra_edge(stack, {"WARREN_DEV": "false"}) as edge:
         assert await opens(edge, edge.url)
         for origin in (HOME, "http://localhost:5173", "null"):
             assert not await opens(edge, origin)
-    finally:
-        await stack.terminate(edge)
 
 
 async def test_what_is_for_development_is_not_there_in_production(public_edge: Process) -> None:
@@ -114,15 +112,12 @@ async def test_after_a_change_of_the_secret_no_old_token_is_good(people: People,
 
     # When an edge starts with another secret
     secret = "another secret of at least 32 bytes, really"
-    edge = await stack.add_edge({"WARREN_JWT_SECRET": secret})
-    try:
+    async with extra_edge(stack, {"WARREN_JWT_SECRET": secret}) as edge:
         # Then the old token opens nothing there, and does not refresh a socket either
         assert (await people.socket({"token": old}, edge).refused())["code"] == "unauthorized"
         new = jwt.encode({"sub": user_id, "exp": int(time.time()) + 600}, secret, algorithm="HS256")
         ada = await people.socket({"token": new}, edge, user_id).connect()
         assert (await ada.error("refresh_token", token=stack.token(user_id, ttl=7_200)))["code"] == "unauthorized"
-    finally:
-        await stack.terminate(edge)
 
 
 async def test_a_picture_that_is_no_web_address_is_shown_to_nobody(people: People) -> None:
@@ -276,42 +271,38 @@ INJECTED = 'x\r\nX-Injected: 1\r\n\r\n{"level": "CRITICAL", "message": "forged"}
 @pytest.mark.slow
 async def test_logs_hold_no_token_no_body_and_no_line_that_a_client_wrote(people: People, stack: Stack) -> None:
     # Given processes that log all they can
-    debug = {"WARREN_LOG_LEVEL": "DEBUG", "WARREN_DRAIN_SECONDS": "0"}
-    edge = await stack.add_edge(debug)
-    worker = await stack.add_worker("persistence", debug)
+    debug = {"WARREN_LOG_LEVEL": "DEBUG"}
     body, user_id = f"nobody else's business {people.name()}", people.name("ada")
     good = stack.token(user_id, name=INJECTED)
     later = stack.token(user_id, ttl=7_200, name=INJECTED)
     expired, forged = stack.token(user_id, ttl=-5), jwt.encode({"sub": user_id, "exp": 2**33}, "x" * 32)
-
-    # When good and bad tokens come in every way, and injected text wherever there is room for text
-    ada = await people.socket({"token": good}, edge, user_id).connect()
-    bob = await people.connect(people.name("bob"), edge)
-    await people.say(ada, await people.start(ada, bob, title=None), body)
-    await ada.call("refresh_token", token=later)
-    assert (await ada.error("refresh_token", token=forged))["code"] == "unauthorized"
-    for token in (expired, forged, INJECTED):
-        await people.socket({"token": token}, edge).refused()
-    await people.socket(None, edge).refused(f"{edge.url}/?token={good}&x=%0d%0aX-Injected:%201")
-    await ada.error(INJECTED, {INJECTED: INJECTED})
-    await ada.error("find_users", query=INJECTED)
-    async with raw_socket(edge, good) as raw:
-        await raw.send(f'420["send_message",{{"body":"{body}"')
-        await raw.until_closed()
-    async with httpx.AsyncClient(base_url=edge.url, trust_env=False) as http:
-        await http.get("/nothing", params={"token": good}, headers={"authorization": f"Bearer {good}"})
-        await http.post("/dev/token", content=f'{{"user_id": {good}')
-    for client in (ada, bob):
-        await client.close()
-    await stack.terminate(edge)
-    await stack.terminate(worker)
+    async with extra_edge(stack, debug) as edge, extra_worker(stack, "persistence", debug) as worker:
+        # When good and bad tokens come in every way, and injected text wherever there is room for text
+        ada = await people.socket({"token": good}, edge, user_id).connect()
+        bob = await people.connect(people.name("bob"), edge)
+        await people.say(ada, await people.start(ada, bob, title=None), body)
+        await ada.call("refresh_token", token=later)
+        assert (await ada.error("refresh_token", token=forged))["code"] == "unauthorized"
+        for token in (expired, forged, INJECTED):
+            await people.socket({"token": token}, edge).refused()
+        await people.socket(None, edge).refused(f"{edge.url}/?token={good}&x=%0d%0aX-Injected:%201")
+        await ada.error(INJECTED, {INJECTED: INJECTED})
+        await ada.error("find_users", query=INJECTED)
+        async with raw_socket(edge, good) as raw:
+            await raw.send(f'420["send_message",{{"body":"{body}"')
+            await raw.until_closed()
+        async with httpx.AsyncClient(base_url=edge.url, trust_env=False) as http:
+            await http.get("/nothing", params={"token": good}, headers={"authorization": f"Bearer {good}"})
+            await http.post("/dev/token", content=f'{{"user_id": {good}')
+        for client in (ada, bob):
+            await client.close()
 
     # Then no log of the whole run has a token, a signature, the secret or the body in it
     secrets = [token.split(".")[2] for token in (good, later, expired, forged)] + [stack.secret, body]
-    for process in stack.processes:
-        text = process.log.read_text()
-        assert [secret for secret in secrets if secret in text] == [], process.log.name
-        assert "eyJ" not in text, f"{process.log.name} holds what looks like a token"
+    for log in stack.logs.glob("*.log"):
+        text = log.read_text()
+        assert [secret for secret in secrets if secret in text] == [], log.name
+        assert "eyJ" not in text, f"{log.name} holds what looks like a token"
     # And every line is one of ours, whatever clients called themselves
     for process in (edge, worker):
         lines = [json.loads(line) for line in process.log.read_text().split("\n") if line]

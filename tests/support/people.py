@@ -46,6 +46,12 @@ class People:
         arriving = [self.connect(self.name(label), edge) for label, edge in zip(labels, places, strict=True)]
         return list(await asyncio.gather(*arriving))
 
+    async def refusal(self, auth: Json, edge: int | Process = 0) -> str:
+        """The code of the `connect_error` that a connection with this auth gets."""
+        data = await self.socket(auth, edge).refused()
+        code: str = data["code"]
+        return code
+
     # --- Talking ------------------------------------------------------------------------------------------
 
     async def start(self, by: Client, *others: Client | str, title: str | None = None) -> str:
