@@ -1,12 +1,17 @@
-"""The protocol's ten promises, as far as a client can tell. 7 and 8 are among the four bugs, 9 is presence."""
+"""The protocol's ten promises, as far as a client can tell.
+
+7 is in test_ghost_chats.py, 8 in test_hijacked_screens.py, 9 in test_presence.py.
+"""
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 
 import pytest
 
 from contracts.errors import Code
 from infra.local.stack import Stack
+from tests.support.extra_processes import extra_worker
 from tests.support.people import People
 from tests.support.socketio_client import Client, Json
 
@@ -23,7 +28,7 @@ async def history(client: Client, conversation_id: str) -> list[Json]:
     return messages
 
 
-async def test_1_what_was_acked_is_in_history(people: People) -> None:
+async def test_promise_1_what_was_acked_is_in_history(people: People) -> None:
     ada, bob = await people.arrive("ada", "bob")
     conversation_id = await people.chat(ada, bob)
     for _ in range(10):
@@ -32,7 +37,9 @@ async def test_1_what_was_acked_is_in_history(people: People) -> None:
         assert newest["messages"] == [message]
 
 
-async def test_2_the_same_client_message_id_50_times_at_once_over_two_edges_is_one_message(people: People) -> None:
+async def test_promise_2_a_message_sent_50_times_at_once_over_two_edges_is_stored_once(
+    people: People,
+) -> None:
     # Given a user on both edges
     ada, bob = await people.arrive("ada", "bob")
     phone = await people.connect(ada.user_id, edge=1)
@@ -60,7 +67,7 @@ async def test_2_the_same_client_message_id_50_times_at_once_over_two_edges_is_o
     assert await again.ack("send_message", {**payload, "body": "something else"}) == first
 
 
-async def test_2_a_client_message_id_is_unique_per_sender_and_conversation_only(people: People) -> None:
+async def test_promise_2_a_client_message_id_is_unique_per_sender_and_conversation_only(people: People) -> None:
     ada, bob, cy = await people.arrive("ada", "bob", "cy")
     with_bob, with_cy = await people.chat(ada, bob), await people.chat(ada, cy)
     sent = [
@@ -72,30 +79,30 @@ async def test_2_a_client_message_id_is_unique_per_sender_and_conversation_only(
 
 
 @pytest.mark.slow
-async def test_3_and_4_order_is_dense_and_each_senders_own_under_competing_workers(
+async def test_promises_3_and_4_order_is_dense_and_each_senders_own_under_competing_workers(
     people: People, stack: Stack
 ) -> None:
     # Given four persistence workers that take turns, before any other, and ten people in a group, on two edges
     in_turns = {"WARREN_WORKER_PRIORITY": f"{(1 << 31) - 1}"}
-    more = [await stack.add_worker("persistence", in_turns) for _ in range(4)]
-    senders = await people.arrive(*["sender"] * 10)
-    conversation_id = await people.start(senders[0], *senders[1:])
-    await people.say(senders[0], conversation_id)
+    async with AsyncExitStack() as held:
+        more = [extra_worker(stack, "persistence", in_turns) for _ in range(4)]
+        await asyncio.gather(*(held.enter_async_context(worker) for worker in more))
+        senders = await people.arrive(*["sender"] * 10)
+        conversation_id = await people.start(senders[0], *senders[1:])
+        await people.say(senders[0], conversation_id)
 
-    # When all of them write 20 messages without waiting for acks
-    async def pipeline(client: Client) -> list[Json]:
-        sending = [
-            await client.emit(
-                "send_message",
-                {"conversation_id": conversation_id, "client_message_id": f"n{number}", "body": f"{number}"},
-            )
-            for number in range(20)
-        ]
-        return [ack["data"]["message"] for ack in await asyncio.wait_for(asyncio.gather(*sending), 60)]
+        # When all of them write 20 messages without waiting for acks
+        async def pipeline(client: Client) -> list[Json]:
+            sending = [
+                await client.emit(
+                    "send_message",
+                    {"conversation_id": conversation_id, "client_message_id": f"n{number}", "body": f"{number}"},
+                )
+                for number in range(20)
+            ]
+            return [ack["data"]["message"] for ack in await asyncio.wait_for(asyncio.gather(*sending), 60)]
 
-    acked = await asyncio.gather(*(pipeline(client) for client in senders))
-    for worker in more:
-        await stack.terminate(worker)
+        acked = await asyncio.gather(*(pipeline(client) for client in senders))
 
     # Then each sender's messages ascend in the order in which they were sent
     for messages in acked:
@@ -110,7 +117,7 @@ async def test_3_and_4_order_is_dense_and_each_senders_own_under_competing_worke
     assert views[0][1:] == told
 
 
-async def test_4_a_hundred_messages_that_one_socket_sends_at_once_stay_in_order(people: People) -> None:
+async def test_promise_4_a_hundred_messages_that_one_socket_sends_at_once_stay_in_order(people: People) -> None:
     # Given a socket that has sent nothing yet, in a conversation that somebody else started
     ada, bob = await people.arrive("ada", "bob")
     conversation_id = await people.start(bob, ada)
@@ -181,7 +188,7 @@ class Picture:
         }
 
 
-async def test_5_a_snapshot_and_the_pushes_after_it_equal_the_store(people: People) -> None:
+async def test_promise_5_a_snapshot_and_the_pushes_after_it_equal_the_store(people: People) -> None:
     # Given somebody with a snapshot, and somebody who comes back later
     ada, bob, cy = await people.arrive("ada", "bob", "cy")
     conversations = [await people.start(bob, ada), await people.start(cy, ada), await people.start(bob, ada, cy)]
@@ -227,7 +234,7 @@ async def test_5_a_snapshot_and_the_pushes_after_it_equal_the_store(people: Peop
     ]
 
 
-async def test_6_unread_is_what_is_behind_the_watermark(people: People) -> None:
+async def test_promise_6_unread_is_what_is_behind_the_watermark(people: People) -> None:
     # Given messages of others, seen up to some point, and own ones
     ada, bob = await people.arrive("ada", "bob")
     conversation_id = await people.start(ada, bob)
@@ -261,7 +268,7 @@ async def test_6_unread_is_what_is_behind_the_watermark(people: People) -> None:
 
 
 @pytest.mark.answers(Code.INVALID_PAYLOAD)
-async def test_10_nobody_speaks_for_another(people: People) -> None:
+async def test_promise_10_nobody_speaks_for_another(people: People) -> None:
     # Given a user who would like to be somebody else
     mallory, ada, bob = await people.arrive("mallory", "ada", "bob")
     conversation_id = await people.chat(mallory, ada)
