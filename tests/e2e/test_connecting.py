@@ -63,9 +63,7 @@ async def test_any_user_id_of_1_to_128_characters_can_chat(people: People, user_
 
 
 @pytest.mark.answers(Code.TOO_MANY_CONNECTIONS)
-async def test_a_user_has_room_for_so_many_connections_and_an_edge_for_so_many_sockets(
-    people: People, stack: Stack
-) -> None:
+async def test_a_user_has_room_for_so_many_connections(people: People, stack: Stack) -> None:
     # Given an edge with room for two sockets a user and four in all, and a user with two
     room = {"WARREN_MAX_CONNECTIONS_PER_USER": "2", "WARREN_MAX_CONNECTIONS": "4"}
     async with extra_edge(stack, room) as edge:
