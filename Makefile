@@ -92,7 +92,7 @@ faults: $(INSTALLED) ## Break every part under load and check what clients, stor
 	@$(PYTHON) -m tests.faults $(ARGS)
 
 audit: $(INSTALLED) $(AUDIT) ## Look for known vulnerabilities as well (asks services on the net; ARGS=--strict)
-	@$(PYTHON) -m tests.audit $(ARGS)
+	@$(PYTHON) .ci/audit.py $(ARGS)
 
 lint: $(INSTALLED) ## Check style, unsafe code, and that what is imported is declared
 	@$(VENV)/bin/ruff format --check --quiet
@@ -119,7 +119,7 @@ lock: $(INSTALLED) ## Resolve requirements.lock anew from pyproject.toml, and th
 		--output-file infra/deploy/requirements.lock pyproject.toml
 
 release-notes: $(INSTALLED) ## Print what a release says, or what it lacks (ARGS=v1.2.3)
-	@$(PYTHON) -m tests.release $(ARGS)
+	@$(PYTHON) .ci/release.py $(ARGS)
 
 clean: ## Remove caches; data in .stack and the environment in .venv stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

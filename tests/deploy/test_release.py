@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests import release
+from tests.support.scripts import script
+
+release = script("release")
 
 CHANGELOG = """# Changelog
 

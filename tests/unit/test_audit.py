@@ -5,30 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit import lock, pinned, read_npm_audit, read_pip_audit
+from tests.support.scripts import script
+
+audit = script("audit")
 
 
 def test_a_vulnerability_is_found() -> None:
     flaw = {"id": "PYSEC-1", "fix_versions": ["2.0"]}
-    finding = read_pip_audit(json.dumps({"dependencies": [{"name": "a", "version": "1.0", "vulns": [flaw]}]}))
+    finding = audit.read_pip_audit(json.dumps({"dependencies": [{"name": "a", "version": "1.0", "vulns": [flaw]}]}))
     assert finding.wrong == ("a 1.0: PYSEC-1, mended in 2.0",)
     flaws = {"b": {"severity": "high", "range": "<3"}}
-    assert read_npm_audit("web", json.dumps({"vulnerabilities": flaws})).wrong == ("b: high, <3",)
+    assert audit.read_npm_audit("web", json.dumps({"vulnerabilities": flaws})).wrong == ("b: high, <3",)
 
 
 def test_a_package_that_the_service_does_not_know_counts_as_not_checked() -> None:
     known = {"name": "a", "version": "1.0", "vulns": []}
     unknown = {"name": "b", "skip_reason": "Dependency not found on PyPI"}
-    finding = read_pip_audit(json.dumps({"dependencies": [known, unknown]}))
+    finding = audit.read_pip_audit(json.dumps({"dependencies": [known, unknown]}))
     assert finding.not_checked == "1 of 2: Dependency not found on PyPI"
     assert "NOT CHECKED" in str(finding)
-    assert str(read_pip_audit(json.dumps({"dependencies": [known]}))) == "Python packages: nothing found"
+    assert str(audit.read_pip_audit(json.dumps({"dependencies": [known]}))) == "Python packages: nothing found"
 
 
 def test_a_service_that_does_not_answer_counts_as_not_checked() -> None:
-    assert read_pip_audit("", "Traceback\nConnectionError: no such host").not_checked == "ConnectionError: no such host"
-    assert read_npm_audit("web", '{"message": "405 Method Not Allowed"}').not_checked == "405 Method Not Allowed"
-    assert read_npm_audit("web", "").not_checked
+    assert (
+        audit.read_pip_audit("", "Traceback\nConnectionError: no such host").not_checked
+        == "ConnectionError: no such host"
+    )
+    assert audit.read_npm_audit("web", '{"message": "405 Method Not Allowed"}').not_checked == "405 Method Not Allowed"
+    assert audit.read_npm_audit("web", "").not_checked
 
 
 def test_the_lock_is_read_with_hashes_and_markers() -> None:
@@ -40,11 +45,11 @@ a[x]==1.0 \\
 B_c==2.0 ; sys_platform == "none"
 d==3
 """
-    assert dict(pinned(text)) == {"a": ("1.0", 2), "d": ("3", 0)}
+    assert dict(audit.pinned(text)) == {"a": ("1.0", 2), "d": ("3", 0)}
 
 
 def test_what_is_installed_is_what_the_lock_says() -> None:
-    assert lock().wrong == ()
+    assert audit.lock().wrong == ()
 
 
 @pytest.mark.parametrize("file", ["requirements.lock", "infra/deploy/requirements.lock"])

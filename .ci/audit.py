@@ -1,7 +1,7 @@
-"""`make audit`: known vulnerabilities in what we stand on, and what a linter finds unsafe in our own code.
+"""`make audit`: finds known vulnerabilities in dependencies, and unsafe code in our own.
 
-What could not be asked is said, never passed over: a service for vulnerabilities that does not answer is no good news.
-With `--strict`, as a release wants it, that fails too.
+A check that could not be made is reported: a service for vulnerabilities that does not answer is no good news. With
+`--strict`, which a release uses, such a check fails the audit.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""`python -m tests.release v1.2.3`: prints what a release says, from CHANGELOG.md; or says why it is not ready.
+"""`python .ci/release.py v1.2.3`: prints the notes of a release from CHANGELOG.md, or why it cannot be released.
 
-Needs nothing but Python. Whoever makes a release runs it first, and the workflow that publishes it runs it again.
+Needs nothing but Python. Run it before you tag a release; the workflow that publishes it runs it again.
 """
 
 import json
