@@ -1,1 +1,1 @@
-"""Thin Socket.IO nodes: connect, authenticate, limit, relay, deliver. No MongoDB, no business rule."""
+"""Thin Socket.IO servers: accept, authenticate, limit, relay, deliver. No MongoDB and no business rules."""

@@ -1,4 +1,4 @@
-"""`python -m edge`: one edge process. Serves until SIGTERM or SIGINT, then drains."""
+"""`python -m edge`: runs one edge. It serves until SIGTERM or SIGINT, then drains and exits."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from infra.settings import EdgeSettings, SettingsError, load
 
 
 async def run(settings: EdgeSettings) -> None:
-    """Run the edge until it is told to stop."""
+    """Run the edge until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -22,7 +22,7 @@ async def run(settings: EdgeSettings) -> None:
 
 
 def main() -> None:
-    """Read the settings and run."""
+    """Read the settings and run the edge. Exits with a sentence when a setting is wrong."""
     try:
         settings = load(EdgeSettings)
         logs.configure(f"edge {settings.edge_port}", settings.log_level)

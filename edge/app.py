@@ -1,4 +1,4 @@
-"""The edge's composition root: what is made from what, and the order of starting and stopping."""
+"""The composition root of an edge: builds its parts, starts them, and stops them in order."""
 
 import asyncio
 import logging
@@ -12,52 +12,54 @@ import uvicorn
 
 from contracts.pushes import ServerDraining
 from contracts.topology import edge_queue
-from edge.auth import Tokens
+from edge.auth import TokenVerifier
 from edge.delivery import FrameDelivery
 from edge.gateway import TOO_MANY_CONNECTIONS, Gateway
 from edge.http import web_app
 from edge.lanes import Lanes
-from edge.limits import Addresses
+from edge.limits import AddressLimit
 from edge.packets import event_packet
 from edge.relay import Relay
 from edge.server import FRAME_SLACK, Environ, SocketServer
 from edge.sessions import SessionRegistry
-from edge.sockets import Socket, Sockets
+from edge.sockets import Sockets
 from infra import gc, metrics
 from infra.broker.channel import Channel
 from infra.broker.declare import declare_edge_queue
 from infra.broker.link import Link
 from infra.broker.publisher import Publisher
-from infra.health import Server, watch_the_clock
+from infra.health import Server, monitor_event_loop
 from infra.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait, when stopping, for replies that are still due.
+#: Seconds to wait at shutdown for replies that are pending, and then for sessions to be reported as closed.
 LAST_REPLIES = 3.0
-#: Milliseconds that users of a drained edge have to appear on another before they count as offline.
+#: Milliseconds that users of a drained edge have to connect to another edge before they are shown as offline.
 DRAIN_GRACE_MS = 5_000
 #: Slices in which a draining edge closes its sockets.
 SLICES = 20
+#: Seconds to wait at the end for the HTTP server and the background tasks.
+STOP_LIMIT = 8.0
 
 
 class Edge:
-    """One edge process."""
+    """One edge process. Call `run` once."""
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
         self.edge_id = settings.name()
-        self._publisher = Publisher(settings, self.edge_id, self._on_publisher)
-        self._asking_again: asyncio.Task[None] | None = None
-        self._frames = Link(settings, f"consume:{self.edge_id}", self._on_connection)
-        self._tokens = Tokens(settings)
+        self._publisher = Publisher(settings, self.edge_id, self._on_publisher_up)
+        self._resending: asyncio.Task[None] | None = None
+        self._frames = Link(settings, f"consume:{self.edge_id}", self._on_frames_up)
+        self._tokens = TokenVerifier(settings)
         self._sockets = Sockets(rate=settings.rate_limit, burst=settings.rate_burst)
         self._relay = Relay(
-            self._publisher, reply_timeout=settings.reply_timeout, replies_reach_us=self._frames.up.is_set
+            self._publisher, reply_timeout=settings.reply_timeout, can_receive_replies=self._frames.up.is_set
         )
         self._sessions = SessionRegistry(self.edge_id, self._relay, self._sockets, settings)
-        self._frames.on_down = self._sessions.lost
-        self._delivery = FrameDelivery(self._relay, self._sockets, self._sessions.resync)
+        self._frames.on_down = self._sessions.mark_all_unregistered
+        self._delivery = FrameDelivery(self._relay, self._sockets, self._sessions.resync_all)
         self._gateway = Gateway(
             self.edge_id,
             settings,
@@ -71,9 +73,9 @@ class Edge:
         server = SocketServer(
             self._gateway,
             max_event_bytes=settings.max_event_bytes,
-            # Sockets that have yet to show a token have room of their own, and little time.
+            # Sockets without a verified token have room of their own, and `connect_timeout` seconds.
             max_sockets=settings.max_connections + settings.max_connections // 10 + 100,
-            addresses=Addresses(settings.max_connections_per_address, settings.trusted_proxies),
+            addresses=AddressLimit(settings.max_connections_per_address, settings.trusted_proxies),
             address_full_packet=TOO_MANY_CONNECTIONS,
             socket_buffer_bytes=settings.socket_buffer_bytes,
             connect_timeout=settings.connect_timeout,
@@ -90,7 +92,7 @@ class Edge:
                 ws_max_size=settings.max_event_bytes * FRAME_SLACK,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
-                # uvicorn would believe X-Forwarded-For of whoever is on this machine; see WARREN_TRUSTED_PROXIES.
+                # uvicorn would trust X-Forwarded-For of any process on this machine; see WARREN_TRUSTED_PROXIES.
                 proxy_headers=False,
                 log_config=None,
                 access_log=False,
@@ -102,57 +104,57 @@ class Edge:
 
     # --- Broker -------------------------------------------------------------------------------------------
 
-    async def _on_connection(self, channel: Channel) -> None:
-        """A new connection has a new queue; then everyone is registered again, under a new epoch."""
+    async def _on_frames_up(self, channel: Channel) -> None:
+        """Declare a new queue for a new connection, consume it, and then register all users under a new epoch."""
         queue = edge_queue(self.edge_id, int(time.time() * 1000))
         self._delivery.accept_gaps_once()
         await declare_edge_queue(channel, queue)
         await channel.consume(queue.name, self._delivery.receive, prefetch=None)
-        self._registration = asyncio.create_task(self._register())
-        self._ask_again_when_up()
+        self._registration = asyncio.create_task(self._register_when_connected())
+        self._resend_when_connected()
 
-    async def _on_publisher(self, _: Channel) -> None:
-        self._ask_again_when_up()
+    async def _on_publisher_up(self, _: Channel) -> None:
+        self._resend_when_connected()
 
-    async def _both_up(self) -> None:
+    async def _both_connected(self) -> None:
         await self._frames.up.wait()
         await self._publisher.link.up.wait()
 
-    async def _register(self) -> None:
-        await self._both_up()
-        self._sessions.register_all("new queue")
+    async def _register_when_connected(self) -> None:
+        await self._both_connected()
+        self._sessions.register_all_again("new queue")
 
-    def _ask_again_when_up(self) -> None:
-        """Whichever connection was lost, once they are both there: a command was on the one, its reply on the other."""
-        if self._asking_again is None or self._asking_again.done():
-            self._asking_again = asyncio.create_task(self._ask_again())
+    def _resend_when_connected(self) -> None:
+        """Resend commands once both connections are up: a command was lost on one, or its reply on the other."""
+        if self._resending is None or self._resending.done():
+            self._resending = asyncio.create_task(self._resend())
 
-    async def _ask_again(self) -> None:
-        await self._both_up()
-        self._relay.ask_again()
+    async def _resend(self) -> None:
+        await self._both_connected()
+        self._relay.resend_pending()
 
     async def readiness(self) -> str | None:
-        """Why this edge cannot serve now, or None."""
+        """Why this edge cannot serve now, for /readyz; None when it can."""
         if self._gateway.draining:
             return "draining"
         if (reason := self._publisher.link.not_ready_reason or self._frames.not_ready_reason) is not None:
             return reason
         if not self._tokens.ready:
-            return "no key to check tokens with"
+            return "no key to verify tokens with"
         return self._sessions.not_ready_reason
 
     def _origin_allowed(self, origin: str, environ: Environ) -> bool:
         allowed = self._settings.allowed_origins
         parts = urlsplit(origin)
-        # The scheme does not count: a proxy that ends TLS need not tell it.
+        # Schemes are not compared: behind a proxy that terminates TLS, the edge may not know the client's scheme.
         same = parts.netloc == environ.get("HTTP_HOST")
         local = self._settings.dev and parts.hostname in ("localhost", "127.0.0.1")
         return same or local or origin in allowed or "*" in allowed
 
-    # --- Life ---------------------------------------------------------------------------------------------
+    # --- Running and stopping -----------------------------------------------------------------------------
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Serve until `stopping`, then drain. Every wait on the way out has a limit."""
+        """Serve until `stopping` is set, then drain. Every wait during shutdown has a limit."""
         log.info("Edge %s starts.", self.edge_id)
         serving = asyncio.create_task(self._http.serve())
         background = [
@@ -163,7 +165,7 @@ class Edge:
                 self._relay.run(),
                 self._sessions.run(),
                 self._tokens.run(),
-                watch_the_clock(),
+                monitor_event_loop(),
             )
         ]
         gc.tune()
@@ -176,10 +178,17 @@ class Edge:
             self._http.should_exit = True
             for task in (stop, *background):
                 task.cancel()
-            await asyncio.wait([serving, *background], timeout=8)
+            await asyncio.wait([serving, *background], timeout=STOP_LIMIT)
 
     async def _drain(self) -> None:
-        """1. Not ready, no new sockets. 2. Tell clients. 3. Close in slices. 4. Last replies. 5. Everyone is gone."""
+        """Move the clients to other edges.
+
+        1. Report not ready, and accept no new connections.
+        2. Tell clients when to reconnect.
+        3. Close sockets in slices over `WARREN_DRAIN_SECONDS`.
+        4. Wait for pending replies, up to `LAST_REPLIES` seconds, then close the remaining sockets.
+        5. Report all users as gone.
+        """
         log.info("Draining %d sockets.", len(self._sockets.by_sid))
         metrics.DRAINING.set(1)
         self._gateway.draining = True
@@ -194,20 +203,16 @@ class Edge:
         for start in range(0, len(sockets), size):
             await asyncio.sleep(seconds / SLICES)
             for socket in sockets[start : start + size]:
-                self._close(socket)
+                if not socket.in_flight:
+                    socket.engine.close_when_flushed()
         await _until(lambda: not any(socket.in_flight for socket in sockets), LAST_REPLIES)
         for socket in list(self._sockets.by_sid.values()):
-            socket.engine.finish()
-        await self._sessions.close_all(DRAIN_GRACE_MS, limit=LAST_REPLIES)
+            socket.engine.close_when_flushed()
+        await self._sessions.report_all_closed(DRAIN_GRACE_MS, limit=LAST_REPLIES)
         log.info("Drained; %d replies were abandoned.", self._relay.pending)
-
-    def _close(self, socket: Socket) -> None:
-        """Close a socket that waits for nothing; one that does has until the last replies."""
-        if not socket.in_flight:
-            socket.engine.finish()
 
 
 async def _until(done: Callable[[], bool], limit: float) -> None:
     deadline = time.monotonic() + limit
-    while not done() and time.monotonic() < deadline:  # noqa: ASYNC110 - many things end it, and it happens once
+    while not done() and time.monotonic() < deadline:  # noqa: ASYNC110 - any of many sockets may end the wait, and it happens once
         await asyncio.sleep(0.05)

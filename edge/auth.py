@@ -1,4 +1,7 @@
-"""Tokens: who a socket speaks for, checked without asking anybody."""
+"""Verifies JWTs locally: no request to an identity provider is needed for a connection.
+
+A key set (JWKS) is fetched at start and refreshed in the background.
+"""
 
 import asyncio
 import logging
@@ -19,11 +22,13 @@ from infra.settings import EdgeSettings, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two fetches of a key set, regular and on an unknown key id.
+#: Seconds between two fetches of a key set, and the shortest time between two fetches for an unknown key id.
 KEYS_REFRESH = 300.0
 KEYS_REFRESH_UNKNOWN = 30.0
-#: Characters of a token and a name, and bytes of a picture's address, that are accepted: a page of conversations with
-#: everyone's picture has to fit into a message of the broker.
+#: Seconds until the first fetch is repeated when it fails.
+KEYS_RETRY = 1.0
+#: Characters of a token and a name, and bytes of a picture's URL. They bound a page of conversations with the pictures
+#: of all participants, which must fit into one message of the broker.
 MAX_TOKEN, MAX_NAME, MAX_PICTURE = 16_384, 200, 2_048
 
 _user_id: TypeAdapter[str] = TypeAdapter(UserId)
@@ -31,7 +36,7 @@ _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a token says; `expires_at` is in seconds since the epoch."""
+    """The user that a token identifies; `expires_at` is in seconds since the epoch."""
 
     user_id: str
     name: str
@@ -39,8 +44,8 @@ class Identity:
     expires_at: float
 
 
-class Tokens:
-    """Checks tokens with the one kind of key that the settings give."""
+class TokenVerifier:
+    """Verifies tokens with the secret, the public key or the key set of the settings."""
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
@@ -52,7 +57,7 @@ class Tokens:
             self._keys[None] = _public_key(settings.jwt_public_key)
 
     def verify(self, token: object) -> Identity:
-        """Read a token. Raises Refused with unauthorized, token_expired or not_verified."""
+        """The identity in a token. Raises Refused with `unauthorized`, `token_expired` or `not_verified`."""
         if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
             raise Refused(Code.UNAUTHORIZED, "A token is needed.")
         settings = self._settings
@@ -85,8 +90,8 @@ class Tokens:
             raise jwt.InvalidKeyError("unknown key id")
         return self._keys[key_id]
 
-    def knows_key_of(self, token: object) -> bool:
-        """Whether the key that a token names is there; only with a key set can it be missing."""
+    def has_key_for(self, token: object) -> bool:
+        """Whether the key that the token names is known. False only with a key set; then fetch the keys and verify."""
         if self._settings.jwt_jwks_url is None or not isinstance(token, str) or len(token) > MAX_TOKEN:
             return True
         try:
@@ -97,17 +102,20 @@ class Tokens:
     # --- Key sets -----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep a key set fresh until cancelled; returns at once where there is none."""
+        """Refresh the key set until cancelled. Returns at once when the settings have no key set."""
         if self._settings.jwt_jwks_url is None:
             return
         while True:
-            await self.fetch(at_most_every=0)
-            await asyncio.sleep(KEYS_REFRESH if self._keys else 1.0)
+            await self.fetch_keys(min_interval=0)
+            await asyncio.sleep(KEYS_REFRESH if self._keys else KEYS_RETRY)
 
-    async def fetch(self, *, at_most_every: float = KEYS_REFRESH_UNKNOWN) -> None:
-        """Fetch the key set unless that was done a moment ago. Keeps the old keys when it cannot be had."""
+    async def fetch_keys(self, *, min_interval: float = KEYS_REFRESH_UNKNOWN) -> None:
+        """Fetch the key set, unless the last fetch is less than `min_interval` seconds ago.
+
+        Keeps the current keys when the fetch fails.
+        """
         url = self._settings.jwt_jwks_url
-        if url is None or time.monotonic() - self._fetched_at < at_most_every:
+        if url is None or time.monotonic() - self._fetched_at < min_interval:
             return
         self._fetched_at = time.monotonic()
         try:
@@ -116,15 +124,15 @@ class Tokens:
             answer.raise_for_status()
             keys = jwt.PyJWKSet.from_dict(answer.json()).keys
         except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
-            log.warning("The key set cannot be fetched: %s", error)
+            log.warning("The key set cannot be fetched; the edge keeps %d keys: %s", len(self._keys), error)
             return
-        # Each key only with the algorithm that fits its kind: what a token's header says does not choose.
+        # The kind of key decides on the algorithm. The token's header does not: a forger would choose a weaker one.
         self._keys = {key.key_id: (key.key, _algorithm(key.key)) for key in keys if _algorithm(key.key)}
         log.info("Fetched a key set of %d keys.", len(self._keys))
 
     @property
     def ready(self) -> bool:
-        """Whether there is a key to check with."""
+        """Whether there is a key to verify tokens with."""
         return bool(self._keys)
 
 
@@ -138,7 +146,7 @@ def _public_key(pem: str) -> tuple[Any, str]:
     try:
         key = load_pem_public_key(pem.encode())
     except ValueError as error:
-        raise SettingsError(f"WARREN_JWT_PUBLIC_KEY: is no PEM public key ({error})") from None
+        raise SettingsError(f"WARREN_JWT_PUBLIC_KEY: is not a PEM public key ({error})") from None
     if not _algorithm(key):
         raise SettingsError("WARREN_JWT_PUBLIC_KEY: must be an RSA key (RS256) or a P-256 key (ES256)")
     return key, _algorithm(key)

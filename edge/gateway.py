@@ -1,4 +1,4 @@
-"""Client events in: who may connect, what they may send, and the ack of everything they sent."""
+"""Decides on connections and events of clients: authenticates, limits, relays, and acks every event."""
 
 import asyncio
 import logging
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from socketio.exceptions import ConnectionRefusedError as Refusal
+from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
 
 from contracts.acks import Nothing, TokenRefreshed
 from contracts.codec import ack_outcome, decode_payload, encode_ok, encode_refusal
 from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage, StartConversation
 from contracts.errors import Code, Refused
 from contracts.values import rfc3339, utc_datetime
-from edge.auth import Tokens
+from edge.auth import TokenVerifier
 from edge.lanes import Lanes
 from edge.packets import DISCONNECT, ack_packet, connect_error_data, connect_error_packet
 from edge.relay import Relay
@@ -27,23 +27,26 @@ from infra.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait for what became of a typing notice; then it counts as accepted, which is all it promises.
+#: Seconds to wait for the reply to `typing`. Then the ack is ok anyway, because typing is best effort.
 TYPING_TIMEOUT = 2.0
-#: Longest timer, seconds; a token that lives longer is looked at again then.
+#: Seconds of the longest timer. When a token lives longer, its expiry is checked again at the end of the timer.
 MAX_TIMER = 86_400.0
 
 _NOTHING = encode_ok(Nothing())
 
 
 class Gateway:
-    """Decides on every connection and every event of a client, and relays what is fit to be relayed."""
+    """Handles the connections and events of one edge's clients; implements `edge.server.Handlers`.
+
+    While `draining` is set, new connections are refused.
+    """
 
     def __init__(
         self,
         edge_id: str,
         settings: EdgeSettings,
         *,
-        tokens: Tokens,
+        tokens: TokenVerifier,
         sockets: Sockets,
         sessions: SessionRegistry,
         relay: Relay,
@@ -61,31 +64,32 @@ class Gateway:
     # --- Connections --------------------------------------------------------------------------------------
 
     async def connect(self, sid: str, engine: EngineSocket, auth: object) -> None:
-        """Accept a socket whose token is good. Raises the refusal that becomes `connect_error`."""
+        """Accept a socket with a valid token. Raises ConnectionRefused, which the client gets as `connect_error`."""
         token = auth.get("token") if isinstance(auth, dict) else None
         try:
-            if not self._tokens.knows_key_of(token):
-                await self._tokens.fetch()
+            if not self._tokens.has_key_for(token):
+                await self._tokens.fetch_keys()
             identity = self._tokens.verify(token)
-            self._check_room(identity.user_id)
+            self._check_capacity(identity.user_id)
         except Refused as refused:
             metrics.CONNECTS.labels(refused.code).inc()
-            raise Refusal(refused.code.value, connect_error_data(refused.error)) from None
+            raise ConnectionRefused(refused.code.value, connect_error_data(refused.error)) from None
         socket = Socket(sid, engine, identity)
         self._sockets.add(socket)
-        self._expire_in_time(socket)
+        self._start_expiry_timer(socket)
         metrics.CONNECTS.labels("ok").inc()
-        # After the accepting packet, which the library sends when this returns.
+        # The library sends its CONNECT packet when this returns; `session_ready` must follow it.
         asyncio.get_running_loop().call_soon(self._sessions.connected, socket)
 
-    def _check_room(self, user_id: str) -> None:
+    def _check_capacity(self, user_id: str) -> None:
         settings = self._settings
-        full = len(self._sockets.by_sid) >= settings.max_connections
-        if full or len(self._sockets.of(user_id)) >= settings.max_connections_per_user or self.draining:
+        edge_is_full = len(self._sockets.by_sid) >= settings.max_connections
+        user_is_full = len(self._sockets.of(user_id)) >= settings.max_connections_per_user
+        if edge_is_full or user_is_full or self.draining:
             raise _too_many_connections()
 
     def disconnect(self, sid: str, reason: str) -> None:
-        """Forget a socket."""
+        """Remove a socket that has closed."""
         socket = self._sockets.remove(sid)
         if socket is None:
             return
@@ -94,34 +98,34 @@ class Gateway:
             socket.expiry.cancel()
         self._sessions.disconnected(self._sockets.users[socket.user_id])
 
-    def _expire_in_time(self, socket: Socket) -> None:
+    def _start_expiry_timer(self, socket: Socket) -> None:
         if socket.expiry is not None:
             socket.expiry.cancel()
         remaining = socket.identity.expires_at + self._settings.jwt_leeway - time.time()
         loop = asyncio.get_running_loop()
         if remaining > MAX_TIMER:
-            socket.expiry = loop.call_later(MAX_TIMER, self._expire_in_time, socket)
+            socket.expiry = loop.call_later(MAX_TIMER, self._start_expiry_timer, socket)
         else:
             socket.expiry = loop.call_later(max(0.0, remaining), self._expire, socket)
 
     def _expire(self, socket: Socket) -> None:
-        log.info("The token of socket %s has expired.", socket.sid)
+        log.info("The token of socket %s has expired; closing it.", socket.sid)
         metrics.DISCONNECTS.labels("token expired").inc()
-        # Socket.IO's own disconnect: unlike a lost transport, it keeps the client from coming back with this token.
+        # After a DISCONNECT packet, unlike after a lost transport, the client does not reconnect with this token.
         socket.send(DISCONNECT)
-        socket.engine.finish()
+        socket.engine.close_when_flushed()
 
     # --- Events -------------------------------------------------------------------------------------------
 
     def event(self, sid: str, ack_id: int | None, name: object, arguments: list[object]) -> None:
-        """Take an event: relay it, or answer why not."""
+        """Relay a client's event, or ack it with the error."""
         socket = self._sockets.by_sid.get(sid)
         if socket is None:
             return
         known = isinstance(name, str) and name in CLIENT_EVENTS
         event = str(name) if known else "unknown"
         metrics.EVENTS.labels(event).inc()
-        answer = partial(self._answer, socket, ack_id, event, time.monotonic())
+        send_ack = partial(self._send_ack, socket, ack_id, event, time.monotonic())
         socket.in_flight += 1
         try:
             self._check_limits(socket)
@@ -130,17 +134,17 @@ class Gateway:
             if len(arguments) > 1:
                 details = [{"field": "payload", "reason": "an event has one payload"}]
                 raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: payload.", details=details)
-            self._take(socket, event, arguments[0] if arguments else {}, answer)
+            self._handle(socket, event, arguments[0] if arguments else {}, send_ack)
         except Refused as refused:
-            answer(encode_refusal(refused))
+            send_ack(encode_refusal(refused))
         except Exception:
             reference = f"{self._edge_id}/{self._relay.next_request()}"
-            log.exception("Event %s failed: %s", event, reference)
+            log.exception("Event %s failed; its ack is `internal` with the id %s.", event, reference)
             details = [{"id": reference}]
-            answer(encode_refusal(Refused(Code.INTERNAL, "Something went wrong on our side.", details=details)))
+            send_ack(encode_refusal(Refused(Code.INTERNAL, "Something went wrong on our side.", details=details)))
 
     def too_large(self, sid: str, ack_id: int | None) -> None:
-        """Refuse an event over the byte limit."""
+        """Refuse an event over the limit of bytes."""
         socket = self._sockets.by_sid.get(sid)
         if socket is not None:
             socket.in_flight += 1
@@ -148,7 +152,7 @@ class Gateway:
                 self._check_limits(socket)
                 raise Refused(Code.TOO_LARGE, "The event is larger than this server takes.")
             except Refused as refused:
-                self._answer(socket, ack_id, "unknown", time.monotonic(), encode_refusal(refused))
+                self._send_ack(socket, ack_id, "unknown", time.monotonic(), encode_refusal(refused))
 
     def _check_limits(self, socket: Socket) -> None:
         wait = self._sockets.users[socket.user_id].bucket.take()
@@ -159,10 +163,10 @@ class Gateway:
         if socket.identity.expires_at + self._settings.jwt_leeway < time.time():
             raise Refused(Code.TOKEN_EXPIRED, "The token has expired.")
 
-    def _take(self, socket: Socket, event: str, payload: object, answer: Callable[[str], None]) -> None:
+    def _handle(self, socket: Socket, event: str, payload: object, send_ack: Callable[[str], None]) -> None:
         decoded = decode_payload(CLIENT_EVENTS[event], payload)
         if isinstance(decoded, RefreshTokenPayload):
-            answer(self._refresh(socket, decoded))
+            send_ack(self._refresh_token(socket, decoded))
             return
         command_type: Any = CLIENT_COMMANDS[event][0]
         nonce = {"nonce": secrets.token_hex(16)} if command_type is StartConversation else {}
@@ -176,25 +180,25 @@ class Gateway:
             **nonce,
         )
         if isinstance(command, SendMessage):
-            self._lanes.send(command, answer)
+            self._lanes.send(command, send_ack)
         elif event == "typing":
-            self._relay.send([command], [answer], timeout=TYPING_TIMEOUT, overdue=_NOTHING)
+            self._relay.send([command], [send_ack], timeout=TYPING_TIMEOUT, timeout_ack=_NOTHING)
         else:
-            self._relay.send([command], [answer])
+            self._relay.send([command], [send_ack])
 
-    def _refresh(self, socket: Socket, payload: RefreshTokenPayload) -> str:
+    def _refresh_token(self, socket: Socket, payload: RefreshTokenPayload) -> str:
         identity = self._tokens.verify(payload.token)
         if identity.user_id != socket.user_id:
-            raise Refused(Code.UNAUTHORIZED, "The token is somebody else's.")
+            raise Refused(Code.UNAUTHORIZED, "The token belongs to another user.")
         if identity.expires_at < socket.identity.expires_at:
             details = [{"field": "token", "reason": "expires before the one in use"}]
             raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: token.", details=details)
         socket.identity = identity
-        self._expire_in_time(socket)
+        self._start_expiry_timer(socket)
         return encode_ok(TokenRefreshed(expires_at=rfc3339(utc_datetime(int(identity.expires_at * 1000)))))
 
-    def _answer(self, socket: Socket, ack_id: int | None, event: str, started: float, ack: str) -> None:
-        """Send an ack, if the client asked for one."""
+    def _send_ack(self, socket: Socket, ack_id: int | None, event: str, started: float, ack: str) -> None:
+        """Send the ack if the client wants one, and count it."""
         socket.in_flight -= 1
         metrics.ACKS.labels(event, ack_outcome(ack)).inc()
         metrics.ACK_SECONDS.labels(event).observe(time.monotonic() - started)

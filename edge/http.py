@@ -1,4 +1,5 @@
-"""HTTP beside the sockets: health and metrics always; tokens and the page in development only."""
+"""The edge's HTTP endpoints: health and metrics always; development tokens and the web client with `WARREN_DEV`
+only."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -19,17 +20,17 @@ from contracts.values import UserId, Value, rfc3339, utc_datetime
 from infra.health import Readiness, routes
 from infra.settings import EdgeSettings
 
-#: The built web client: where a wheel puts it, or where `make web` does.
+#: The built web client: in an installed wheel, or in a checkout after `make web`. None where it is not built.
 PAGE = next(
     (path for path in (Path(__file__).parent / "page", Path(__file__).parents[1] / "web" / "dist") if path.is_dir()),
     None,
 )
-#: Seconds that a development token lives unless asked otherwise.
+#: Seconds until a development token expires, by default.
 DEV_TOKEN_TTL = 86_400
 
 
 class TokenRequest(Value):
-    """Whom a development token is for."""
+    """The user of a development token, and the seconds until it expires."""
 
     user_id: UserId
     name: str | None = None
@@ -38,21 +39,21 @@ class TokenRequest(Value):
 
 
 def web_app(settings: EdgeSettings, readiness: Readiness) -> Starlette:
-    """Everything that is not a socket."""
-    found: list[BaseRoute] = [*routes(readiness)]
+    """The HTTP application beside the Socket.IO server."""
+    web_routes: list[BaseRoute] = [*routes(readiness)]
     middleware = []
     if settings.dev:
-        found.append(Route("/dev/token", _dev_token(settings), methods=["POST"]))
-        found.append(Route("/dev/config", _dev_config(settings)))
+        web_routes.append(Route("/dev/token", _dev_token(settings), methods=["POST"]))
+        web_routes.append(Route("/dev/config", _dev_config(settings)))
         if PAGE is not None:
-            found.append(Mount("/", StaticFiles(directory=PAGE, html=True)))
+            web_routes.append(Mount("/", StaticFiles(directory=PAGE, html=True)))
         else:
-            found.append(Route("/", _no_page))
-        # The page may come from the other edge, or from Vite's server.
+            web_routes.append(Route("/", _no_page))
+        # The page may be served by another edge, or by Vite's development server.
         middleware = [
             Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["POST"], allow_headers=["content-type"])
         ]
-    return Starlette(routes=found, middleware=middleware)
+    return Starlette(routes=web_routes, middleware=middleware)
 
 
 async def _no_page(_: Request) -> Response:
@@ -60,7 +61,7 @@ async def _no_page(_: Request) -> Response:
 
 
 def _dev_config(settings: EdgeSettings) -> Callable[[Request], Awaitable[Response]]:
-    """What the page should know: the edges that it may move between."""
+    """The edges that the page may connect to."""
 
     async def endpoint(_: Request) -> Response:
         return JSONResponse({"edges": settings.dev_edges})
@@ -73,13 +74,18 @@ def _dev_token(settings: EdgeSettings) -> Callable[[Request], Awaitable[Response
         if settings.jwt_secret is None:
             return JSONResponse({"error": "Development tokens need WARREN_JWT_SECRET."}, 404)
         try:
-            asked = decode_payload(TokenRequest, await request.json())
+            token_request = decode_payload(TokenRequest, await request.json())
         except Refused as refused:
             return JSONResponse({"error": refused.error.model_dump(mode="json")}, 400)
         except ValueError:
             return JSONResponse({"error": "The body must be JSON."}, 400)
-        expires = int(time.time()) + asked.ttl
-        claims = {"sub": asked.user_id, "exp": expires, "name": asked.name, "picture": asked.picture}
+        expires = int(time.time()) + token_request.ttl
+        claims = {
+            "sub": token_request.user_id,
+            "exp": expires,
+            "name": token_request.name,
+            "picture": token_request.picture,
+        }
         claims |= {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}
         if settings.jwt_verified_claim is not None:
             claims[settings.jwt_verified_claim] = True

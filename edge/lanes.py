@@ -1,7 +1,7 @@
-"""Order: what one socket sends into one conversation is stored in the order in which it was sent.
+"""Keeps order: messages of one socket to one conversation are stored in the order in which they were sent.
 
-A lane has at most one group of messages on its way. What comes meanwhile waits, and leaves together as the next
-group: in one AMQP message, so that one worker stores it in order, however many workers compete.
+A lane has at most one group of messages in flight. Messages that arrive meanwhile wait, and leave together as the next
+group, in one AMQP message. So one worker stores a whole group in order, however many workers compete.
 """
 
 from collections.abc import Callable
@@ -10,48 +10,48 @@ from dataclasses import dataclass, field
 from contracts.commands import SendMessage
 from edge.relay import OnReply, Relay
 
-#: Messages of one lane that travel together at most.
-GROUP = 50
+#: Messages in one group at most.
+MAX_GROUP = 50
 
 
 @dataclass(slots=True)
 class Lane:
-    """One socket's way into one conversation."""
+    """The messages of one socket to one conversation."""
 
-    on_their_way: int = 0
+    in_flight: int = 0
     waiting: list[tuple[SendMessage, OnReply]] = field(default_factory=list)
 
 
 class Lanes:
-    """All lanes of an edge; an idle lane costs nothing. Bounded by each socket's events in flight."""
+    """All lanes of an edge. A lane exists while it has messages; each socket's limit of events in flight bounds it."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._lanes: dict[tuple[str, str], Lane] = {}
 
     def send(self, command: SendMessage, on_reply: OnReply) -> None:
-        """Send a message after everything that its lane was given before."""
+        """Send a message after all earlier messages of its lane."""
         key = (command.sid, command.payload.conversation_id)
         lane = self._lanes.setdefault(key, Lane())
         lane.waiting.append((command, on_reply))
-        if not lane.on_their_way:
-            self._depart(key, lane)
+        if not lane.in_flight:
+            self._send_group(key, lane)
 
-    def _depart(self, key: tuple[str, str], lane: Lane) -> None:
-        group, lane.waiting = lane.waiting[:GROUP], lane.waiting[GROUP:]
-        lane.on_their_way = len(group)
+    def _send_group(self, key: tuple[str, str], lane: Lane) -> None:
+        group, lane.waiting = lane.waiting[:MAX_GROUP], lane.waiting[MAX_GROUP:]
+        lane.in_flight = len(group)
         commands = [command for command, _ in group]
-        self._relay.send(commands, [self._arrival(key, lane, on_reply) for _, on_reply in group])
+        self._relay.send(commands, [self._on_reply(key, lane, on_reply) for _, on_reply in group])
 
-    def _arrival(self, key: tuple[str, str], lane: Lane, on_reply: OnReply) -> Callable[[str], None]:
-        def arrived(ack: str) -> None:
+    def _on_reply(self, key: tuple[str, str], lane: Lane, on_reply: OnReply) -> Callable[[str], None]:
+        def replied(ack: str) -> None:
             on_reply(ack)
-            lane.on_their_way -= 1
-            if lane.on_their_way:
+            lane.in_flight -= 1
+            if lane.in_flight:
                 return
             if lane.waiting:
-                self._depart(key, lane)
+                self._send_group(key, lane)
             else:
                 self._lanes.pop(key, None)
 
-        return arrived
+        return replied

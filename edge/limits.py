@@ -1,16 +1,16 @@
-"""How much a user may send (a token bucket, refilled as time goes by), and how many sockets an address may hold."""
+"""Limits: how many events a user may send (a token bucket), and how many sockets an address may open."""
 
 import time
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any
 
-#: Bits of an IPv6 address that tell one customer from another; whoever has one such network has all addresses in it.
+#: Bits of an IPv6 address that identify a customer: providers assign a /64 network, with all its addresses, to one.
 IPV6_PREFIX = 64
 
 
 class TokenBucket:
-    """`rate` events a second, `burst` at once. Either being 0 means without limit."""
+    """Allows `rate` events a second and `burst` at once. When either is 0, there is no limit."""
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
@@ -21,7 +21,7 @@ class TokenBucket:
         self._at = time.monotonic()
 
     def take(self) -> float:
-        """Take one token; returns 0, or the seconds to wait until there is one."""
+        """Take one token. Returns 0, or the seconds until a token is available."""
         if not self._rate or not self._burst:
             return 0.0
         now = time.monotonic()
@@ -33,10 +33,10 @@ class TokenBucket:
         return (1 - self._tokens) / self._rate
 
 
-class Addresses:
-    """Counts open sockets by the address that they come from. A `limit` of 0 means without limit, and counts nothing.
+class AddressLimit:
+    """Limits open sockets by the address that they come from. With `limit` 0 there is no limit, and nothing is counted.
 
-    An address without a socket is forgotten, so the table is never longer than the edge has sockets.
+    An address without a socket is removed, so the table has at most one entry for each socket of the edge.
     """
 
     def __init__(self, limit: int, trusted_proxies: int) -> None:
@@ -44,8 +44,8 @@ class Addresses:
         self._trusted_proxies = trusted_proxies
         self._sockets: dict[str, int] = {}
 
-    def enter(self, scope: Mapping[str, Any]) -> str | None:
-        """Count a socket by its ASGI scope; returns the address to `leave`, or None when that has no room."""
+    def acquire(self, scope: Mapping[str, Any]) -> str | None:
+        """Count a socket by its ASGI scope. Returns the address to `release`, or None when its limit is reached."""
         if not self._limit:
             return ""
         address = address_of(scope, self._trusted_proxies)
@@ -55,8 +55,8 @@ class Addresses:
         self._sockets[address] = sockets + 1
         return address
 
-    def leave(self, address: str) -> None:
-        """Forget a socket of this address."""
+    def release(self, address: str) -> None:
+        """Remove a socket of this address from the count."""
         sockets = self._sockets.get(address, 0)
         if sockets > 1:
             self._sockets[address] = sockets - 1
@@ -68,10 +68,10 @@ class Addresses:
 
 
 def address_of(scope: Mapping[str, Any], trusted_proxies: int) -> str:
-    """Where a request comes from: an IPv4 address, an IPv6 network of 64 bits, or `unknown`.
+    """The address that a request comes from: an IPv4 address, an IPv6 network of 64 bits, or `unknown`.
 
-    Each trusted proxy adds the address that it sees to the end of X-Forwarded-For, so the client's is that many places
-    from the end. What stands before it was written by the client, and counts for nothing.
+    Each trusted proxy appends the address that it sees to X-Forwarded-For. So the client's address is at that position,
+    counted from the end. The client itself wrote everything before it, and that is ignored.
     """
     client = scope.get("client")
     seen = client[0] if client else ""
@@ -84,7 +84,7 @@ def address_of(scope: Mapping[str, Any], trusted_proxies: int) -> str:
 
 
 def _network_of(text: str) -> str:
-    # Some proxies add the port: 192.0.2.1:4711, or [2001:db8::1]:4711.
+    # Some proxies append the port: 192.0.2.1:4711 or [2001:db8::1]:4711.
     bare = text[1:].partition("]")[0] if text.startswith("[") else text
     bare = bare.partition(":")[0] if bare.count(":") == 1 else bare
     try:

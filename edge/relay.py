@@ -1,11 +1,11 @@
-"""Commands out, replies back.
+"""Sends commands to workers and hands back their replies.
 
-Commands for one queue that come while the broker is still confirming an earlier message travel together in the
-next one: a busy edge sends few large messages, an idle one sends each command at once. (The idea is Nagle's,
-with the broker's confirm as the acknowledgement; no timer is involved.)
+Commands for one queue that arrive while the broker is confirming an earlier message leave together in the next one. A
+busy edge sends few large messages; an idle one sends each command at once. This is Nagle's algorithm (RFC 896) with the
+broker's confirm as the acknowledgement; no timer is involved.
 
-A command that the broker did not confirm may be lost, and so may a reply on a connection that broke. Until the reply's
-time is up it is asked again: commands can be repeated, and whoever asked gets the ack that the first would have got.
+A command without a confirm may be lost, and so may a reply when its connection breaks. Such commands are sent again
+until their deadline. Workers handle a repeated command without a second effect, and the client gets one ack.
 """
 
 import asyncio
@@ -27,58 +27,61 @@ from infra.broker.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
-#: Messages per command name that may wait for their confirm; what comes meanwhile is bundled.
-OUTSTANDING = 2
-#: Commands in one message at most, and commands that may wait to be published.
+#: Unconfirmed messages per command name; further commands are bundled.
+MAX_UNCONFIRMED = 2
+#: Commands in one message, and commands that wait to be published, at most.
 BUNDLE_ITEMS = 100
 MAX_WAITING = 10_000
-#: Seconds between two looks for replies that are overdue.
+#: Seconds between two checks for replies that are overdue.
 SWEEP_INTERVAL = 0.25
-#: Seconds after which the log says again why commands are refused.
-TELL_AGAIN = 10.0
+#: Seconds between two warnings that name the same reason to refuse commands.
+WARNING_INTERVAL = 10.0
 
-#: Gets the JSON text of a command's ack, exactly once.
+#: Called exactly once with the JSON text of a command's ack.
 OnReply = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Pending:
-    """A command whose reply is awaited until `deadline` (monotonic seconds); then `overdue` is its ack.
+    """A command whose reply is expected until `deadline` (monotonic seconds); after it, the ack is `timeout_ack`.
 
-    `group` is what it was sent with, and `asked` how often it was sent.
+    `group` holds the commands that must stay together with it, and `attempts` is how often it was sent.
     """
 
     name: str
     on_reply: OnReply
     deadline: float
-    overdue: str
+    timeout_ack: str
     group: Sequence[AnyCommand]
-    asked: int = 1
+    attempts: int = 1
 
 
 class Relay:
-    """The edge's way to the workers."""
+    """Publishes the commands of one edge and resolves their replies.
 
-    def __init__(self, publisher: Publisher, *, reply_timeout: float, replies_reach_us: Callable[[], bool]) -> None:
+    `can_receive_replies` tells whether the connection for replies is up: without it, commands are refused.
+    """
+
+    def __init__(self, publisher: Publisher, *, reply_timeout: float, can_receive_replies: Callable[[], bool]) -> None:
         self._publisher = publisher
         self._reply_timeout = reply_timeout
-        self._replies_reach_us = replies_reach_us
-        self._requests = 0
+        self._can_receive_replies = can_receive_replies
+        self._last_request = 0
         self._pending: dict[int, Pending] = {}
         self._waiting: dict[str, list[Sequence[AnyCommand]]] = {}
         self._waiting_items = 0
-        self._outstanding: dict[str, int] = {}
+        self._unconfirmed: dict[str, int] = {}
         self._publishing: set[asyncio.Task[None]] = set()
-        self._told_at: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
 
     def next_request(self) -> int:
-        """A number for a command, never used before in this process; 0 stands for no reply wanted."""
-        self._requests += 1
-        return self._requests
+        """A request number that this process has not used before. 0 stands for a command without a reply."""
+        self._last_request += 1
+        return self._last_request
 
     @property
     def pending(self) -> int:
-        """Commands without a reply yet."""
+        """Number of commands without a reply."""
         return len(self._pending)
 
     def send(
@@ -87,12 +90,13 @@ class Relay:
         on_replies: Sequence[OnReply],
         *,
         timeout: float | None = None,
-        overdue: str | None = None,
+        timeout_ack: str | None = None,
     ) -> None:
-        """Send commands of one name in one message, in this order; each callback gets its ack.
+        """Send commands of one name in one message, in this order. Each callback gets the ack of its command.
 
-        A broker that is known to be away, or too much waiting for it, is answered with `unavailable` at once. No
-        reply in time is answered with `overdue`, by default the code `timeout`.
+        The ack is `unavailable` at once when the broker is known to be away or too many commands wait for it. Without a
+        reply after `timeout` seconds (`WARREN_REPLY_TIMEOUT` by default), the ack is `timeout_ack`, by default the
+        error `timeout`.
         """
         if (reason := self._unavailable_reason()) is not None:
             self._warn(reason)
@@ -101,51 +105,29 @@ class Relay:
             return
         deadline = time.monotonic() + (timeout or self._reply_timeout)
         for command, on_reply in zip(commands, tracing.current.start_commands(commands, on_replies), strict=True):
-            self._pending[command.request] = Pending(command.name, on_reply, deadline, overdue or _TIMEOUT, commands)
+            self._pending[command.request] = Pending(
+                command.name, on_reply, deadline, timeout_ack or _TIMEOUT, commands
+            )
         self._enqueue(commands)
 
-    def _unavailable_reason(self) -> str | None:
-        """Why nothing can be sent now, or None."""
-        link = self._publisher.link
-        if link.channel is None:
-            return link.not_ready_reason or NO_CONNECTION
-        if not self._replies_reach_us():
-            return "the connection for replies is down"
-        return "too many commands wait for the broker" if self._waiting_items >= MAX_WAITING else None
-
-    def _warn(self, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._told_at.get(reason, -TELL_AGAIN) >= TELL_AGAIN:
-            self._told_at[reason] = now
-            log.warning("Commands are refused as unavailable: %s.", reason)
-
-    def tell(self, command: AnyCommand) -> None:
-        """Send a command that nobody waits for; when the broker is away it is not sent."""
+    def send_and_forget(self, command: AnyCommand) -> None:
+        """Send a command without a reply. It is dropped when the broker does not accept it."""
         self._enqueue([command])
 
-    def ask_again(self) -> None:
-        """Send every client's command again that has no reply yet. Those that were sent together stay together."""
+    def resend_pending(self) -> None:
+        """Send every client command without a reply again. Commands of one group stay together."""
         groups = {id(pending.group): pending.group for pending in self._pending.values()}
-        if again := sum(self._repeat(group) for group in groups.values()):
-            log.warning("Asking %d commands again: they, or their replies, were on a connection that is gone.", again)
-
-    def _repeat(self, group: Sequence[AnyCommand]) -> int:
-        commands = [command for command in group if command.request in self._pending and _lasting(command)]
-        if commands:
-            for command in commands:
-                self._pending[command.request].asked += 1
-            metrics.ASKED_AGAIN.inc(len(commands))
-            self._enqueue(commands)
-        return len(commands)
+        if resent := sum(self._resend(group) for group in groups.values()):
+            log.warning("Resent %d commands: they or their replies may be lost with a broken connection.", resent)
 
     def resolve(self, reply: Reply) -> None:
-        """Hand a reply to who waits for it; one that came late, or twice, is dropped."""
+        """Pass a reply to its command's callback. A late or repeated reply is dropped."""
         pending = self._pending.pop(reply.request, None)
         if pending is not None:
             pending.on_reply(reply.ack)
 
     async def run(self) -> None:
-        """Answer what is overdue, until cancelled."""
+        """Answer commands whose reply is overdue, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             now = time.monotonic()
@@ -155,8 +137,44 @@ class Relay:
                 log.warning("%d %s commands had no reply in time: their workers are away or behind.", count, name)
             for request in overdue:
                 pending = self._pending.pop(request)
-                pending.on_reply(pending.overdue)
+                pending.on_reply(pending.timeout_ack)
             metrics.PENDING.set(len(self._pending))
+
+    # --- Refusing and resending ---------------------------------------------------------------------------
+
+    def _unavailable_reason(self) -> str | None:
+        """Why no command can be sent now, or None."""
+        link = self._publisher.link
+        if link.channel is None:
+            return link.not_ready_reason or NO_CONNECTION
+        if not self._can_receive_replies():
+            return "the connection for replies is down"
+        return "too many commands wait for the broker" if self._waiting_items >= MAX_WAITING else None
+
+    def _warn(self, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at.get(reason, -WARNING_INTERVAL) >= WARNING_INTERVAL:
+            self._warned_at[reason] = now
+            log.warning("Commands are refused as unavailable: %s.", reason)
+
+    def _resend(self, group: Sequence[AnyCommand]) -> int:
+        commands = [command for command in group if command.request in self._pending and _can_be_resent(command)]
+        if commands:
+            for command in commands:
+                self._pending[command.request].attempts += 1
+            metrics.RESENT.inc(len(commands))
+            self._enqueue(commands)
+        return len(commands)
+
+    def _resend_later(self, commands: Sequence[AnyCommand]) -> None:
+        if commands:
+            pause = backoff(max(self._attempts(command) for command in commands))
+            asyncio.get_running_loop().call_later(pause, self._resend, commands)
+
+    def _attempts(self, command: AnyCommand) -> int:
+        """How often a pending command was sent; 0 when it is not pending."""
+        pending = self._pending.get(command.request)
+        return 0 if pending is None else pending.attempts
 
     # --- Publishing ---------------------------------------------------------------------------------------
 
@@ -165,22 +183,22 @@ class Relay:
         waiting = self._waiting.setdefault(name, [])
         self._waiting_items += len(commands)
         waiting.append(commands)
-        if len(waiting) == 1 and self._outstanding.get(name, 0) < OUTSTANDING:
-            # At the end of this turn of the loop, so that what other sockets sent in it comes along.
+        if len(waiting) == 1 and self._unconfirmed.get(name, 0) < MAX_UNCONFIRMED:
+            # At the end of this iteration of the event loop, so that commands of other sockets join the bundle.
             asyncio.get_running_loop().call_soon(self._flush, name)
 
     def _flush(self, name: str) -> None:
-        while self._waiting[name] and self._outstanding.get(name, 0) < OUTSTANDING:
+        while self._waiting[name] and self._unconfirmed.get(name, 0) < MAX_UNCONFIRMED:
             bundle: list[AnyCommand] = []
             waiting = self._waiting[name]
             taken = 0
-            # Commands that were sent together stay together: their order is someone's.
+            # A group is never split: its commands must be stored in its order.
             while taken < len(waiting) and (not bundle or len(bundle) + len(waiting[taken]) <= BUNDLE_ITEMS):
                 bundle.extend(waiting[taken])
                 taken += 1
             del waiting[:taken]
             self._waiting_items -= len(bundle)
-            self._outstanding[name] = self._outstanding.get(name, 0) + 1
+            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
             task = asyncio.create_task(self._publish(name, bundle))
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
@@ -194,32 +212,22 @@ class Relay:
             )
         except (BrokerUnavailable, Unroutable) as error:
             log.warning("%d %s commands were not accepted: %s", len(bundle), name, error)
-            # What was asked before may have been accepted then.
-            self._repeat_later([command for command in bundle if self._asked(command) > 1])
+            # An earlier attempt of a resent command may have been accepted: its outcome is unknown.
+            self._resend_later([command for command in bundle if self._attempts(command) > 1])
             for command in bundle:
-                if self._asked(command) == 1:
+                if self._attempts(command) == 1:
                     self.resolve(Reply.model_construct(request=command.request, ack=_UNAVAILABLE))
         except PublishUnknown as error:
-            # They may be there: the reply still comes, or the deadline says `timeout`.
+            # The broker may have accepted them: either the reply arrives, or the ack is `timeout`.
             log.warning("%d %s commands are not confirmed: %s", len(bundle), name, error)
-            self._repeat_later(bundle)
+            self._resend_later(bundle)
         finally:
-            self._outstanding[name] -= 1
+            self._unconfirmed[name] -= 1
             self._flush(name)
 
-    def _asked(self, command: AnyCommand) -> int:
-        """How often a command that waits for its reply was sent; 0 when it waits no more."""
-        pending = self._pending.get(command.request)
-        return 0 if pending is None else pending.asked
 
-    def _repeat_later(self, commands: Sequence[AnyCommand]) -> None:
-        if commands:
-            pause = backoff(max(self._asked(command) for command in commands))
-            asyncio.get_running_loop().call_later(pause, self._repeat, commands)
-
-
-def _lasting(command: AnyCommand) -> bool:
-    """Whether it is a client's, and worth something later. What edges report they report anew by themselves."""
+def _can_be_resent(command: AnyCommand) -> bool:
+    """Whether it is a client's command that is still useful later. Edges repeat their own reports by themselves."""
     return isinstance(command, ClientCommand) and not isinstance(command, Typing)
 
 

@@ -1,10 +1,10 @@
-"""python-socketio, hardened for the open internet: JSON only, WebSocket only, every buffer bounded.
+"""The Socket.IO server: python-socketio with JSON and WebSocket only, and with a bound on every buffer.
 
-What the library does by itself and a chat cannot live with (each held by a test): it runs `connect` and
-`disconnect` handlers for client events of those names; it collects binary attachments without limit; it
-lets packets for a slow socket pile up; it walks over every room when one socket leaves. So this module puts
-its own classes at the library's seams: the packet, the manager of sids, and the Engine.IO socket. Each method that
-replaces one of the library's is marked `@override`; tests/unit/test_library_seams.py holds it against the library.
+The library does four things by itself that a chat server on the internet cannot accept: it calls `connect` and
+`disconnect` handlers for client events of those names; it collects binary attachments without limit; it queues packets
+for a slow socket without limit; it visits every room when one socket leaves. This module replaces the classes behind
+them: the packet, the manager of sids, and the Engine.IO socket. tests/unit/test_library_seams.py checks what it relies
+on.
 """
 
 import asyncio
@@ -21,14 +21,15 @@ from socketio import packet as socket_packet
 from typing_extensions import override
 
 from contracts.codec import SocketJSON
-from edge.limits import Addresses
+from edge.limits import AddressLimit
 from infra import metrics
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a socket which is refused at once has to take the refusal and close.
+#: Seconds that a refused socket has to read the refusal and close.
 REFUSED_LINGER = 1.0
-#: Bytes of a frame up to which an oversized event still gets its `too_large`; beyond, the socket is closed.
+#: A WebSocket frame may be this many times as large as an event. Up to that size, an oversized event is acked with
+#: `too_large`; a larger frame closes the socket.
 FRAME_SLACK = 4
 _EVENT_HEAD = re.compile(r"2(\d{1,19})?\[")
 
@@ -36,18 +37,18 @@ Environ = dict[str, Any]
 
 
 class BadPacket(ValueError):
-    """Raised for a packet that no well-behaved client sends; its socket is closed."""
+    """Raised for a packet that no correct client sends. Closes the socket; the text is a label of the metric."""
 
 
 class JSONPacket(socket_packet.Packet):  # type: ignore[misc]
-    """A Socket.IO packet that cannot carry or announce binary attachments."""
+    """A Socket.IO packet without binary attachments."""
 
     uses_binary_events = False
     json = SocketJSON
 
     @override
     def decode(self, encoded_packet: str) -> int:
-        """Read a packet. Raises BadPacket."""
+        """Decode a packet. Raises BadPacket."""
         if not encoded_packet or encoded_packet[0] not in "0123":
             raise BadPacket("packet type")
         try:
@@ -60,11 +61,12 @@ class JSONPacket(socket_packet.Packet):  # type: ignore[misc]
 
 
 class DirectManager(socketio.AsyncManager):  # type: ignore[misc]
-    """Knows which sid is which connection, and no rooms: leaving costs the same with one socket or with 10,000."""
+    """Maps sids to connections and has no rooms, so that a disconnect costs the same with one socket and with
+    10,000."""
 
     @override
     async def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
-        """Register a connection whose token is about to be checked; None when it already is."""
+        """Add a connection before its token is verified and return its sid; None when it is there already."""
         if self.sid_from_eio_sid(eio_sid, namespace) is not None:
             return None
         sid: str = self.server.eio.generate_id()
@@ -74,7 +76,7 @@ class DirectManager(socketio.AsyncManager):  # type: ignore[misc]
 
     @override
     def basic_disconnect(self, sid: str, namespace: str, **_: Any) -> None:
-        """Forget a sid."""
+        """Remove a sid."""
         self.basic_leave_room(sid, namespace, None)
         for pending in (self.pending_connect, self.pending_disconnect):
             if sid in pending.get(namespace, ()):
@@ -82,31 +84,31 @@ class DirectManager(socketio.AsyncManager):  # type: ignore[misc]
 
 
 class Handlers(Protocol):
-    """What the edge does with sockets. None of it may block."""
+    """What the edge does with connections and events. No method may block."""
 
     async def connect(self, sid: str, engine: "EngineSocket", auth: object) -> None:
         """Accept by returning. Raises socketio.exceptions.ConnectionRefusedError."""
 
     def disconnect(self, sid: str, reason: str) -> None:
-        """Forget a socket that was accepted."""
+        """Remove a socket that was accepted."""
 
     def event(self, sid: str, ack_id: int | None, name: object, arguments: list[object]) -> None:
-        """Take a client's event."""
+        """Handle a client's event. `ack_id` is None when the client wants no ack."""
 
     def too_large(self, sid: str, ack_id: int | None) -> None:
-        """Refuse an event that is over the limit and was not looked into."""
+        """Refuse an event over the limit of bytes; it was not decoded."""
 
 
 class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
-    """One WebSocket: reads without a task per packet, writes finished text, and never holds more than it may."""
+    """One WebSocket. Reads without a task per packet, writes encoded text, and bounds what waits to be written."""
 
     server: "EngineServer"
 
     def __init__(self, server: "EngineServer", sid: str) -> None:
         super().__init__(server, sid)
         self.waiting_bytes = 0
-        self.cut_off = False
-        #: Told so at once: nothing that comes from it is looked at.
+        self.evicted = False
+        #: Whether the connection was refused before its token: what it sends is ignored.
         self.refused = False
         self.abort: Callable[[], None] = lambda: None
         self._timer: asyncio.TimerHandle | None = None
@@ -114,11 +116,11 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
     # --- Out ----------------------------------------------------------------------------------------------
 
     def put(self, text: str) -> bool:
-        """Queue finished Engine.IO text; False when the socket's buffer is full and it was not queued.
+        """Queue Engine.IO text. Returns False, and queues nothing, when the buffer of `socket_buffer_bytes` is full.
 
-        A socket that reads gets any text, however long: only what waits behind another counts.
+        An empty buffer takes text of any length, so that a socket which reads gets everything.
         """
-        if self.cut_off or self.closing or self.closed:
+        if self.evicted or self.closing or self.closed:
             return True
         if self.waiting_bytes and self.waiting_bytes + len(text) > self.server.socket_buffer_bytes:
             return False
@@ -128,7 +130,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
 
     @override
     async def send(self, pkt: engine_packet.Packet) -> None:
-        """Queue a packet of the library's own (handshake, ping, connect, refusal)."""
+        """Queue a packet that the library itself sends: handshake, CONNECT or a refusal."""
         if not self.closed:
             self.queue.put_nowait(pkt.encode())
 
@@ -137,30 +139,30 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
         try:
             while (text := await queue.get()) is not None:
                 await websocket.send(text)
-                # What the library queued itself was not counted; the count never goes below nothing.
+                # Packets of the library are not counted when they are queued, so the count must not become negative.
                 self.waiting_bytes = max(0, self.waiting_bytes - len(text))
         except Exception as error:
-            log.debug("Socket %s stopped taking: %s", self.sid, error)
+            log.debug("Socket %s cannot be written to any more: %s", self.sid, error)
         await websocket.close()
 
     def evict(self, reason: str) -> None:
-        """Cut a socket off without waiting for it; a client library reconnects by itself after this."""
-        self.cut_off = True
+        """Close the connection at once and drop what is queued. A client library reconnects by itself after it."""
+        self.evicted = True
         while not self.queue.empty():
             self.queue.get_nowait()
         self.queue.put_nowait(None)
-        log.info("Cut off socket %s: %s", self.sid, reason)
+        log.info("Evicted socket %s: %s.", self.sid, reason)
         self.abort()
 
-    def finish(self) -> None:
-        """Close a socket after what is queued for it."""
+    def close_when_flushed(self) -> None:
+        """Close the connection after everything that is queued was written."""
         self.queue.put_nowait(None)
 
     # --- In -----------------------------------------------------------------------------------------------
 
     @override
     async def _websocket_handler(self, websocket: Any) -> None:
-        """Serve the connection until either side ends it."""
+        """Serve the connection until either side closes it."""
         self.connected = self.upgraded = True
         protocol = getattr(websocket.asgi_send, "__self__", None)
         if (transport := getattr(protocol, "transport", None)) is not None:
@@ -200,31 +202,29 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
             case _:
                 raise BadPacket("engine packet type")
 
-    # --- Heartbeat: one timer a socket, no task -----------------------------------------------------------
+    # --- Heartbeat: one timer per socket, no task ---------------------------------------------------------
 
     @override
     def schedule_ping(self) -> None:
-        """Ping after the interval; a pong starts this again."""
+        """Send a ping after the interval; called again for each pong."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(self.server.ping_interval, self._ping)
 
     def _ping(self) -> None:
         self.queue.put_nowait("2")
-        self._timer = asyncio.get_running_loop().call_later(self.server.ping_timeout, self._silent)
-
-    def _silent(self) -> None:
-        self.evict("ping timeout")
+        self._timer = asyncio.get_running_loop().call_later(self.server.ping_timeout, self.evict, "no pong in time")
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
-    """Engine.IO over WebSocket with our sockets; refuses more than `max_sockets` at once, or too many of an address."""
+    """Engine.IO over WebSocket with `EngineSocket`. Refuses sockets over `max_sockets` or over the limit of an
+    address."""
 
     socket_buffer_bytes = 1 << 20
     max_sockets = 10_000
     connect_timeout = 10.0
-    addresses: Addresses
-    #: Engine.IO text of the refusal of a socket whose address has no room for it.
+    addresses: AddressLimit
+    #: The refusal of a socket whose address has reached its limit, as Engine.IO text.
     address_full_packet = ""
     on_message: Callable[[str, str], Any]
 
@@ -233,15 +233,15 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         if len(self.sockets) >= self.max_sockets:
             metrics.CONNECTS.labels("edge full").inc()
             return self._bad_request("Too many connections")
-        address = self.addresses.enter(environ["asgi.scope"])
+        address = self.addresses.acquire(environ["asgi.scope"])
         try:
-            return await self._serve(environ, crowded=address is None)
+            return await self._serve(environ, address_full=address is None)
         finally:
             if address is not None:
-                self.addresses.leave(address)
+                self.addresses.release(address)
 
-    async def _serve(self, environ: Environ, *, crowded: bool) -> object:
-        """Hold a socket until it closes; one from a crowded address is told so and closed."""
+    async def _serve(self, environ: Environ, *, address_full: bool) -> object:
+        """Serve a socket until it closes. When its address is full, send the refusal and close it."""
         sid = self.generate_id()
         socket = self.sockets[sid] = EngineSocket(self, sid)
         await socket.send(
@@ -258,12 +258,12 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         )
         await self._trigger_event("connect", sid, environ, run_async=False)
         loop = asyncio.get_running_loop()
-        if crowded:
-            # Before the socket shows its token, and whether or not it would: silent ones count as well.
+        if address_full:
+            # Before the socket sends its token: sockets that never send one count as well.
             metrics.CONNECTS.labels("address full").inc()
             socket.put(self.address_full_packet)
             socket.refused = True
-            socket.finish()
+            socket.close_when_flushed()
             timer = loop.call_later(REFUSED_LINGER, socket.evict, "its address has too many connections")
         else:
             socket.schedule_ping()
@@ -277,11 +277,15 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def _unauthenticated(self, socket: EngineSocket) -> None:
         metrics.CONNECTS.labels("timeout").inc()
-        socket.evict("no token in time")
+        socket.evict("no valid token in time")
 
 
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
-    """A Socket.IO server that gives every client event to `handlers` and nothing to anybody else."""
+    """A Socket.IO server that passes connections and all client events to `handlers`.
+
+    `max_event_bytes` bounds one event, `max_sockets` the sockets with and without a token, and `socket_buffer_bytes`
+    what waits to be written to one socket. `connect_timeout`, `ping_interval` and `ping_timeout` are in seconds.
+    """
 
     def __init__(
         self,
@@ -289,7 +293,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         *,
         max_event_bytes: int,
         max_sockets: int,
-        addresses: Addresses,
+        addresses: AddressLimit,
         address_full_packet: str,
         socket_buffer_bytes: int,
         connect_timeout: float,
@@ -313,7 +317,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             cors_allowed_origins=origin_allowed,
         )
         self.packet_class = JSONPacket
-        self._handlers_of_edge = handlers
+        self._edge_handlers = handlers
         self._max_event_bytes = max_event_bytes
         self.eio.socket_buffer_bytes = socket_buffer_bytes
         self.eio.max_sockets = max_sockets
@@ -330,17 +334,17 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _on_connect(self, sid: str, environ: Environ, auth: object = None) -> None:
         engine: EngineSocket = self.eio.sockets[self.manager.eio_sid_from_sid(sid, "/")]
-        # Nobody reads the request again, and it is the largest thing that a connection would keep.
+        # The request is not needed any more, and would be the largest object that a connection keeps.
         environ.clear()
-        await self._handlers_of_edge.connect(sid, engine, auth)
+        await self._edge_handlers.connect(sid, engine, auth)
         engine.session.pop("connect_timer").cancel()
 
     async def _on_disconnect(self, sid: str, reason: str) -> None:
-        self._handlers_of_edge.disconnect(sid, reason)
+        self._edge_handlers.disconnect(sid, reason)
 
     @override
     async def _handle_eio_message(self, eio_sid: str, data: str) -> None:
-        # Bytes are counted only where it matters: no character has more than four.
+        # A character has at most four bytes, so short text needs no encoding to be counted.
         if len(data) * 4 > self._max_event_bytes and len(data.encode(errors="replace")) > self._max_event_bytes:
             self._refuse_large(eio_sid, data)
             return
@@ -351,7 +355,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         head = _EVENT_HEAD.match(data)
         if sid is None or head is None:
             raise BadPacket("too large")
-        self._handlers_of_edge.too_large(sid, int(head[1]) if head[1] else None)
+        self._edge_handlers.too_large(sid, int(head[1]) if head[1] else None)
 
     @override
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: object) -> None:
@@ -359,8 +363,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if namespace not in (None, "/") or not isinstance(data, list) or not data:
             raise BadPacket("event")
         if self.manager.is_connected(sid, "/"):
-            self._handlers_of_edge.event(sid, id, data[0], data[1:])
+            self._edge_handlers.event(sid, id, data[0], data[1:])
 
     @override
     async def _handle_ack(self, eio_sid: str, namespace: str | None, id: int | None, data: object) -> None:
-        """The edge asks for no acks, so there are none to take."""
+        """Ignore it: the edge never asks clients for acks."""

@@ -1,4 +1,4 @@
-"""Who is connected here: users and their sockets. Plain dictionaries, nothing awaits."""
+"""The sockets that are connected to this edge, by sid and by user. Plain dictionaries; nothing here awaits."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from infra import metrics
 
 @dataclass(eq=False, slots=True)
 class Socket:
-    """One authenticated socket."""
+    """One authenticated socket. `in_flight` counts its events without an ack; `expiry` is its token's timer."""
 
     sid: str
     engine: EngineSocket
@@ -24,15 +24,15 @@ class Socket:
         return self.identity.user_id
 
     def send(self, text: str) -> None:
-        """Put finished Engine.IO text on the socket; one that does not read is cut off and reconnects."""
+        """Queue Engine.IO text for the socket. A socket whose buffer is full is evicted; its client reconnects."""
         if not self.engine.put(text):
             metrics.SLOW_SOCKETS.inc()
-            self.engine.evict("does not read what is sent to it")
+            self.engine.evict("it does not read what is sent to it")
 
 
 @dataclass(eq=False, slots=True)
-class LocalUser:
-    """A user with sockets on this edge, or whose last one closed a moment ago."""
+class ConnectedUser:
+    """A user with sockets on this edge, or whose last socket closed less than `WARREN_SESSION_GRACE` seconds ago."""
 
     user_id: str
     bucket: TokenBucket
@@ -40,40 +40,40 @@ class LocalUser:
 
 
 class Sockets:
-    """Both ways between users and sockets."""
+    """All sockets of this edge. A user's rate limit is shared by all sockets of the user."""
 
     def __init__(self, *, rate: float, burst: int) -> None:
         self._rate, self._burst = rate, burst
         self.by_sid: dict[str, Socket] = {}
-        self.users: dict[str, LocalUser] = {}
+        self.users: dict[str, ConnectedUser] = {}
 
-    def add(self, socket: Socket) -> LocalUser:
-        """Register a socket."""
+    def add(self, socket: Socket) -> ConnectedUser:
+        """Add a socket, and its user when it is the first one."""
         user = self.users.get(socket.user_id)
         if user is None:
-            user = self.users[socket.user_id] = LocalUser(socket.user_id, TokenBucket(self._rate, self._burst))
+            user = self.users[socket.user_id] = ConnectedUser(socket.user_id, TokenBucket(self._rate, self._burst))
         user.sockets.append(socket)
         self.by_sid[socket.sid] = socket
         self._count()
         return user
 
     def remove(self, sid: str) -> Socket | None:
-        """Forget a socket; its user stays until `forget`."""
+        """Remove a socket; its user stays until `remove_user`."""
         socket = self.by_sid.pop(sid, None)
         if socket is not None:
             self.users[socket.user_id].sockets.remove(socket)
             self._count()
         return socket
 
-    def forget(self, user_id: str) -> None:
-        """Forget a user who has no socket left."""
+    def remove_user(self, user_id: str) -> None:
+        """Remove a user who has no socket."""
         user = self.users.get(user_id)
         if user is not None and not user.sockets:
             del self.users[user_id]
             self._count()
 
     def of(self, user_id: str) -> list[Socket]:
-        """A user's sockets here."""
+        """The sockets of a user on this edge."""
         user = self.users.get(user_id)
         return user.sockets if user is not None else []
 

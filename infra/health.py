@@ -1,4 +1,4 @@
-"""Health endpoints for every process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus)."""
+"""Health endpoints of every process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus)."""
 
 import asyncio
 import logging
@@ -18,42 +18,45 @@ from infra import metrics
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the clock, and seconds later than planned that count as having stood still.
-TICK, STALL = 0.5, 2.0
+#: Seconds between two checks of the event loop, and the delay of a check in seconds that counts as a stall.
+CHECK_INTERVAL, STALL = 0.5, 2.0
 
 #: Returns why the process cannot serve now, or None when it can.
 Readiness = Callable[[], Awaitable[str | None]]
 
 
-def at_most_every(seconds: float, ask: Readiness) -> Readiness:
-    """Ask again once the last answer is older than that; who comes meanwhile, or while it is asked, gets the same."""
-    asking: asyncio.Task[str | None] | None = None
-    asked_at = 0.0
+def cached(readiness: Readiness, seconds: float) -> Readiness:
+    """Cache the result of `readiness` for so many seconds. Concurrent calls share one check."""
+    check: asyncio.Task[str | None] | None = None
+    started_at = 0.0
 
-    async def readiness() -> str | None:
-        nonlocal asking, asked_at
-        if asking is None or (asking.done() and time.monotonic() - asked_at > seconds):
-            asked_at = time.monotonic()
-            asking = asyncio.ensure_future(ask())
-        # One that asks and goes away again takes nobody else's answer along.
-        return await asyncio.shield(asking)
+    async def cached_readiness() -> str | None:
+        nonlocal check, started_at
+        if check is None or (check.done() and time.monotonic() - started_at > seconds):
+            started_at = time.monotonic()
+            check = asyncio.ensure_future(readiness())
+        # Shielded: a caller that is cancelled must not cancel the check that others wait for.
+        return await asyncio.shield(check)
 
-    return readiness
+    return cached_readiness
 
 
-async def watch_the_clock() -> None:
-    """Until cancelled, tell when this process stood still: frozen, swapped out, or blocked by code of its own."""
+async def monitor_event_loop() -> None:
+    """Count and log stalls of the event loop, until cancelled.
+
+    A stall means that the process was frozen, got no processor time, or was blocked by its own code.
+    """
     while True:
         before = time.monotonic()
-        await asyncio.sleep(TICK)
-        late = time.monotonic() - before - TICK
-        if late > STALL:
+        await asyncio.sleep(CHECK_INTERVAL)
+        delay = time.monotonic() - before - CHECK_INTERVAL
+        if delay > STALL:
             metrics.STALLS.inc()
-            log.warning("This process stood still for %.1f s.", late)
+            log.warning("This process stalled for %.1f s.", delay)
 
 
 def routes(readiness: Readiness) -> list[Route]:
-    """The three endpoints."""
+    """The routes of /healthz, /readyz and /metrics."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -62,24 +65,24 @@ def routes(readiness: Readiness) -> list[Route]:
         reason = await readiness()
         return PlainTextResponse("ready\n") if reason is None else PlainTextResponse(f"{reason}\n", 503)
 
-    async def numbers(_: Request) -> Response:
+    async def prometheus(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", numbers)]
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", prometheus)]
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process decides itself when and in which order it ends."""
+    """uvicorn without its signal handlers: the process itself decides when to stop, and in which order."""
 
     @contextmanager
     @override
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Install no signal handlers."""
         yield
 
 
 class HealthServer:
-    """Serves the endpoints of a process that has no other HTTP server. Port 0 means none."""
+    """Serves the health endpoints of a process without another HTTP server. With port 0, it serves nothing."""
 
     def __init__(self, host: str, port: int, readiness: Readiness) -> None:
         self._server: Server | None = None

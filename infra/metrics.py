@@ -8,7 +8,9 @@ _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 # --- Every process ----------------------------------------------------------------------------------------
-STALLS = Counter("warren_process_stalls_total", "Times the process stood still: frozen, starved, or blocked.")
+STALLS = Counter(
+    "warren_process_stalls_total", "Times that the process stalled: frozen, without processor time, or blocked."
+)
 
 # --- Edge -------------------------------------------------------------------------------------------------
 SOCKETS = Gauge("warren_edge_sockets", "Connected sockets.")
@@ -22,9 +24,9 @@ ACK_SECONDS = Histogram("warren_edge_ack_seconds", "Time from a client's event t
 BAD_PACKETS = Counter("warren_edge_bad_packets_total", "Packets that closed their socket, by reason.", ["reason"])
 PENDING = Gauge("warren_edge_pending_replies", "Commands without a reply yet.")
 OVERDUE = Counter("warren_edge_overdue_replies_total", "Commands that had no reply in time, by name.", ["command"])
-ASKED_AGAIN = Counter(
-    "warren_edge_asked_again_total",
-    "Commands sent again because they, or their replies, may be lost with a connection.",
+RESENT = Counter(
+    "warren_edge_resent_commands_total",
+    "Commands sent again because they or their replies may be lost with a broken connection.",
 )
 DELIVERED = Counter("warren_edge_deliveries_total", "Pushes put on a socket, by event.", ["event"])
 FRAME_SECONDS = Histogram(

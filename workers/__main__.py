@@ -18,7 +18,7 @@ from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Q
 from infra import gc, logs, tracing
 from infra.backoff import backoff
 from infra.broker.publisher import Publisher
-from infra.health import HealthServer, Readiness, at_most_every, watch_the_clock
+from infra.health import HealthServer, Readiness, cached, monitor_event_loop
 from infra.settings import SettingsError, WorkerSettings, load
 from infra.store.client import Store
 from infra.store.sessions import SessionDirectory
@@ -57,7 +57,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
     publisher = Publisher(settings, name)
     runners: list[Runner] = []
     # A worker that has nothing to do would not notice by itself.
-    store_reason = at_most_every(STORE_ASKED_EVERY, _store_reason(store))
+    store_reason = cached(_store_reason(store), STORE_ASKED_EVERY)
 
     async def readiness() -> str | None:
         if stopping.is_set():
@@ -69,7 +69,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
         return next((reason for reason in reasons if reason is not None), None) or await store_reason()
 
     health = asyncio.create_task(HealthServer(settings.worker_host, settings.worker_port, readiness).run())
-    tasks = [health, asyncio.create_task(watch_the_clock())]
+    tasks = [health, asyncio.create_task(monitor_event_loop())]
     try:
         if not await _unless(stopping, _store_ready(store)):
             return

@@ -277,7 +277,7 @@ ROWS = (
             ),
             Chart(
                 "Races and stalls",
-                "Inserts repeated because of another worker; times a process stood still.",
+                "Inserts repeated because of another worker; stalls of a process.",
                 [
                     Query("sum(rate(warren_worker_seq_retries_total[1m]))", "seq retries"),
                     Query("sum by (instance) (rate(warren_process_stalls_total[5m]) > 0)", "stalls {{instance}}"),

@@ -171,7 +171,7 @@ async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
     pushed = await bob.push("new_message", conversation_id)
     assert not sending.done()
 
-    # Then the edge asks again once the broker is back, and the sender gets the ack that was lost
+    # Then the edge resends the command once the broker is back, and the sender gets the ack that was lost
     patient.broker.restore()
     assert await sending == {"ok": True, "data": pushed}
-    assert await metric(patient.process, "warren_edge_asked_again_total") >= 1
+    assert await metric(patient.process, "warren_edge_resent_commands_total") >= 1

@@ -324,7 +324,7 @@ MIXABLE = (
 REDELIVERED = Sign("warren_worker_redelivered_total", "were redelivered: their first consumer is gone")
 #: A worker that was killed: its process is a new one, whose log begins anew and nowhere said that it stops.
 KILLED = Sign("process_start_time_seconds", "starts.")
-STOOD_STILL = Sign("warren_process_stalls_total", "This process stood still for")
+STALLED = Sign("warren_process_stalls_total", "This process stalled for")
 EDGE_LOST = Sign('warren_presence_edges_dropped_total{reason="no queue"}', "has no queue: its sessions")
 CONNECTION_LOST = Sign("warren_broker_connection_losses_total", "was lost.")
 CONNECTION_CLOSED = Sign("warren_broker_connection_losses_total", "Closed via management plugin")
@@ -361,8 +361,8 @@ FAULTS: dict[str, Fault] = {
             stop_edge,
             (Sign("warren_edge_draining", "Draining", becomes=1),),
         ),
-        Fault("freeze-edge", "SIGSTOP to an edge for 20 s", freeze_edge, (STOOD_STILL,)),
-        Fault("freeze-worker", "SIGSTOP to one of two persistence workers for 20 s", freeze_worker, (STOOD_STILL,)),
+        Fault("freeze-edge", "SIGSTOP to an edge for 20 s", freeze_edge, (STALLED,)),
+        Fault("freeze-worker", "SIGSTOP to one of two persistence workers for 20 s", freeze_worker, (STALLED,)),
         Fault(
             "presence-away",
             "no presence worker for 60 s",

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from infra.health import at_most_every
+from infra.health import cached
 from infra.local.mongod import Mongod
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import Services
@@ -95,7 +95,7 @@ async def test_an_answer_counts_for_all_who_ask_at_once_and_for_a_moment() -> No
         await asyncio.sleep(0)
         return f"answer {asked}"
 
-    remembered, forgotten = at_most_every(60, ask), at_most_every(0, ask)
+    remembered, forgotten = cached(ask, 60), cached(ask, 0)
     first = asyncio.ensure_future(remembered())
     await asyncio.sleep(0)
     first.cancel()  # who goes away takes nobody else's answer along

@@ -15,7 +15,7 @@ from socketio import ASGIApp
 from websockets.asyncio.client import connect
 
 from edge import server
-from edge.limits import Addresses
+from edge.limits import AddressLimit
 from edge.server import DirectManager, EngineServer, EngineSocket, JSONPacket, SocketServer
 from infra.health import Server
 from tests.support.waiting import eventually
@@ -98,7 +98,7 @@ async def serving(received: Received) -> AsyncIterator[str]:
         received,
         max_event_bytes=1_000,
         max_sockets=10,
-        addresses=Addresses(0, 0),
+        addresses=AddressLimit(0, 0),
         address_full_packet="",
         socket_buffer_bytes=1_000,
         connect_timeout=10,

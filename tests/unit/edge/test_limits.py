@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edge.limits import Addresses, TokenBucket, address_of
+from edge.limits import AddressLimit, TokenBucket, address_of
 
 
 @pytest.fixture
@@ -44,20 +44,20 @@ def scope(client: str = "192.0.2.1", *forwarded: str) -> dict[str, Any]:
 
 
 def test_an_address_has_room_for_so_many_and_is_forgotten_when_it_has_none() -> None:
-    addresses = Addresses(limit=2, trusted_proxies=0)
-    assert [addresses.enter(scope()) for _ in range(3)] == ["192.0.2.1", "192.0.2.1", None]
-    assert addresses.enter(scope("192.0.2.2")) == "192.0.2.2"
-    addresses.leave("192.0.2.1")
-    assert addresses.enter(scope()) == "192.0.2.1"
+    addresses = AddressLimit(limit=2, trusted_proxies=0)
+    assert [addresses.acquire(scope()) for _ in range(3)] == ["192.0.2.1", "192.0.2.1", None]
+    assert addresses.acquire(scope("192.0.2.2")) == "192.0.2.2"
+    addresses.release("192.0.2.1")
+    assert addresses.acquire(scope()) == "192.0.2.1"
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
-        addresses.leave(address)
+        addresses.release(address)
     assert len(addresses) == 0
 
 
 def test_without_a_limit_addresses_are_not_counted() -> None:
-    addresses = Addresses(limit=0, trusted_proxies=0)
-    assert {addresses.enter(scope(f"192.0.2.{last}")) for last in range(200)} == {""}
-    addresses.leave("")
+    addresses = AddressLimit(limit=0, trusted_proxies=0)
+    assert {addresses.acquire(scope(f"192.0.2.{last}")) for last in range(200)} == {""}
+    addresses.release("")
     assert len(addresses) == 0
 
 

@@ -9,7 +9,7 @@ from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable, Warr
 from contracts.frames import Reply
 from contracts.reports import EdgeLost
 from edge.lanes import Lanes
-from edge.relay import BUNDLE_ITEMS, MAX_WAITING, OUTSTANDING, Relay
+from edge.relay import BUNDLE_ITEMS, MAX_UNCONFIRMED, MAX_WAITING, Relay
 from tests.support.waiting import eventually
 from tests.unit.edge.fakes import FakePublisher, message, settle, typing
 
@@ -46,7 +46,7 @@ def publisher() -> FakePublisher:
 
 @pytest.fixture
 def relay(publisher: FakePublisher) -> Relay:
-    return Relay(publisher, reply_timeout=10, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+    return Relay(publisher, reply_timeout=10, can_receive_replies=lambda: True)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -65,13 +65,13 @@ async def test_an_idle_broker_gets_each_command_at_once(
 async def test_what_comes_while_the_broker_confirms_travels_together(
     relay: Relay, publisher: FakePublisher, answers: Answers
 ) -> None:
-    for request in range(1, OUTSTANDING + 1):
+    for request in range(1, MAX_UNCONFIRMED + 1):
         relay.send([message(request)], [answers.of(request)])
         await settle()
     for request in range(10, 15):
         relay.send([message(request)], [answers.of(request)])
     await settle()
-    assert len(publisher.bundles) == OUTSTANDING
+    assert len(publisher.bundles) == MAX_UNCONFIRMED
     await publisher.confirm()
     assert [c.request for c in publisher.bundles[-1]] == [10, 11, 12, 13, 14]
 
@@ -119,7 +119,7 @@ async def test_what_is_not_confirmed_waits_for_its_reply(
     assert answers.acks == {1: ['{"ok":true}']}
 
 
-async def test_what_waits_for_a_reply_is_asked_again_in_its_groups_and_answered_once(
+async def test_what_waits_for_a_reply_is_resent_in_its_groups_and_answered_once(
     relay: Relay, publisher: FakePublisher, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given three messages that were sent together, of which one is answered, a typing notice, and an edge's own report
@@ -132,10 +132,10 @@ async def test_what_waits_for_a_reply_is_asked_again_in_its_groups_and_answered_
     relay.resolve(Reply(request=1, ack='{"ok":true}'))
 
     # When a connection is back, then what may be lost and is worth it goes out again, together
-    relay.ask_again()
+    relay.resend_pending()
     await settle()
     assert [[command.request for command in bundle] for bundle in publisher.bundles[3:]] == [[2, 3]]
-    assert caplog.messages == ["Asking 2 commands again: they, or their replies, were on a connection that is gone."]
+    assert caplog.messages == ["Resent 2 commands: they or their replies may be lost with a broken connection."]
 
     # And the first of two replies counts
     for _ in range(2):
@@ -144,7 +144,7 @@ async def test_what_waits_for_a_reply_is_asked_again_in_its_groups_and_answered_
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("full"), Unroutable("no queue")])
-async def test_what_may_be_there_is_asked_again_and_never_said_to_be_refused(
+async def test_what_may_be_there_is_resent_and_never_said_to_be_refused(
     relay: Relay, publisher: FakePublisher, answers: Answers, error: WarrenError
 ) -> None:
     # Given two messages that were sent together, and no confirm
@@ -164,10 +164,10 @@ async def test_what_may_be_there_is_asked_again_and_never_said_to_be_refused(
 async def test_no_reply_in_time_is_a_timeout(
     publisher: FakePublisher, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    relay = Relay(publisher, reply_timeout=0.01, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+    relay = Relay(publisher, reply_timeout=0.01, can_receive_replies=lambda: True)  # type: ignore[arg-type]
     running = asyncio.create_task(relay.run())
     relay.send([message(1)], [answers.of(1)])
-    relay.send([message(2)], [answers.of(2)], overdue='{"ok":true}')
+    relay.send([message(2)], [answers.of(2)], timeout_ack='{"ok":true}')
     await eventually(lambda: not relay.pending, within=5, sentence="both are overdue")
     running.cancel()
     assert answers.code(1) == "timeout"
@@ -178,11 +178,11 @@ async def test_no_reply_in_time_is_a_timeout(
 async def test_a_broker_that_is_away_is_told_of_at_once(
     publisher: FakePublisher, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deaf = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: False)  # type: ignore[arg-type]
+    deaf = Relay(publisher, reply_timeout=10, can_receive_replies=lambda: False)  # type: ignore[arg-type]
     deaf.send([message(1)], [answers.of(1)])
     assert answers.code(1) == "unavailable"
     publisher.link.channel = None
-    mute = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+    mute = Relay(publisher, reply_timeout=10, can_receive_replies=lambda: True)  # type: ignore[arg-type]
     for _ in range(2):  # the log says it once
         mute.send([message(3)], [lambda _: None])
     mute.send([message(2)], [answers.of(2)])

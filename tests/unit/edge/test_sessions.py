@@ -22,7 +22,7 @@ async def test_an_edge_tells_that_presence_workers_have_not_answered_yet_or_not_
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     publisher = FakePublisher()
-    relay = Relay(publisher, reply_timeout=10, replies_reach_us=lambda: True)  # type: ignore[arg-type]
+    relay = Relay(publisher, reply_timeout=10, can_receive_replies=lambda: True)  # type: ignore[arg-type]
     settings = EdgeSettings.model_validate({"jwt_secret": "x" * 32})
     sessions = SessionRegistry("e", relay, Sockets(rate=0, burst=0), settings)
 
@@ -52,5 +52,5 @@ async def test_an_edge_tells_that_presence_workers_have_not_answered_yet_or_not_
     # And again once they answer again, unless nothing could reach it
     await answered()
     assert reason() is None
-    sessions.lost()
+    sessions.mark_all_unregistered()
     assert reason() == "the presence workers have not answered yet"
