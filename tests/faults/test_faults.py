@@ -42,7 +42,7 @@ def test_every_fault_is_in_the_table_of_what_to_do() -> None:
     entries = [" ".join(entry.split()) for entry in runbook.split("\n### ")]
     for name, fault in FAULTS.items():
         (entry,) = (
-            (entry for entry in entries if f"`{name}`" in entry.partition("**See**")[0]) if fault.signs else ("",)
+            (entry for entry in entries if f"`{name}`" in entry.partition("**Symptom:**")[0]) if fault.signs else ("",)
         )
         for sign in fault.signs:
             assert sign.name in entry, name
