@@ -134,7 +134,7 @@ async def _store_ready(store: Store) -> None:
     attempt = 0
     while True:
         try:
-            await store.ready()
+            await store.prepare()
             return
         except StoreUnavailable as error:
             attempt += 1

@@ -6,14 +6,14 @@ would save next to nothing.
 What is kept may be old in two ways, and neither does harm. Another worker may have stored a message since: then the
 next seq is taken, the store says so, and the batch reads it there. A participant may have read on since: then a
 sender counts as behind who was not, which costs one write. Who is in a conversation never changes. A header is read
-again after `CACHED_FOR`, so that a conversation which was removed by hand is noticed.
+again after `CACHE_SECONDS`, so that a conversation which was removed by hand is noticed.
 """
 
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from infra.store.client import CACHED_FOR
+from infra.store.client import CACHE_SECONDS
 from infra.store.conversations import Header
 from infra.store.messages import StoredMessage
 
@@ -48,7 +48,7 @@ class HeaderCache:
         found = {}
         for id in ids:
             kept = self._kept.get(id)
-            if kept is None or now - kept.read_at >= CACHED_FOR:
+            if kept is None or now - kept.read_at >= CACHE_SECONDS:
                 return None
             found[id] = kept.header
         return found

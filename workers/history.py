@@ -67,7 +67,7 @@ class History:
         pages = [_page(headers, command.payload.limit) for (command, _), headers in zip(valid, found, strict=True)]
         users = await self._users.find({user for page, _ in pages for header in page for user in header.user_ids})
         # What the page shows is counted as it shows it: an inbox may still wait for the fact of the newest message.
-        elsewhere = await self._inboxes.elsewhere(
+        elsewhere = await self._inboxes.totals_outside(
             [
                 (command.user_id, [header.id for header in page])
                 for (command, _), (page, _) in zip(valid, pages, strict=True)

@@ -44,16 +44,16 @@ class Presence:
         opens = [item for item in items if isinstance(item, SessionOpen)]
         closes = [item for item in items if isinstance(item, SessionClose)]
         if alive:
-            known = await self._sessions.renew(alive)
+            known = await self._sessions.renew_leases(alive)
             for sign in alive:
                 effects.reply(sign, LeaseRenewed.model_construct(known=known[sign.edge_id]))
         for lost in {(item.edge_id, item.epoch) for item in items if isinstance(item, EdgeLost)}:
             await self.drop_edge(*lost, grace_ms=LOST_GRACE_MS, reason="no queue")
         if opens or closes:
-            await self._sessions.introduce({command.edge_id: command.epoch for command in opens})
+            await self._sessions.add_leases({command.edge_id: command.epoch for command in opens})
             await self._sessions.record([*opens, *closes])
         if opens:
-            arrived = await self._users.come_online(opens)
+            arrived = await self._users.set_online(opens)
             await self._announce(arrived, effects)
             for command in opens:
                 user = user_view(command.user_id, {"name": command.user_name, "picture": command.picture})
@@ -62,39 +62,39 @@ class Presence:
             for close in closes:
                 effects.reply(close, Nothing())
             grace = {close.user_id: close.grace_ms for close in closes}
-            await self._plan_absence(grace)
-            effects.extend(await self.announce_absences())
+            await self._schedule_offline(grace)
+            effects.extend(await self.announce_offline())
         return effects
 
     async def drop_edge(self, edge_id: str, epoch: int, *, grace_ms: int, reason: str) -> None:
         """Forget an edge's sessions; who is connected nowhere else goes offline after the grace."""
-        users = await self._sessions.drop(edge_id, epoch)
+        users = await self._sessions.drop_sessions(edge_id, epoch)
         metrics.EDGES_DROPPED.labels(reason).inc()
         log.warning("Dropped %d sessions of edge %s up to epoch %d: %s.", len(users), edge_id, epoch, reason)
-        await self._plan_absence(dict.fromkeys(users, grace_ms))
+        await self._schedule_offline(dict.fromkeys(users, grace_ms))
 
-    async def drop_lapsed_edges(self, lease_seconds: float) -> None:
+    async def drop_expired_edges(self, lease_seconds: float) -> None:
         """Forget the sessions of every edge that gave no sign of life for a lease."""
-        for edge_id, epoch in (await self._sessions.lapsed(lease_seconds)).items():
+        for edge_id, epoch in (await self._sessions.expired_leases(lease_seconds)).items():
             await self.drop_edge(edge_id, epoch, grace_ms=0, reason="lease")
 
-    async def announce_absences(self) -> Effects:
+    async def announce_offline(self) -> Effects:
         """Set offline whoever's planned absence is due and who is connected nowhere; tell those who share."""
         effects = Effects()
-        due = await self._users.absence_due()
+        due = await self._users.due_offline()
         if not due:
             return effects
         connected = {session.user_id for session in await self._sessions.locate(due)}
-        await self._users.cancel_absence(connected)
-        gone = await self._users.go_offline([user_id for user_id in due if user_id not in connected])
+        await self._users.cancel_offline(connected)
+        gone = await self._users.set_offline([user_id for user_id in due if user_id not in connected])
         await self._announce([user["_id"] for user in gone], effects, {user["_id"]: user for user in gone})
         return effects
 
-    async def _plan_absence(self, grace_ms: dict[str, int]) -> None:
+    async def _schedule_offline(self, grace_ms: dict[str, int]) -> None:
         if not grace_ms:
             return
         connected = {session.user_id for session in await self._sessions.locate(grace_ms.keys())}
-        await self._users.plan_absence({user: grace for user, grace in grace_ms.items() if user not in connected})
+        await self._users.schedule_offline({user: grace for user, grace in grace_ms.items() if user not in connected})
 
     async def _announce(
         self, user_ids: Collection[str], effects: Effects, users: dict[str, Document] | None = None
@@ -104,7 +104,7 @@ class Presence:
             return
         users = users if users is not None else await self._users.find(user_ids)
         audience: dict[str, set[str]] = defaultdict(set)
-        for header in await self._conversations.sharing_with(user_ids):
+        for header in await self._conversations.conversations_of(user_ids):
             members = set(header.user_ids)
             for user_id in members & set(user_ids):
                 audience[user_id].update(viewers(header))
@@ -156,11 +156,11 @@ async def sweep(
             healthy_since = None
             continue
         try:
-            effects = await presence.announce_absences()
+            effects = await presence.announce_offline()
             if healthy_since is None:
                 healthy_since = time.monotonic()
             if time.monotonic() - healthy_since > lease_seconds:
-                await presence.drop_lapsed_edges(lease_seconds)
+                await presence.drop_expired_edges(lease_seconds)
         except StoreUnavailable as error:
             healthy_since = None
             log.warning("The sweep waits for the store: %s", error)

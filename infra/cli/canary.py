@@ -18,7 +18,7 @@ from contracts.errors import StoreUnavailable
 from infra import logs
 from infra.cli.console import run, serve
 from infra.settings import EdgeSettings, Settings, load
-from infra.store.client import CACHED_FOR, Store
+from infra.store.client import CACHE_SECONDS, Store
 from infra.store.conversations import Conversations
 from infra.store.inboxes import Inboxes
 from infra.store.messages import Messages
@@ -45,7 +45,7 @@ async def forget(store: Store, conversation_id: str, user_ids: Sequence[str]) ->
     await Messages(store).delete_all(conversation_id)
     await conversations.delete(conversation_id)
     await Inboxes(store).delete(conversation_id, user_ids)
-    await asyncio.sleep(CACHED_FOR)
+    await asyncio.sleep(CACHE_SECONDS)
 
 
 # --- The command ------------------------------------------------------------------------------------------

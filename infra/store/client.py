@@ -1,7 +1,7 @@
-"""The client and its collections: driver, concerns, indexes.
+"""The MongoDB client, its collections and their indexes.
 
-Reads and writes go through a majority of the replica set: what a client was told is never rolled back. Only
-what Motor and PyMongo's own asyncio client share is used, so a setting picks the driver (`WARREN_MONGO_DRIVER`).
+Reads and writes use majority concerns, so that nothing a client has seen is ever rolled back. Only operations that
+Motor and PyMongo's asyncio client share are used, so that `WARREN_MONGO_DRIVER` can select either.
 """
 
 import logging
@@ -23,40 +23,41 @@ from typing_extensions import override
 
 from infra import metrics
 from infra.settings import Settings
-from infra.store.operations import guarded
+from infra.store.operations import translated_errors
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which the tombstone of a closed session, or an edge without sign of life, is removed.
+#: Seconds after which a closed session's tombstone, or an edge that stopped renewing its lease, is removed.
 SESSION_TTL = 3_600
 EDGE_TTL = 86_400
-#: Index of the few who may not write: asking it about a batch's senders touches no user's document.
+#: A partial index of the blocked users: checking a batch's senders reads no document of a user who is not blocked.
 BLOCKED = [("blocked", 1), ("_id", 1)]
-#: Seconds for which workers may act on what they read of a user or a conversation; who changes or removes one by hand
-#: is heeded after that.
-CACHED_FOR = 5.0
+#: Seconds for which workers may use what they read about a user or a conversation. After that, they see a change that
+#: an operator made.
+CACHE_SECONDS = 5.0
 
 
 class PrimaryListener(TopologyListener):
-    """Says when the primary is lost and when there is one again, also where nobody asks, or a call waits it out.
+    """Logs and measures when the replica set loses its primary and when it has one again.
 
-    The driver calls it, from a thread of its own where it has one.
+    The driver monitors the servers by itself, so this works while no operation runs. PyMongo's asyncio client calls the
+    methods on the event loop, Motor on a thread of its own.
     """
 
     def __init__(self, database: str) -> None:
         self._up = metrics.STORE_UP.labels(database)
         self._had_primary = False
-        #: Whether the client is being closed: that it loses its primary then is no news.
+        #: Whether the client is being closed: then the loss of the primary is not logged.
         self.closing = False
 
     @override
     def opened(self, event: TopologyOpenedEvent) -> None:
-        """Nothing is known yet."""
+        """No primary is known yet."""
         self._up.set(0)
 
     @override
     def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
-        """A server came, went, or changed its part."""
+        """A server appeared, disappeared, or changed its role."""
         has_primary = event.new_description.has_writable_server()
         if has_primary == self._had_primary or self.closing:
             return
@@ -69,12 +70,12 @@ class PrimaryListener(TopologyListener):
 
     @override
     def closed(self, event: TopologyClosedEvent) -> None:
-        """Nobody asks any more."""
+        """The client is closed."""
         self._up.set(0)
 
 
 class Store:
-    """The collections of one database."""
+    """The client and the collections of one database."""
 
     def __init__(self, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
         files = {"tlsCAFile": settings.mongo_ca_file, "tlsCertificateKeyFile": settings.mongo_certificate_key_file}
@@ -102,13 +103,13 @@ class Store:
         self.users: Any = database["users"]
         self.sessions: Any = database["sessions"]
         self.edges: Any = database["edges"]
-        #: Whether all writes are in one log, in their order, so that waiting for one waits for those before it. That
-        #: is so in a replica set, not behind a router. Known once the store was ready.
+        #: Whether all writes are in one oplog, in order, so that waiting for the majority of one write includes earlier
+        #: ones. True for a replica set, false behind a router. Set by `prepare`.
         self.has_one_log = False
 
-    async def ready(self) -> None:
-        """Make sure that the store answers and has its indexes. Raises StoreUnavailable."""
-        async with guarded():
+    async def prepare(self) -> None:
+        """Check that the store answers, and create its indexes. Raises StoreUnavailable."""
+        async with translated_errors():
             self.has_one_log = "electionId" in await self.client.admin.command("hello")
             await self.messages.create_index([("conversation_id", 1), ("seq", 1)], unique=True)
             await self.conversations.create_index([("participants.user_id", 1), ("updated_at", -1), ("_id", -1)])
@@ -125,12 +126,12 @@ class Store:
             await self.edges.create_index([("seen_at", 1)], expireAfterSeconds=EDGE_TTL)
 
     async def ping(self) -> None:
-        """Ask for a sign of life. Raises StoreUnavailable."""
-        async with guarded():
+        """Check that the store answers. Raises StoreUnavailable."""
+        async with translated_errors():
             await self.client.admin.command("ping")
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         self._listener.closing = True
         closing = self.client.close()
         if closing is not None:

@@ -1,4 +1,4 @@
-"""Conversations: light headers with their participants, a read watermark for each, and the newest message."""
+"""The `conversations` collection: a header per conversation, with participants, watermarks and the newest message."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 from infra.store.client import Store
 from infra.store.messages import StoredMessage
-from infra.store.operations import Document, Term, Update, find_all, guarded, union, update_all
+from infra.store.operations import Document, Term, Update, find_all, translated_errors, union, update_all
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """How far someone has read, and since when."""
+    """The seq up to which a participant has read, and when it last moved; None when it never did."""
 
     seq: int
     at: datetime | None
@@ -20,51 +20,51 @@ class Watermark:
 
 @dataclass(frozen=True)
 class Header:
-    """A conversation's header as the store has it."""
+    """A conversation's header as it is stored."""
 
     id: str
     document: Document
 
     @property
     def last_seq(self) -> int:
-        """The seq of the newest message, 0 where there is none."""
+        """The seq of the newest message; 0 without a message."""
         last = self.document.get("last")
         return int(last["seq"]) if last else 0
 
     @property
     def user_ids(self) -> list[str]:
-        """The participants."""
+        """The participants, in an order that never changes."""
         return [participant["user_id"] for participant in self.document["participants"]]
 
     @property
     def last(self) -> Document | None:
-        """The newest message as the header shows it; None where there is none yet."""
+        """The newest message's projection; None without a message."""
         last: Document | None = self.document.get("last")
         return last
 
     @property
     def opened_by(self) -> list[str]:
-        """Those who started it, or found it by starting it."""
+        """The users who started the conversation; a direct one may be started by both."""
         opened_by: list[str] = self.document["opened_by"]
         return opened_by
 
     def watermark(self, user_id: str) -> Watermark:
-        """A participant's watermark."""
+        """A participant's watermark; 0 for other users."""
         for participant in self.document["participants"]:
             if participant["user_id"] == user_id:
                 return Watermark(participant["read"]["seq"], participant["read"]["at"])
         return Watermark(0, None)
 
     def watermark_path(self, user_id: str) -> str:
-        """Where in the document a participant's watermark stands."""
+        """The path of a participant's watermark in the document."""
         return f"participants.{self.user_ids.index(user_id)}.read"
 
     def unread(self, user_id: str) -> int:
-        """A participant's unread messages: always computed, never counted up."""
+        """A participant's number of unread messages. It is computed from the header and never incremented."""
         return max(0, self.last_seq - self.watermark(user_id).seq)
 
     def with_messages(self, messages: Iterable[StoredMessage]) -> "Header":
-        """The header as it is once these messages are shown in it; see `Conversations.advance`."""
+        """The header as `Conversations.advance` writes it for these messages."""
         last, reads = self.document.get("last"), {}
         for message in sorted(messages, key=lambda message: message.seq):
             if message.seq > (last["seq"] if last else 0):
@@ -79,7 +79,7 @@ class Header:
 
 @dataclass(frozen=True)
 class NewConversation:
-    """A conversation that someone starts, or finds to exist already."""
+    """A conversation that `by` starts; it may exist already."""
 
     id: str
     kind: str
@@ -90,7 +90,7 @@ class NewConversation:
 
 @dataclass(frozen=True)
 class PageQuery:
-    """Whose conversations, which of them come `before` (updated_at, id) in the order of a list, and how many."""
+    """A page of a user's conversations: the `limit` newest that come after the position `before` = (updated_at, id)."""
 
     user_id: str
     before: tuple[datetime, str] | None
@@ -98,21 +98,21 @@ class PageQuery:
 
 
 class Conversations:
-    """Reads and writes of `conversations`. Every method may raise StoreUnavailable."""
+    """Reads and writes `conversations`. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
         self._conversations = store.conversations
 
     async def headers(self, ids: Collection[str]) -> dict[str, Header]:
-        """Headers by conversation id; those that do not exist are left out."""
+        """Headers by conversation id, without those that do not exist."""
         if not ids:
             return {}
-        async with guarded():
+        async with translated_errors():
             found = await find_all(self._conversations, {"_id": {"$in": list(set(ids))}})
         return {document["_id"]: Header(document["_id"], document) for document in found}
 
     async def start(self, starts: Sequence[NewConversation]) -> None:
-        """Create what does not exist yet, and note who opened it. Repeating it changes nothing."""
+        """Create the conversations that do not exist, and add who started them. Repeating it changes nothing."""
         now = datetime.now(UTC)
         operations = [
             Update(
@@ -136,14 +136,14 @@ class Conversations:
             for start in starts
         ]
         if operations:
-            async with guarded():
+            async with translated_errors():
                 await update_all(self._conversations, operations)
 
     async def advance(self, messages: Iterable[StoredMessage], headers: Mapping[str, Header]) -> Term:
-        """Project stored messages, at least one, into their headers: the newest, and each sender's own watermark.
+        """Project stored messages, at least one, into their headers: the newest message and each sender's watermark.
 
-        `headers` tell where in a conversation each sender stands; people and their order never change. Returns who
-        took it: on the same primary, everything written before is committed to a majority now.
+        `headers` give each sender's position among the participants, which never changes. Returns the term of the
+        primary that took the write: everything that the same primary took before is now committed to a majority.
         """
         newest: dict[str, dict[str, StoredMessage]] = {}
         for message in messages:
@@ -158,11 +158,11 @@ class Conversations:
                 path = headers[conversation_id].watermark_path(sender_id)
                 raised[path] = {"seq": message.seq, "at": message.sent_at}
             operations.append(Update({"_id": conversation_id}, {"$max": raised}))
-        async with guarded():
+        async with translated_errors():
             return await update_all(self._conversations, operations)
 
     async def mark_read(self, marks: Mapping[tuple[str, str], Watermark], headers: Mapping[str, Header]) -> None:
-        """Move watermarks, by (conversation, user), forward; none ever moves back."""
+        """Move watermarks, by (conversation, user), forward. A lower one than the stored changes nothing."""
         operations = [
             Update(
                 {"_id": conversation_id},
@@ -171,31 +171,31 @@ class Conversations:
             for (conversation_id, user_id), read in marks.items()
         ]
         if operations:
-            async with guarded():
+            async with translated_errors():
                 await update_all(self._conversations, operations)
 
-    async def sharing_with(self, user_ids: Collection[str]) -> list[Header]:
-        """Headers of every conversation that any of these users is in."""
+    async def conversations_of(self, user_ids: Collection[str]) -> list[Header]:
+        """Every conversation of any of these users, with the fields that decide who may see it."""
         projection = {"participants.user_id": 1, "last.seq": 1, "opened_by": 1}
-        async with guarded():
+        async with translated_errors():
             found = await find_all(self._conversations, {"participants.user_id": {"$in": list(user_ids)}}, projection)
         return [Header(document["_id"], document) for document in found]
 
     async def pages(self, queries: Sequence[PageQuery]) -> list[list[Header]]:
-        """For each query, up to `limit` headers, newest activity first."""
-        async with guarded():
+        """Up to `limit` headers for each query, newest activity first."""
+        async with translated_errors():
             results = await union(self._conversations, [_page(query) for query in queries])
         return [[Header(document["_id"], document) for document in documents] for documents in results]
 
     async def ids_after(self, after: str, limit: int) -> list[str]:
-        """The next conversation ids in their order; "" begins."""
-        async with guarded():
+        """Up to `limit` conversation ids after this one, in order; "" starts at the first."""
+        async with translated_errors():
             cursor = self._conversations.find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", 1).limit(limit)
             return [document["_id"] for document in await cursor.to_list(None)]
 
     async def delete(self, conversation_id: str) -> None:
         """Remove a header."""
-        async with guarded():
+        async with translated_errors():
             await self._conversations.delete_one({"_id": conversation_id})
 
 

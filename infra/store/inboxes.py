@@ -1,7 +1,7 @@
-"""Inboxes: per user and conversation the unread count, so that a user's total is one cheap sum.
+"""The `inboxes` collection: the unread count of each user in each conversation. A user's total is the sum.
 
-An entry's `state` is that of `contracts.counting`: the newest has the highest version, and `$max` keeps it, so
-that entries may be written in any order and any number of times.
+`contracts.counting` defines an entry's `state`: the newest state has the highest version, and `$max` keeps it. So
+entries may be written in any order and any number of times.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,12 +11,12 @@ from typing import Any
 from contracts.counting import inbox_state
 from infra.store.client import Store
 from infra.store.conversations import Header
-from infra.store.operations import Document, Update, aggregate, find_all, guarded, union, update_all
+from infra.store.operations import Document, Update, aggregate, find_all, translated_errors, union, update_all
 
 
 @dataclass(frozen=True)
 class InboxEntry:
-    """What one user has unread in one conversation, as a header read in one piece says."""
+    """What one user has unread in one conversation, computed from a header that was read in one piece."""
 
     user_id: str
     conversation_id: str
@@ -25,23 +25,23 @@ class InboxEntry:
 
     @property
     def state(self) -> Document:
-        """The version and the count, in the order in which `$max` compares them."""
+        """The version and the count, in the order in which `$max` compares them; see `contracts.counting`."""
         return inbox_state(self.last_seq, self.read_seq)
 
 
 def entry_of(header: Header, user_id: str) -> InboxEntry:
-    """The entry that a header implies for one participant."""
+    """The entry of one participant, computed from the header."""
     return InboxEntry(user_id, header.id, header.last_seq, header.watermark(user_id).seq)
 
 
 class Inboxes:
-    """Reads and writes of `inboxes`. Every method may raise StoreUnavailable."""
+    """Reads and writes `inboxes`. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
         self._inboxes = store.inboxes
 
     async def write(self, entries: Iterable[InboxEntry]) -> None:
-        """Store entries; an older one never replaces a newer one."""
+        """Store entries. An older state never replaces a newer one."""
         operations = [
             Update(
                 {"_id": {"u": entry.user_id, "c": entry.conversation_id}},
@@ -54,48 +54,48 @@ class Inboxes:
             for entry in entries
         ]
         if operations:
-            async with guarded():
+            async with translated_errors():
                 await update_all(self._inboxes, operations)
 
     async def totals(self, user_ids: Collection[str]) -> dict[str, int]:
-        """The unread messages of each user, over all conversations."""
+        """The number of unread messages of each user in all conversations together."""
         pipeline = [
             {"$match": {"user_id": {"$in": list(user_ids)}, "state.n": {"$gt": 0}}},
             {"$group": {"_id": "$user_id", "n": {"$sum": "$state.n"}}},
         ]
-        async with guarded():
+        async with translated_errors():
             found = await aggregate(self._inboxes, pipeline)
         return dict.fromkeys(user_ids, 0) | {row["_id"]: row["n"] for row in found}
 
-    async def elsewhere(self, queries: Sequence[tuple[str, Collection[str]]]) -> list[int]:
-        """For each (user, conversations): the user's unread messages in all other conversations."""
+    async def totals_outside(self, queries: Sequence[tuple[str, Collection[str]]]) -> list[int]:
+        """For each (user, conversations): the user's number of unread messages in all other conversations."""
         pipelines: list[list[dict[str, Any]]] = []
         for user_id, conversation_ids in queries:
             known = [{"u": user_id, "c": conversation_id} for conversation_id in conversation_ids]
             match: Document = {"user_id": user_id, "state.n": {"$gt": 0}, "_id": {"$nin": known}}
             pipelines.append([{"$match": match}, {"$group": {"_id": None, "n": {"$sum": "$state.n"}}}])
-        async with guarded():
+        async with translated_errors():
             found = await union(self._inboxes, pipelines)
         return [sum(int(row["n"]) for row in rows) for rows in found]
 
     async def states(self, conversation_ids: Collection[str]) -> dict[tuple[str, str], Document]:
         """The states of all entries of these conversations, by (user, conversation)."""
-        async with guarded():
+        async with translated_errors():
             found = await find_all(self._inboxes, {"_id.c": {"$in": list(conversation_ids)}})
         return {(entry["_id"]["u"], entry["_id"]["c"]): entry["state"] for entry in found}
 
     async def replace(self, states: Mapping[tuple[str, str], tuple[Document, Document]]) -> None:
-        """Set entries, by (user, conversation), from the first state to the second; any other state stays."""
+        """Replace the first state of each entry, by (user, conversation), by the second; keep any other state."""
         operations = [
             Update({"_id": {"u": user_id, "c": conversation_id}, "state": wrong}, {"$set": {"state": right}})
             for (user_id, conversation_id), (wrong, right) in states.items()
         ]
         if operations:
-            async with guarded():
+            async with translated_errors():
                 await update_all(self._inboxes, operations)
 
     async def delete(self, conversation_id: str, user_ids: Collection[str]) -> None:
         """Remove the entries of these users for a conversation."""
         ids = [{"u": user_id, "c": conversation_id} for user_id in user_ids]
-        async with guarded():
+        async with translated_errors():
             await self._inboxes.delete_many({"_id": {"$in": ids}})

@@ -1,4 +1,4 @@
-"""Messages: the log. Everything else is a projection of it that any replay repairs."""
+"""The `messages` collection: the log of the system. Headers and inboxes are projections of it that can be rebuilt."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 
 from contracts.commands import ListMessages
 from infra.store.client import Store
-from infra.store.operations import Document, Term, aggregate, find_all, guarded, insert_all, union
+from infra.store.operations import Document, Term, aggregate, find_all, insert_all, translated_errors, union
 
-#: Characters of a body that a conversation's header shows.
+#: Characters of a message body in its conversation's header.
 PREVIEW_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
 class StoredMessage:
-    """A message as the store has it."""
+    """A message as it is stored."""
 
     id: str
     conversation_id: str
@@ -26,7 +26,7 @@ class StoredMessage:
     sent_at: datetime
 
     def projection(self) -> Document:
-        """What the conversation's header shows of it, as `last`. `seq` comes first: $max compares field by field."""
+        """The header's `last` for this message. `seq` is the first field, because `$max` compares field by field."""
         return {
             "seq": self.seq,
             "id": self.id,
@@ -37,20 +37,20 @@ class StoredMessage:
 
 
 class Messages:
-    """Reads and writes of `messages`. Every method may raise StoreUnavailable."""
+    """Reads and writes `messages`. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._messages = store.messages
 
     async def insert(self, messages: Sequence[StoredMessage]) -> tuple[int, Term]:
-        """Insert in order, by one command, up to the first whose id or (conversation, seq) is taken.
+        """Insert in order, in one command, up to the first message whose id or (conversation, seq) is taken.
 
-        Returns how many were inserted, and the term of the primary that took them. Stopping there is what keeps `seq`
-        dense: a message is only ever inserted when the one before it, of the same batch and conversation, is there.
+        Returns how many were inserted, and the term of the primary that took them. The stop keeps `seq` dense: a
+        message is inserted only when the message before it, of the same batch and conversation, is there.
 
-        They are committed once a later write, to a majority, was taken by the same primary: the next write always
-        is one, and waiting once is enough. Behind a router, where that says nothing, this waits itself.
+        The messages are committed once the same primary has taken a later write with majority concern. Callers make
+        one next, so the insert itself does not wait for a majority. Behind a router, that does not hold, and it waits.
         """
         documents = [
             {
@@ -64,48 +64,48 @@ class Messages:
             }
             for message in messages
         ]
-        async with guarded():
+        async with translated_errors():
             return await insert_all(self._messages, documents, majority=not self._store.has_one_log)
 
     async def by_id(self, ids: Collection[str]) -> dict[str, StoredMessage]:
-        """Those of the messages that are committed, by id."""
-        async with guarded():
+        """The committed messages with these ids, by id."""
+        async with translated_errors():
             found = await find_all(self._messages, {"_id": {"$in": list(ids)}})
         return {document["_id"]: read_message(document) for document in found}
 
     async def highest_seqs(self, above: dict[str, int]) -> dict[str, int]:
-        """The highest committed seq of each conversation, or what `above` says for it where that is more."""
+        """The highest committed seq of each conversation in `above`, or the seq in `above` if that is higher."""
         ranges = [{"conversation_id": conversation, "seq": {"$gte": seq}} for conversation, seq in above.items()]
         pipeline = [{"$match": {"$or": ranges}}, {"$group": {"_id": "$conversation_id", "seq": {"$max": "$seq"}}}]
-        async with guarded():
+        async with translated_errors():
             found = await aggregate(self._messages, pipeline)
         return above | {row["_id"]: row["seq"] for row in found}
 
     async def newest(self, conversation_ids: Collection[str]) -> dict[str, StoredMessage]:
-        """The newest message of each conversation that has one."""
+        """The newest message of each conversation, without those that have none."""
         pipeline: list[dict[str, Any]] = [
             {"$match": {"conversation_id": {"$in": list(conversation_ids)}}},
             {"$sort": {"conversation_id": 1, "seq": -1}},
             {"$group": {"_id": "$conversation_id", "message": {"$first": "$$ROOT"}}},
         ]
-        async with guarded():
+        async with translated_errors():
             found = await aggregate(self._messages, pipeline)
         return {row["_id"]: read_message(row["message"]) for row in found}
 
     async def stream(self, conversation_ids: Collection[str]) -> AsyncIterator[StoredMessage]:
         """Every message of these conversations, in no certain order; one batch of a cursor is in memory at a time."""
-        async with guarded():
+        async with translated_errors():
             async for document in self._messages.find({"conversation_id": {"$in": list(conversation_ids)}}):
                 yield read_message(document)
 
     async def delete_all(self, conversation_id: str) -> None:
         """Remove every message of a conversation."""
-        async with guarded():
+        async with translated_errors():
             await self._messages.delete_many({"conversation_id": conversation_id})
 
     async def pages(self, queries: Sequence[ListMessages]) -> list[tuple[list[StoredMessage], bool]]:
-        """A page for each query, ascending, and whether there is more in its direction."""
-        async with guarded():
+        """For each query a page in ascending order of seq, and whether more messages follow in its direction."""
+        async with translated_errors():
             results = await union(self._messages, [_page(query) for query in queries])
         pages = []
         for query, documents in zip(queries, results, strict=True):
@@ -116,7 +116,7 @@ class Messages:
 
 
 def read_message(document: Document) -> StoredMessage:
-    """Read a document of `messages`."""
+    """Convert a document of `messages`."""
     return StoredMessage(id=document["_id"], **{name: value for name, value in document.items() if name != "_id"})
 
 

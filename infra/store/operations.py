@@ -1,8 +1,8 @@
-"""Reads and writes of any collection, and which errors mean that the store is away.
+"""Reads and writes of any collection, and the errors that mean that the store is away.
 
-Workers write by `insert_all` and `update_all`: one command each, and none that the driver repeats by itself. For
-those the server keeps a record of every statement, which costs it as much as the write; our writes are idempotent,
-and the runner repeats whole batches.
+Workers write with `insert_all` and `update_all`, one command each, and not with the driver's retryable writes. For a
+retryable write the server records every statement, which costs it as much as the write itself. It is not needed here:
+every write is idempotent, and the runner repeats whole batches.
 """
 
 import time
@@ -28,25 +28,32 @@ from contracts.errors import StoreUnavailable
 from infra import metrics
 
 Document = dict[str, Any]
-#: A primary's term, named by the election that made it primary: two writes with the same term were taken by one
-#: primary, in its one log. None behind a router (`mongos`), which asks many primaries.
+#: The term of a primary, identified by its election: the same primary took two writes of the same term, in one oplog.
+#: None behind a router (`mongos`), which writes to several primaries.
 Term = ObjectId | None
 
 #: Server error code of a duplicate key.
 DUPLICATE_KEY = 11000
-#: How often an upsert is tried that meets another of the same key.
+#: Attempts of an upsert that collides with another upsert of the same key.
 UPSERT_ATTEMPTS = 3
-#: Documents in the first answer to a query; MongoDB's default is 101, and the rest costs another round trip.
+#: Documents in the first batch of a query. With MongoDB's default of 101, the rest costs another round trip.
 FIRST_BATCH = 100_000
-#: What says "not now": the connection, the primary, or the majority is missing.
-_AWAY = (ConnectionFailure, NetworkTimeout, NotPrimaryError, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError)
-#: What a server says that is starting, stepping down, cut off from the others, or out of disk. The driver tries a read
-#: that gets one of these once more and then passes it on as an error like any other.
-_NOT_NOW = {
+#: Errors of the driver when the connection, the primary or the majority is missing.
+UNAVAILABLE_ERRORS = (
+    ConnectionFailure,
+    NetworkTimeout,
+    NotPrimaryError,
+    ExecutionTimeout,
+    WTimeoutError,
+    WaitQueueTimeoutError,
+)
+#: Error codes of a server that is starting, stepping down, isolated from the others, or out of disk. The driver repeats
+#: a read once after one of these, and then raises an ordinary error.
+TRANSIENT_CODES = {
     6,  # HostUnreachable
     7,  # HostNotFound
     89,  # NetworkTimeout
-    134,  # ReadConcernMajorityNotAvailableYet: a server that has just come back
+    134,  # ReadConcernMajorityNotAvailableYet: the server has just started
     262,  # ExceededTimeLimit
     9001,  # SocketException
     11601,  # Interrupted: an operator killed the operation
@@ -65,17 +72,20 @@ class Update:
 
 
 @asynccontextmanager
-async def guarded() -> AsyncIterator[None]:
-    """Turn what the driver raises when the store is away into StoreUnavailable; anything else passes."""
+async def translated_errors() -> AsyncIterator[None]:
+    """Translate errors of the driver that mean the store is away into StoreUnavailable. Other errors pass unchanged.
+
+    Also measures the operation.
+    """
     started = time.perf_counter()
     try:
         yield
-    except _AWAY as error:
+    except UNAVAILABLE_ERRORS as error:
         raise StoreUnavailable(str(error)) from error
     except BulkWriteError as error:
         if error.details.get("writeConcernErrors"):
             raise StoreUnavailable("A write was not acknowledged by a majority.") from error
-        if error.timeout or any(part["code"] in _NOT_NOW for part in error.details.get("writeErrors", ())):
+        if error.timeout or any(part["code"] in TRANSIENT_CODES for part in error.details.get("writeErrors", ())):
             raise StoreUnavailable("A write was not carried out in time.") from error
         raise
     except PyMongoError as error:
@@ -87,19 +97,22 @@ async def guarded() -> AsyncIterator[None]:
 
 
 def _may_work_later(error: OperationFailure) -> bool:
-    return error.has_error_label("RetryableWriteError") or error.code in _NOT_NOW
+    return error.has_error_label("RetryableWriteError") or error.code in TRANSIENT_CODES
 
 
 async def find_all(
     collection: Any, query: Mapping[str, Any], projection: Mapping[str, Any] | None = None
 ) -> list[Document]:
-    """Every document that matches, in one list; the caller bounds the query."""
+    """Every document that matches. The caller must bound the query."""
     found: list[Document] = await collection.find(query, projection, batch_size=FIRST_BATCH).to_list(None)
     return found
 
 
 async def aggregate(collection: Any, pipeline: Sequence[object]) -> list[Document]:
-    """Run a pipeline; Motor returns its cursor at once, PyMongo's asyncio client after an await."""
+    """Run a pipeline and return its documents.
+
+    Motor returns the cursor at once, PyMongo's asyncio client as a coroutine.
+    """
     cursor = collection.aggregate(list(pipeline), batchSize=FIRST_BATCH)
     if hasattr(cursor, "__await__"):
         cursor = await cursor
@@ -108,7 +121,8 @@ async def aggregate(collection: Any, pipeline: Sequence[object]) -> list[Documen
 
 
 async def union(collection: Any, pipelines: Sequence[list[dict[str, Any]]]) -> list[list[Document]]:
-    """Run many pipelines over one collection in a single round trip; returns the documents of each, in order."""
+    """Run pipelines over one collection in one round trip, with `$unionWith`. Returns the documents of each, in
+    order."""
     if not pipelines:
         return []
     tagged = [[*pipeline, {"$addFields": {"_pipeline": index}}] for index, pipeline in enumerate(pipelines)]
@@ -120,10 +134,10 @@ async def union(collection: Any, pipelines: Sequence[list[dict[str, Any]]]) -> l
 
 
 async def insert_all(collection: Any, documents: Sequence[Document], *, majority: bool = True) -> tuple[int, Term]:
-    """Insert in order, in one command, up to the first whose id or other unique key is taken.
+    """Insert in order, in one command, up to the first document whose id or other unique key is taken.
 
-    Returns how many went in, and the term of the primary that took them. Without `majority` they may still be rolled
-    back, until a later write in the same term has reached one.
+    Returns how many were inserted, and the term of the primary that took them. Without `majority` they may be rolled
+    back until a later write of the same term has reached a majority.
     """
     reply = await _write(collection, {"insert": collection.name, "documents": list(documents)}, majority=majority)
     errors = reply.get("writeErrors")
@@ -135,10 +149,10 @@ async def insert_all(collection: Any, documents: Sequence[Document], *, majority
 
 
 async def update_all(collection: Any, updates: Sequence[Update]) -> Term:
-    """Carry out idempotent updates in one command, to a majority, in any order. Returns the primary's term.
+    """Make idempotent updates in one command, in any order, with majority concern. Returns the primary's term.
 
-    Two workers that insert the same key at once get a duplicate key error in one of them (MongoDB documents
-    this for concurrent upserts); the second attempt then finds the document and updates it.
+    When two workers upsert the same key at once, MongoDB may give one of them a duplicate key error, as it documents
+    for concurrent upserts. The next attempt finds the document and updates it.
     """
     statements = [{"q": each.query, "u": each.change, "upsert": each.upsert, "multi": each.multi} for each in updates]
     attempts = 0

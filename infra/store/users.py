@@ -1,4 +1,4 @@
-"""Users: the profile from their token, whether they are online, and the search for a fellow coder."""
+"""The `users` collection: profiles from tokens, who is online or blocked, and the search for users."""
 
 import re
 import time
@@ -7,57 +7,58 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.reports import SessionOpen
-from infra.store.client import BLOCKED, CACHED_FOR, Store
-from infra.store.operations import FIRST_BATCH, Document, Update, find_all, guarded, union, update_all
+from infra.store.client import BLOCKED, CACHE_SECONDS, Store
+from infra.store.operations import FIRST_BATCH, Document, Update, find_all, translated_errors, union, update_all
 
 _WORDS = re.compile(r"[^\s,;]+")
-#: Words of a name or a query that count in the search.
+#: Words of a name or a query that the search uses.
 MAX_TERMS = 10
 
 
 class Users:
-    """Reads and writes of `users`. Every method may raise StoreUnavailable."""
+    """Reads and writes `users`. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
         self._users = store.users
-        self._asked: set[str] = set()
+        self._checked: set[str] = set()
         self._blocked: set[str] = set()
         self._blocked_at = 0.0
 
     async def find(self, ids: Collection[str]) -> dict[str, Document]:
-        """The documents of those that the system has seen, by id."""
+        """The documents of these users by id, without users who have never connected."""
         if not ids:
             return {}
-        async with guarded():
+        async with translated_errors():
             return {user["_id"]: user for user in await find_all(self._users, {"_id": {"$in": list(ids)}})}
 
     async def blocked(self, ids: Collection[str]) -> set[str]:
-        """Those who may not write; what was true a few seconds ago still counts."""
+        """Which of these users are blocked. The answer is cached for up to `CACHE_SECONDS`."""
         now = time.monotonic()
-        if now - self._blocked_at > CACHED_FOR:
-            self._asked.clear()
+        if now - self._blocked_at > CACHE_SECONDS:
+            self._checked.clear()
             self._blocked.clear()
             self._blocked_at = now
-        new = [user_id for user_id in ids if user_id not in self._asked]
+        new = [user_id for user_id in ids if user_id not in self._checked]
         if new:
             query = {"blocked": True, "_id": {"$in": new}}
-            async with guarded():
+            async with translated_errors():
                 found = await self._users.find(query, {"_id": 1}, batch_size=FIRST_BATCH).hint(BLOCKED).to_list(None)
             self._blocked.update(user["_id"] for user in found)
-            self._asked.update(new)
+            self._checked.update(new)
         return self._blocked.intersection(ids)
 
     async def set_blocked(self, user_id: str, blocked: bool) -> bool:
-        """Forbid or allow a user to write; workers act on it within `CACHED_FOR`. False for who was never here."""
-        async with guarded():
+        """Block or unblock a user; workers act on it within `CACHE_SECONDS`. False when the user never connected."""
+        async with translated_errors():
             result = await self._users.update_one({"_id": user_id}, {"$set": {"blocked": blocked}})
         return bool(result.matched_count)
 
     async def search(self, queries: list[tuple[str, str, bool, int]]) -> list[list[Document]]:
-        """For each (asking user, query, online only, limit): who matches, online first, then by name."""
+        """For each (searching user, query, online only, limit): the other users who match, online first, then by
+        name."""
         pipelines: list[list[dict[str, Any]]] = []
-        for asking, query, online_only, limit in queries:
-            match: Document = {"_id": {"$ne": asking}}
+        for searcher, query, online_only, limit in queries:
+            match: Document = {"_id": {"$ne": searcher}}
             words = _terms(query)
             if words:
                 match["$and"] = [{"terms": {"$regex": f"^{re.escape(word)}"}} for word in words]
@@ -66,19 +67,19 @@ class Users:
             pipelines.append(
                 [{"$match": match}, {"$sort": {"online": -1, "sort_name": 1, "_id": 1}}, {"$limit": limit}]
             )
-        async with guarded():
+        async with translated_errors():
             return await union(self._users, pipelines)
 
-    async def come_online(self, opens: Iterable[SessionOpen]) -> list[str]:
-        """Store profiles and cancel planned absences; returns those who were offline until now.
+    async def set_online(self, opens: Iterable[SessionOpen]) -> list[str]:
+        """Store profiles, cancel `offline_due`, and set users online. Returns those who were offline before.
 
-        Exact under any interleaving with `go_offline`: that acts only on a planned absence, which is cancelled
-        here before anyone looks at `online`.
+        Correct under any interleaving with `set_offline`: that changes only users with `offline_due`, which is removed
+        here before `online` is read.
         """
         newest = {command.user_id: command for command in opens}
         if not newest:
             return []
-        async with guarded():
+        async with translated_errors():
             await update_all(self._users, [_profile(command) for command in newest.values()])
             query = {"_id": {"$in": list(newest)}, "online": {"$ne": True}}
             arrived = [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
@@ -86,8 +87,8 @@ class Users:
                 await self._users.update_many({"_id": {"$in": arrived}}, {"$set": {"online": True}})
         return arrived
 
-    async def plan_absence(self, grace_ms: dict[str, int]) -> None:
-        """Let these users go offline after their grace, unless they come back."""
+    async def schedule_offline(self, grace_ms: dict[str, int]) -> None:
+        """Let users go offline after their grace in milliseconds, unless they connect before."""
         if not grace_ms:
             return
         now = datetime.now(UTC)
@@ -102,28 +103,28 @@ class Users:
             )
             for grace, users in by_grace.items()
         ]
-        async with guarded():
+        async with translated_errors():
             await update_all(self._users, operations)
 
-    async def absence_due(self) -> list[str]:
-        """Those whose planned absence is due."""
+    async def due_offline(self) -> list[str]:
+        """Users whose `offline_due` has passed."""
         query = {"offline_due": {"$lte": datetime.now(UTC)}}
-        async with guarded():
+        async with translated_errors():
             users = await self._users.find(query, {"_id": 1}).limit(10_000).to_list(None)
         return [user["_id"] for user in users]
 
-    async def cancel_absence(self, ids: Collection[str]) -> None:
-        """Keep online whoever turned out to be connected elsewhere."""
+    async def cancel_offline(self, ids: Collection[str]) -> None:
+        """Keep users online who are connected to another edge."""
         if ids:
-            async with guarded():
+            async with translated_errors():
                 await self._users.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"offline_due": ""}})
 
-    async def go_offline(self, ids: Collection[str]) -> list[Document]:
-        """Set offline whoever's absence is still due; returns their documents."""
+    async def set_offline(self, ids: Collection[str]) -> list[Document]:
+        """Set offline those of the users whose `offline_due` has passed. Returns the documents of those offline now."""
         if not ids:
             return []
         now = datetime.now(UTC)
-        async with guarded():
+        async with translated_errors():
             await self._users.update_many(
                 {"_id": {"$in": list(ids)}, "offline_due": {"$lte": now}},
                 {"$set": {"online": False, "last_seen_at": now}, "$unset": {"offline_due": ""}},

@@ -57,7 +57,7 @@ async def store(make_settings: MakeSettings, counter: CommandCounter) -> AsyncIt
 
 async def _open(settings: WorkerSettings, *listeners: CommandListener) -> AsyncIterator[Store]:
     store = Store(settings, listeners)
-    await store.ready()
+    await store.prepare()
     yield store
     await store.client.drop_database(settings.mongo_database)
     await store.close()

@@ -90,7 +90,7 @@ async def test_a_forgotten_conversation_begins_anew_and_others_stay(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (infra.cli.canary, workers.header_cache):
-        monkeypatch.setattr(module, "CACHED_FOR", 0.5)
+        monkeypatch.setattr(module, "CACHE_SECONDS", 0.5)
     await Presence(store)([opened(user) for user in ("canary-1", "canary-2", "ada")])
     persistence, unread = Persistence(store), Unread(store)
     ours, theirs = direct_conversation_id("canary-1", "canary-2"), direct_conversation_id("canary-1", "ada")

@@ -55,7 +55,7 @@ async def test_the_store_behaves_alike_through_both_drivers(either_store: Store)
     }
     await Presence(either_store)([closed("ada"), alive()])
     assert not await is_online(either_store, "ada")
-    assert await SessionDirectory(either_store).lapsed(lease_seconds=60) == {}
+    assert await SessionDirectory(either_store).expired_leases(lease_seconds=60) == {}
 
 
 async def test_a_user_on_two_edges_goes_offline_with_the_last_one(store: Store) -> None:
@@ -125,7 +125,7 @@ async def test_users_of_a_lost_edge_stay_online_for_a_grace(store: Store) -> Non
     await presence([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])
     assert await is_online(store, "ada")
     await store.users.update_one({"_id": "ada"}, {"$set": {"offline_due": datetime.now(UTC)}})
-    await presence.announce_absences()
+    await presence.announce_offline()
     assert not await is_online(store, "ada")
 
 
@@ -174,7 +174,7 @@ async def test_no_lease_is_judged_by_a_worker_that_was_away_itself(
     async def note(lease_seconds: float) -> None:
         judged.append(lease_seconds)
 
-    monkeypatch.setattr(presence, "drop_lapsed_edges", note)
+    monkeypatch.setattr(presence, "drop_expired_edges", note)
     sweeping = Sweeping(presence, monkeypatch)
     sweeping.consuming = False
     await eventually(lambda: sweeping.sent == [] and not judged, within=1, sentence="nothing is judged")
@@ -198,8 +198,8 @@ async def test_a_store_that_was_away_starts_the_wait_anew(store: Store, monkeypa
     async def note(lease_seconds: float) -> None:
         judged.append(lease_seconds)
 
-    monkeypatch.setattr(presence, "announce_absences", absences)
-    monkeypatch.setattr(presence, "drop_lapsed_edges", note)
+    monkeypatch.setattr(presence, "announce_offline", absences)
+    monkeypatch.setattr(presence, "drop_expired_edges", note)
     sweeping = Sweeping(presence, monkeypatch)
     await asyncio.sleep(0)
     failing = False

@@ -133,7 +133,7 @@ def loop_and_store(make_settings: MakeSettings) -> Iterator[tuple[asyncio.Abstra
 
     async def make() -> Store:
         store = Store(made)
-        await store.ready()
+        await store.prepare()
         return store
 
     async def clean(store: Store) -> None:

@@ -10,7 +10,7 @@ from pymongo.errors import BulkWriteError, NotPrimaryError, OperationFailure, Py
 
 from contracts.errors import StoreUnavailable
 from infra.store.client import PrimaryListener
-from infra.store.operations import guarded
+from infra.store.operations import translated_errors
 
 DUPLICATE: dict[str, Any] = {"index": 0, "code": 11000, "errmsg": "duplicate"}
 
@@ -34,7 +34,7 @@ def bulk_error(**details: list[dict[str, Any]]) -> BulkWriteError:
 )
 async def test_what_a_server_says_that_cannot_serve_now_holds_the_batch(error: PyMongoError) -> None:
     with pytest.raises(StoreUnavailable):
-        async with guarded():
+        async with translated_errors():
             raise error
 
 
@@ -43,7 +43,7 @@ async def test_what_a_server_says_that_cannot_serve_now_holds_the_batch(error: P
 )
 async def test_anything_else_is_passed_on(error: PyMongoError) -> None:
     with pytest.raises(type(error)):
-        async with guarded():
+        async with translated_errors():
             raise error
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra.store.client import CACHED_FOR
+from infra.store.client import CACHE_SECONDS
 from infra.store.conversations import Header
 from infra.store.messages import StoredMessage
 from workers import header_cache
@@ -56,12 +56,12 @@ def test_a_header_is_read_again_after_a_while_however_busy_its_conversation_is(c
     kept = HeaderCache()
     kept.keep({"a": header("a")}, [message("a", 1)])
     for seq in range(2, 100):
-        clock.now += CACHED_FOR / 8
+        clock.now += CACHE_SECONDS / 8
         found = kept.find({"a"})
         if found is None:
             break
         kept.keep(found, [message("a", seq)])
-    assert clock.now - 1_000 == CACHED_FOR, "that is how long it was not read"
+    assert clock.now - 1_000 == CACHE_SECONDS, "that is how long it was not read"
 
 
 def test_one_unknown_header_or_a_large_batch_is_read_whole() -> None:
