@@ -41,8 +41,8 @@ run: $(INSTALLED) $(PAGE) ## Run all of Warren in the foreground: services, two 
 cluster: $(INSTALLED) $(PAGE) ## Run a whole cluster in the foreground: three of each service, three edges, two of each worker
 	@$(PYTHON) -m infra.local.run_cluster $(ARGS)
 
-rolling: $(INSTALLED) ## Restart everything in such a cluster one by one under load; print what clients saw
-	@$(PYTHON) -m tests.cluster $(ARGS)
+rolling: $(INSTALLED) ## Restart each part of such a cluster under load, then drain a backlog; print what clients noticed
+	@$(PYTHON) -m tests.faults.rolling $(ARGS)
 
 services: $(INSTALLED) ## Start RabbitMQ and MongoDB in the background and print their URLs
 	@$(PYTHON) -m infra.local start
@@ -88,7 +88,7 @@ redis: # What the Node peer of `make bench` needs; RUNLEVEL=1 keeps Debian from 
 bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Measure Warren beside what people use today, draw the charts (under 30 min)
 	@$(PYTHON) -m infra.bench.benchmark $(ARGS)
 
-faults: $(INSTALLED) ## Break every part under load and check what clients, store and counts say afterwards
+faults: $(INSTALLED) ## Break each part under load, and compare what clients, store and server say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)
 
 audit: $(INSTALLED) $(AUDIT) ## Look for known vulnerabilities as well (asks services on the net; ARGS=--strict)

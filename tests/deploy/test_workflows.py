@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.deploy.processes import ROOT, run
-from tests.faults.faults import FAULTS
+from tests.faults.registry import FAULTS
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -49,7 +49,8 @@ def test_workflows_run_what_exists() -> None:
     named = {target for line in re.findall(r"^make ([^A-Z\n]+)", commands(), re.MULTILINE) for target in line.split()}
     assert named <= targets
     assert {"lint", "types", "web-check", "audit", "faults"} <= named
-    assert set(re.findall(r"--only ([\w-]+)", commands())) <= set(FAULTS)
+    (faults,) = re.findall(r'make faults ARGS="([^"]+)"', commands())
+    assert set(faults.split()) <= set(FAULTS)
     assert [path for path in re.findall(r"tests/[\w/]+", commands()) if not (ROOT / path).exists()] == []
 
 

@@ -1,1 +1,1 @@
-"""The fault suite: parts of Warren die under load, and four histories are held against each other afterwards."""
+"""Faults injected into a real Warren under load, bounds under abuse, and rolling restarts of a cluster."""

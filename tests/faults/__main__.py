@@ -1,7 +1,7 @@
-"""`python -m tests.faults`: break every part of Warren under load, one after the other, and check what was left.
+"""`python -m tests.faults` (make faults): break each part of Warren under load, one after the other, and judge it.
 
-Each fault gets a fresh Warren on services of its own. The exit code is 1 when anything was lost, wrong, or not whole
-again in time.
+Each fault gets a fresh Warren on services of its own. The exit code is 1 when a message was lost or anything was wrong,
+or when service did not recover in time.
 """
 
 import os
@@ -14,33 +14,35 @@ from typing import Annotated
 import typer
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from infra.local.errors import LocalServiceError
-from tests.faults import ground, report
-from tests.faults.faults import FAULTS, Fault
-from tests.faults.ground import Ground
-from tests.faults.run import Outcome, Say, run_fault
+from tests.faults import environment, fault_report
+from tests.faults.context import Fault
+from tests.faults.environment import Environment
+from tests.faults.fault_run import Outcome, Progress, run_fault
+from tests.faults.registry import FAULTS
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="A fault's name; may be given several times.")] = None,
-    seconds: Annotated[float, typer.Option(help="Least seconds of load for each fault.", min=1)] = 60.0,
-    seed: Annotated[int, typer.Option(help="What is random follows from this number.")] = 1,
-    list_them: Annotated[bool, typer.Option("--list", help="Name the faults and end.")] = False,
-    write: Annotated[bool, typer.Option(help="Put the table into docs/reliability.md.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(help="Faults to run; all of them if none is named.")] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds of load for each fault, at least.", min=1)] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 1,
+    list_them: Annotated[bool, typer.Option("--list", help="List the faults and exit.")] = False,
+    write: Annotated[bool, typer.Option(help="Write the table into docs/reliability.md.")] = False,
 ) -> None:
-    """Break every part of Warren under load, one after the other, and check what was left."""
+    """Break each part of Warren under load, one after the other, and compare what clients, store and server say."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=report.WIDTH)
+        console = Console(width=fault_report.WIDTH)
     if list_them:
         _list(console)
         return
-    if unknown := set(only or ()) - set(FAULTS):
+    if unknown := set(names or ()) - set(FAULTS):
         raise typer.BadParameter(f"no such fault: {', '.join(sorted(unknown))}; see --list")
-    faults = [FAULTS[name] for name in only or FAULTS]
+    faults = [FAULTS[name] for name in names or FAULTS]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -49,10 +51,10 @@ def main(
     except LocalServiceError as error:
         console.print(f"The faults could not be run: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
-    report.show(console, outcomes)
+    fault_report.show(console, outcomes)
     if write:
-        options = "".join(f" --only {name}" for name in only or ()) + f" --seconds {seconds:g} --seed {seed}"
-        report.write(outcomes, f"python -m tests.faults{options} --write", _machine())
+        options = [*(names or ()), f"--seconds {seconds:g}", f"--seed {seed}"]
+        fault_report.write(outcomes, f"make faults ARGS='{' '.join(options)}'", _machine())
     if len(outcomes) < len(faults) or not all(outcome.good for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -60,56 +62,59 @@ def main(
 async def _run_all(console: Console, faults: list[Fault], seconds: float, seed: int) -> list[Outcome]:
     outcomes = []
     columns = (TextColumn("{task.description:<44}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    async with AsyncExitStack() as kept:
-        where = await kept.enter_async_context(ground.directory())
-        common: Ground | None = None
-        with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+    async with AsyncExitStack() as held:
+        where = await held.enter_async_context(environment.private_directory())
+        shared: Environment | None = None
+        with ProgressBar(*columns, TimeElapsedColumn(), console=console) as bar:
             task = bar.add_task("services: starting", total=len(faults))
             for fault in faults:
 
-                def say(what: str, fault: Fault = fault) -> None:
-                    bar.update(task, description=f"{fault.name}: {what}")
+                def progress(stage: str, fault: Fault = fault) -> None:
+                    bar.update(task, description=f"{fault.name}: {stage}")
 
-                if fault.ground == "single" and common is None:
-                    common = await kept.enter_async_context(ground.single(where))
+                if fault.environment == "single nodes" and shared is None:
+                    shared = await held.enter_async_context(environment.single_nodes(where))
                 try:
-                    outcomes.append(await _run_on_ground(fault, common, where, seconds, seed, say))
+                    outcomes.append(await _run_one(fault, shared, where, seconds, seed, progress))
                     console.print(_line(outcomes[-1]), highlight=False)
-                except Exception as error:  # whatever it was, the others still run
+                except Exception as error:  # The other faults still run.
                     sentence = f"{fault.name} could not be finished: {type(error).__name__}: {error}"
                     console.print(sentence, style="red", markup=False)
                 bar.advance(task)
     return outcomes
 
 
-async def _run_on_ground(
-    fault: Fault, common: Ground | None, where: Path, seconds: float, seed: int, say: Say
+async def _run_one(
+    fault: Fault, shared: Environment | None, where: Path, seconds: float, seed: int, progress: Progress
 ) -> Outcome:
-    match fault.ground:
-        case "cluster":
-            say("starting a cluster")
-            async with ground.cluster(where / fault.name) as own:
-                return await run_fault(fault, own, seconds=seconds, seed=seed, say=say)
+    """Run a fault on the shared single nodes, or on a cluster of its own."""
+    match fault.environment:
+        case "broker cluster":
+            progress("starting a RabbitMQ cluster")
+            async with environment.broker_cluster(where / fault.name) as own:
+                return await run_fault(fault, own, seconds=seconds, seed=seed, progress=progress)
         case "replica set":
-            say("starting a replica set")
-            async with ground.replica_set(where / fault.name) as own:
-                return await run_fault(fault, own, seconds=seconds, seed=seed, say=say)
-        case "single":
-            assert common is not None
-            return await run_fault(fault, common, seconds=seconds, seed=seed, say=say)
+            progress("starting a replica set")
+            async with environment.replica_set(where / fault.name) as own:
+                return await run_fault(fault, own, seconds=seconds, seed=seed, progress=progress)
+        case "single nodes":
+            assert shared is not None
+            return await run_fault(fault, shared, seconds=seconds, seed=seed, progress=progress)
 
 
 def _line(outcome: Outcome) -> str:
-    wrong = len(outcome.verdict.complaints)
-    whole = "never whole again" if outcome.whole_after is None else f"whole after {outcome.whole_after:.1f} s"
-    word = "[green]good[/]" if outcome.good else f"[red]{wrong} complaints[/]"
-    return f"{outcome.fault.name}: {word}, {outcome.verdict.sent:,} sent, {whole}, shown: {report.shown(outcome)}"
+    complaints = len(outcome.verdict.complaints)
+    word = "[green]good[/]" if outcome.good else f"[red]{complaints} complaints[/]"
+    after = outcome.recovered_after
+    recovered = "never recovered" if after is None else f"recovered after {after:.1f} s"
+    symptoms = fault_report.symptoms(outcome)
+    return f"{outcome.fault.name}: {word}, {outcome.verdict.sent:,} sent, {recovered}, symptoms {symptoms}"
 
 
 def _list(console: Console) -> None:
-    table = Table("name", "what is done", "on")
+    table = Table("name", "fault", "environment")
     for fault in FAULTS.values():
-        table.add_row(fault.name, fault.what, fault.ground)
+        table.add_row(fault.name, fault.description, fault.environment)
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""When was service whole again? No I/O."""
+"""When a service has recovered from a fault. No I/O."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,34 +6,34 @@ from dataclasses import dataclass
 
 from infra.bench.history import SentMessage
 
-#: Seconds that something may take on a busy machine and still count as normal.
+#: Seconds that an ack may take on a busy machine and still count as normal.
 NORMAL_AT_LEAST = 1.0
-#: How many times the slowest of a hundred in calm still counts as normal.
+#: How many times the 99th percentile before the fault still counts as normal.
 NORMAL_TIMES = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One newcomer's whole visit: connect, be told `session_ready`, list, send, and be heard by another."""
+    """One visit of a new user: connect, `session_ready`, list, send, and reach another user."""
 
     began_at: float
     ended_at: float
     ok: bool
 
 
-def normal_latency(calm: Iterable[SentMessage]) -> float:
-    """The latency, in seconds, up to which an ack counts as normal, from those that came before the fault."""
-    latencies = sorted(sent.acked_at - sent.due_at for sent in calm if sent.acked_at)
+def normal_latency(baseline: Iterable[SentMessage]) -> float:
+    """The latency, in seconds, up to which an ack counts as normal, from the messages sent before the fault."""
+    latencies = sorted(sent.acked_at - sent.due_at for sent in baseline if sent.acked_at)
     slowest = latencies[math.ceil(len(latencies) * 0.99) - 1] if latencies else 0.0
     return max(NORMAL_AT_LEAST, NORMAL_TIMES * slowest)
 
 
-def whole_since(
+def recovered_at(
     messages: Sequence[SentMessage], probes: Sequence[Probe], *, ended: float, now: float, normal: float
 ) -> float | None:
-    """The first moment from the fault's end on from which all is acked at normal latency and probes get through.
+    """The first moment, at or after the fault's end, from which every ack is normal and every probe succeeds.
 
-    A late message holds it back until its ack, a failed or slow probe until its end. None while something is overdue.
+    A late message delays it until its ack, a failed or slow probe until its end. None while something is overdue.
     """
     moment = ended
     for sent in messages:

@@ -24,11 +24,13 @@ OnPush = Callable[[bytes], None]
 
 #: Seconds that connecting may take until `session_ready`.
 CONNECT_LIMIT = 30.0
+#: Seconds that an awaited event may take until its ack; an edge itself answers `timeout` after 10.
+CALL_LIMIT = 15.0
 #: First and longest pause before connecting again, seconds; half of each is random.
 RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 2.0
 
 #: What every ack handler gets when its socket closes first: the outcome is unknown, and a retry is safe.
-DISCONNECTED: Final = {"ok": False, "error": {"code": "disconnected", "message": "", "retryable": True}}
+DISCONNECTED: Final[dict[str, Any]] = {"ok": False, "error": {"code": "disconnected", "message": "", "retryable": True}}
 
 _SESSION_READY = b'42["session_ready"'
 
@@ -71,6 +73,18 @@ class Socket(WSListener):
         self._pending[self._last_ack_id] = on_ack
         self._transport.send(WSMsgType.TEXT, f"42{self._last_ack_id}{text}".encode())
         return True
+
+    async def call(self, event: str, payload: dict[str, Any], seconds: float = CALL_LIMIT) -> dict[str, Any]:
+        """Send an event and return its ack's `data`. Raises CallFailed, or TimeoutError after `seconds`."""
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        text = orjson.dumps([event, payload]).decode()
+        if not self.emit(text, lambda ack: None if answer.done() else answer.set_result(ack)):
+            raise CallFailed(event, DISCONNECTED["error"])
+        ack = await asyncio.wait_for(answer, seconds)
+        if not ack["ok"]:
+            raise CallFailed(event, ack["error"])
+        data: dict[str, Any] = ack["data"]
+        return data
 
     def close(self) -> None:
         """Close the connection; `closed` tells when it is."""
@@ -193,17 +207,11 @@ class Client:
         """Send `["event",{…}]`, given as JSON text; say False when not connected, and then nothing was sent."""
         return self._socket is not None and self._socket.emit(text, on_ack)
 
-    async def call(self, event: str, payload: dict[str, Any], seconds: float = 15.0) -> dict[str, Any]:
+    async def call(self, event: str, payload: dict[str, Any], seconds: float = CALL_LIMIT) -> dict[str, Any]:
         """Send an event and return its ack's `data`. Raises CallFailed, or TimeoutError after `seconds`."""
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        text = orjson.dumps([event, payload]).decode()
-        if not self.emit(text, lambda ack: None if answer.done() else answer.set_result(ack)):
-            raise CallFailed(event, DISCONNECTED["error"])  # type: ignore[arg-type]
-        ack = await asyncio.wait_for(answer, seconds)
-        if not ack["ok"]:
-            raise CallFailed(event, ack["error"])
-        data: dict[str, Any] = ack["data"]
-        return data
+        if self._socket is None:
+            raise CallFailed(event, DISCONNECTED["error"])
+        return await self._socket.call(event, payload, seconds)
 
     async def _open(self) -> Socket:
         return await open_socket(self._edge_url, self._make_token(self.user_id), self._take_push)

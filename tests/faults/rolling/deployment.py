@@ -21,40 +21,40 @@ from infra.local.services import Services
 from infra.local.stack import HOST, WORKER_KINDS, Stack
 from infra.local.tenant import Tenant
 from infra.settings import Settings
-from tests.faults.crowd import Crowd
-from tests.faults.faults import Scene
-from tests.faults.ground import Ground
+from tests.faults.chat_traffic import ChatTraffic
+from tests.faults.context import Context
+from tests.faults.environment import Environment
 
 #: Workers of each kind.
 EACH = 2
-#: People who talk: four messages a second each.
-PEOPLE = 12
-#: Seconds until everything must be as it should be again.
+#: Clients that send four messages a second each.
+CLIENTS = 12
+#: Seconds until the deployment must be healthy again.
 LIMIT = 180.0
 
 
-class Fronted(Stack):
-    """A stack whose edges clients reach through one address."""
+class BalancedStack(Stack):
+    """A stack whose edges clients reach through a balancer."""
 
-    front = ""
+    balancer_url = ""
 
     @property
     @override
     def edge_urls(self) -> list[str]:
-        return [self.front] if self.front else super().edge_urls
+        return [self.balancer_url] if self.balancer_url else super().edge_urls
 
 
 @dataclass
-class Whole:
-    """The cluster, Warren on it, and the people who use it."""
+class Deployment:
+    """The cluster, Warren on it, and its traffic."""
 
     cluster: Cluster
-    stack: Fronted
-    scene: Scene
+    stack: BalancedStack
+    context: Context
 
     @property
-    def crowd(self) -> Crowd:
-        return self.scene.crowd
+    def traffic(self) -> ChatTraffic:
+        return self.context.traffic
 
     @property
     def operator(self) -> Settings:
@@ -64,31 +64,31 @@ class Whole:
             amqp_url=SecretStr(environment["WARREN_AMQP_URL"]),
             management_url=SecretStr(environment["WARREN_MANAGEMENT_URL"]),
             mongo_url=SecretStr(environment["WARREN_MONGO_URL"]),
-            mongo_database=self.scene.run.database,
+            mongo_database=self.context.tenant.database,
         )
 
-    async def until_whole(self) -> None:
-        """Wait until nothing is away: what an operator waits for before the next restart. Raises TimeoutError."""
-        wrong = ["nothing was looked at"]
+    async def until_healthy(self) -> None:
+        """Wait until no part is down, as an operator does before the next restart. Raises TimeoutError."""
+        problems = ["nothing was checked"]
         try:
             async with asyncio.timeout(LIMIT):
-                while wrong:
-                    wrong = await self._wrong()
+                while problems:
+                    problems = await self._problems()
                     await asyncio.sleep(0.2)
         except TimeoutError:
-            raise TimeoutError(f"After {LIMIT:.0f} s: {'; '.join(wrong)}") from None
+            raise TimeoutError(f"Not healthy after {LIMIT:.0f} s: {'; '.join(problems)}") from None
 
-    async def _wrong(self) -> list[str]:
+    async def _problems(self) -> list[str]:
         try:
             found = await differences(self.operator)
-            found += await asyncio.to_thread(_members_away, self.cluster.mongo_url)
-            found += await self._edges_away()
+            found += await asyncio.to_thread(_members_down, self.cluster.mongo_url)
+            found += await self._edges_down()
         except Exception as error:
             return [f"{type(error).__name__}: {error}"]
         return found
 
-    async def _edges_away(self) -> list[str]:
-        """Edges that the front sends nobody to."""
+    async def _edges_down(self) -> list[str]:
+        """Edges to which the balancer sends no client."""
         async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
             text = (await http.get(f"http://{self.cluster.front_figures}/;csv")).raise_for_status().text
         rows = csv.DictReader(text.removeprefix("# ").splitlines())
@@ -97,31 +97,32 @@ class Whole:
 
 
 @asynccontextmanager
-async def warren_on(cluster: Cluster, seed: int) -> AsyncIterator[Whole]:
-    """Start Warren on a cluster, gather the people, and stop both afterwards."""
+async def deploy(cluster: Cluster, seed: int) -> AsyncIterator[Deployment]:
+    """Start Warren on a cluster and connect the clients; stop both afterwards."""
     services = Services(cluster.amqp_url(OPERATOR), cluster.management_url, cluster.mongo_url, started_by_us=True)
-    run = Tenant(services, "cluster", services.amqp_url, services.mongo_url, "warren")
+    tenant = Tenant(services, "cluster", services.amqp_url, services.mongo_url, "warren")
     async with (
-        Fronted(run, edges=0, workers={}, env=_common(cluster), name="cluster") as stack,
+        BalancedStack(tenant, edges=0, workers={}, env=_common(cluster), name="cluster") as stack,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         await _add_processes(stack, cluster)
         (port,) = free_ports(0)
         await asyncio.to_thread(cluster.open_front, port, [edge.port for edge in stack.edges])
-        stack.front = f"http://{HOST}:{port}"
+        stack.balancer_url = f"http://{HOST}:{port}"
         rng = random.Random(seed)
-        crowd = Crowd(stack, http, rng, PEOPLE)
-        whole = Whole(cluster, stack, Scene(stack, run, Ground(cluster.nodes, cluster.members), crowd, rng))
+        traffic = ChatTraffic(stack, http, rng, CLIENTS)
+        environment = Environment(cluster.nodes, cluster.members)
+        deployment = Deployment(cluster, stack, Context(stack, tenant, environment, traffic, rng))
         try:
-            await whole.until_whole()
-            await crowd.gather()
-            yield whole
+            await deployment.until_healthy()
+            await traffic.connect()
+            yield deployment
         finally:
-            await crowd.leave()
+            await traffic.disconnect()
 
 
 def _common(cluster: Cluster) -> dict[str, str]:
-    """What is the same for every process, whichever user it runs as."""
+    """The settings that every process shares, whichever user it runs as."""
     own = cluster.environment(OPERATOR)
     return {name: own[name] for name in ("WARREN_DECLARE_TOPOLOGY", "WARREN_TRUSTED_PROXIES")}
 
@@ -137,9 +138,9 @@ async def _add_processes(stack: Stack, cluster: Cluster) -> None:
             group.create_task(stack.add_edge(as_edge))
 
 
-def _members_away(mongo_url: str) -> list[str]:
+def _members_down(mongo_url: str) -> list[str]:
     with pymongo.MongoClient[dict[str, object]](mongo_url, serverSelectionTimeoutMS=5_000) as client:
         status = client.admin.command("replSetGetStatus")
     states = [(member["name"], member["stateStr"]) for member in status["members"]]
-    away = [f"{name} is {state}" for name, state in states if state not in ("PRIMARY", "SECONDARY")]
-    return away or ([] if any(state == "PRIMARY" for _, state in states) else ["there is no primary"])
+    down = [f"{name} is {state}" for name, state in states if state not in ("PRIMARY", "SECONDARY")]
+    return down or ([] if any(state == "PRIMARY" for _, state in states) else ["there is no primary"])

@@ -1,6 +1,6 @@
-"""What a run stands on: RabbitMQ and MongoDB of its own, which it may break as it likes.
+"""The environment of a run: RabbitMQ and MongoDB of its own, which faults may break.
 
-Nothing here is shared with `make services`. Everything lies in one directory of .stack/faults and goes at the end.
+It shares nothing with `make services`. Its files are in one directory of .stack/faults, which is removed at the end.
 """
 
 import asyncio
@@ -21,37 +21,38 @@ from infra.local.services import STACK, Services, create_vhost, delete_vhost
 from infra.local.tenant import Tenant
 from tests.support.proxy import Proxy, proxy
 
-FAULTS = STACK / "faults"
+#: One directory for each process that runs faults, named by its id.
+DIRECTORIES = STACK / "faults"
 
 
 @dataclass
-class Ground:
+class Environment:
     """One broker and one store, each of one node or of three."""
 
     nodes: list[RabbitNode]
     members: list[Mongod]
-    #: In front of a cluster, as the TCP balancer that a deployment has there; clients know its address only.
+    #: The TCP balancer in front of a RabbitMQ cluster, as in a deployment; Warren's processes know its address only.
     balancer: Proxy | None = None
 
     @property
     def node(self) -> RabbitNode:
-        """The broker's node, or its first."""
+        """The broker's node, or the first of its nodes."""
         return self.nodes[0]
 
     @property
     def services(self) -> Services:
-        """Where clients and operators find them."""
+        """The URLs of broker and store."""
         return Services(self.node.amqp_url, self.node.management_url, set_url(self.members), started_by_us=True)
 
 
 @asynccontextmanager
-async def directory() -> AsyncIterator[Path]:
-    """A directory that only this process uses; what a process left that was killed is ended and removed first."""
-    FAULTS.mkdir(parents=True, exist_ok=True)
-    for left in FAULTS.iterdir():
+async def private_directory() -> AsyncIterator[Path]:
+    """A directory for this process alone. Processes and files of runs that were killed are removed first."""
+    DIRECTORIES.mkdir(parents=True, exist_ok=True)
+    for left in DIRECTORIES.iterdir():
         if not psutil.pid_exists(int(left.name)):
             await asyncio.to_thread(clear, left)
-    own = FAULTS / str(os.getpid())
+    own = DIRECTORIES / str(os.getpid())
     own.mkdir(exist_ok=True)
     try:
         yield own
@@ -60,42 +61,42 @@ async def directory() -> AsyncIterator[Path]:
 
 
 @asynccontextmanager
-async def single(where: Path) -> AsyncIterator[Ground]:
-    """One node and one mongod, a replica set of itself."""
+async def single_nodes(where: Path) -> AsyncIterator[Environment]:
+    """One RabbitMQ node, and one mongod as a replica set of one member."""
     node, member = RabbitNode(where / "rabbitmq"), Mongod(where / "mongod")
     async with _started([node.start, member.start], [node.kill, member.kill]):
-        yield Ground([node], [member])
+        yield Environment([node], [member])
 
 
 @asynccontextmanager
-async def cluster(where: Path) -> AsyncIterator[Ground]:
-    """Three nodes behind a TCP balancer, and one mongod."""
+async def broker_cluster(where: Path) -> AsyncIterator[Environment]:
+    """Three RabbitMQ nodes behind a TCP balancer, and one mongod."""
     nodes, member = rabbit_nodes(where), Mongod(where / "mongod")
     starts: list[Callable[[], object]] = [partial(start_nodes, nodes), member.start]
     async with (
         _started(starts, [partial(stop_nodes, nodes), member.kill]),
         proxy(*(("127.0.0.1", node.ports.amqp) for node in nodes)) as balancer,
     ):
-        yield Ground(nodes, [member], balancer)
+        yield Environment(nodes, [member], balancer)
 
 
 @asynccontextmanager
-async def replica_set(where: Path) -> AsyncIterator[Ground]:
-    """One node, and three members of one replica set."""
+async def replica_set(where: Path) -> AsyncIterator[Environment]:
+    """One RabbitMQ node, and three members of one replica set."""
     node, found = RabbitNode(where / "rabbitmq"), members(where)
     starts: list[Callable[[], object]] = [node.start, partial(start_members, found)]
     async with _started(starts, [node.kill, *(member.kill for member in found)]):
-        yield Ground([node], found)
+        yield Environment([node], found)
 
 
 @asynccontextmanager
-async def fresh_run(ground: Ground) -> AsyncIterator[Tenant]:
-    """A virtual host and a database that were never used; the virtual host goes afterwards."""
-    services = ground.services
+async def fresh_tenant(environment: Environment) -> AsyncIterator[Tenant]:
+    """A new virtual host and a new database; the virtual host is deleted afterwards."""
+    services = environment.services
     name = f"faults_{secrets.token_hex(4)}"
     amqp_url = await asyncio.to_thread(create_vhost, services, name)
-    if ground.balancer is not None:
-        amqp_url = ground.balancer.in_front_of(amqp_url)
+    if environment.balancer is not None:
+        amqp_url = environment.balancer.in_front_of(amqp_url)
     try:
         yield Tenant(services, name, amqp_url, services.mongo_url, name)
     finally:

@@ -1,6 +1,6 @@
-"""A person who chats through every fault, with the official Python client: retries, reconnects, takes snapshots.
+"""A chat client that survives every fault, on the official Python library: it retries, reconnects and takes snapshots.
 
-This is what docs/protocol.md asks of a client, no more: the same `client_message_id` in every try, a back-off with
+It does what docs/protocol.md asks of a client, and no more: the same `client_message_id` in every try, a back-off with
 jitter, another edge when one does not answer, a snapshot on every `session_ready`, and `list_messages` on a gap.
 """
 
@@ -20,25 +20,25 @@ from infra.bench.history import Ack, ClientView, Counts, SentMessage
 Json = Any
 
 #: Seconds without an ack after which a connection counts as dead; an edge itself answers `timeout` after 10.
-SILENCE = 12.0
+ACK_LIMIT = 12.0
 #: Seconds that a connection attempt may take.
 CONNECT_LIMIT = 10.0
-#: Seconds that closing a connection may take before it is left to itself.
+#: Seconds that closing a connection may take before the client abandons it.
 CLOSE_LIMIT = 15.0
 #: First and longest pause before a retry, seconds; half of each is random.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
-#: What a call is answered with when its connection ended, and when nothing was answered at all.
-DISCONNECT: Json = {"ok": False, "error": {"code": "disconnect", "retryable": True, "retry_after_ms": 0}}
-SILENT: Json = {"ok": False, "error": {"code": "silence", "retryable": True, "retry_after_ms": 0}}
+#: The ack of a call whose connection ended, and of a call that got no answer in time.
+DISCONNECTED: Json = {"ok": False, "error": {"code": "disconnected", "retryable": True, "retry_after_ms": 0}}
+NO_ANSWER: Json = {"ok": False, "error": {"code": "no answer", "retryable": True, "retry_after_ms": 0}}
 
 
 class RefusedForGood(Exception):
-    """Raised when an event is answered with an error that says a retry won't help."""
+    """Raised when an event is answered with an error that rules out a retry."""
 
 
 class Connection:
-    """One Socket.IO connection, from its accepting to its end; nothing is heard from it after that."""
+    """One Socket.IO connection until its end; what the library reports after that is ignored."""
 
     def __init__(self, number: int, http: aiohttp.ClientSession) -> None:
         self.number = number
@@ -54,10 +54,10 @@ class Connection:
         async with asyncio.timeout(CONNECT_LIMIT):
             await self._sio.connect(url, auth={"token": token}, transports=["websocket"], wait_timeout=CONNECT_LIMIT)
 
-    async def call(self, event: str, payload: Json, seconds: float = SILENCE) -> Json:
-        """Send an event and return its whole ack, or DISCONNECT, or SILENT."""
+    async def call(self, event: str, payload: Json, seconds: float = ACK_LIMIT) -> Json:
+        """Send an event and return its whole ack, or DISCONNECTED, or NO_ANSWER."""
         if self.ended.is_set():
-            return DISCONNECT
+            return DISCONNECTED
         answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._waiting.add(answer)
         try:
@@ -67,22 +67,22 @@ class Connection:
             async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
-            return SILENT
+            return NO_ANSWER
         except socketio.exceptions.BadNamespaceError:
             self.end()
-            return DISCONNECT
+            return DISCONNECTED
         finally:
             self._waiting.discard(answer)
 
     def end(self) -> None:
-        """Hear nothing more; whoever waits for an ack gets DISCONNECT."""
+        """Ignore what follows; each call that waits for an ack gets DISCONNECTED."""
         self.ended.set()
         for answer in self._waiting:
             if not answer.done():
-                answer.set_result(DISCONNECT)
+                answer.set_result(DISCONNECTED)
 
     async def close(self) -> None:
-        """End, and close the connection as far as the other side lets us."""
+        """End, and close the connection if the other side answers in time."""
         self.end()
         with suppress(Exception):
             async with asyncio.timeout(CLOSE_LIMIT):
@@ -96,8 +96,8 @@ class Connection:
             self.on_push(name, arguments[0] if arguments else None)
 
 
-class Chatter:
-    """One user with one connection at a time, made anew for ever."""
+class ChatClient:
+    """One user with one connection at a time, and a new one whenever it ends."""
 
     def __init__(
         self, user_id: str, edges: Callable[[], list[str]], token: str, http: aiohttp.ClientSession, first_edge: int = 0
@@ -106,10 +106,10 @@ class Chatter:
         self.view = ClientView(user_id)
         self.snapshots = 0
         self.reconnects = -1
-        #: Users that were pushed as gone offline, as often as that was said.
-        self.told_offline: list[str] = []
+        #: The user of each push that said offline.
+        self.offline_pushes: list[str] = []
         self.watermarks: list[tuple[str, str, int]] = []
-        #: What was refused for good; no fault excuses that.
+        #: Sentences about what was refused for good, which no fault excuses.
         self.refusals: list[str] = []
         self.on_message: Callable[[str, Json], None] = lambda conversation_id, message: None
         self.ready = asyncio.Event()
@@ -124,25 +124,25 @@ class Chatter:
         self._snapshot: asyncio.Task[None] | None = None
         self._filling: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._living: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     # --- Connection ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Connect, and connect again whenever the connection ends."""
-        self._living = asyncio.create_task(self._live())
+        self._running = asyncio.create_task(self._stay_connected())
 
     async def stop(self) -> None:
         """Close and stay closed."""
-        if self._living is not None:
-            self._living.cancel()
+        if self._running is not None:
+            self._running.cancel()
         for task in [self._snapshot, *self._tasks]:
             if task is not None:
                 task.cancel()
         if self._connection is not None:
             await self._connection.close()
 
-    async def _live(self) -> None:
+    async def _stay_connected(self) -> None:
         pause = FIRST_PAUSE
         while True:
             connection = Connection(next(self._numbers), self._http)
@@ -152,7 +152,7 @@ class Chatter:
             try:
                 await connection.open(url, self._token)
             except (socketio.exceptions.ConnectionError, TimeoutError, aiohttp.ClientError, OSError):
-                self.spawn(connection.close())
+                self.run_in_background(connection.close())
                 self._next_edge += 1
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -164,7 +164,7 @@ class Chatter:
             await connection.ended.wait()
             self._connected.clear()
             self.ready.clear()
-            self.spawn(connection.close())
+            self.run_in_background(connection.close())
             self._next_edge += 1
             await asyncio.sleep(random.uniform(0, FIRST_PAUSE))
 
@@ -174,7 +174,7 @@ class Chatter:
         return self._connected.is_set()
 
     async def call(self, event: str, payload: Json) -> Json:
-        """Send an event on whatever connection there is, as often as it takes; return the data of the ok ack.
+        """Send an event, again on any connection until it is acked; return the data of the ok ack.
 
         Raises RefusedForGood when a retry would not change the answer.
         """
@@ -193,12 +193,12 @@ class Chatter:
         connection = self._connection
         assert connection is not None
         ack = await connection.call(event, payload)
-        if ack is SILENT:
+        if ack is NO_ANSWER:
             connection.end()
         return ack
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside; what is refused for good is noted, and nothing else may go wrong."""
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this as a task. What it is refused for good is in `refusals`; any other error is a bug."""
         task = asyncio.create_task(_unless_refused(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -206,7 +206,7 @@ class Chatter:
     # --- Writing and reading ------------------------------------------------------------------------------
 
     async def send(self, message: SentMessage, body: str) -> None:
-        """Send a message until it is acked, and note everything that was answered."""
+        """Send a message until it is acked, and note every answer."""
         payload = {
             "conversation_id": message.conversation_id,
             "client_message_id": message.client_message_id,
@@ -218,7 +218,7 @@ class Chatter:
             assert self._connection is not None
             message.tries += 1
             if message.tries == 1:
-                # From here to the wire nothing waits: places are the order in which the socket carries messages.
+                # Nothing awaits between here and the socket, so the socket carries messages in the order of places.
                 message.connection, message.place = self._connection.number, next(self._places)
             ack = await self._try("send_message", payload)
             if ack["ok"]:
@@ -233,10 +233,10 @@ class Chatter:
     def _acked(self, message: SentMessage, acked: Json) -> None:
         message.acks.append(Ack(acked["id"], acked["seq"], acked["sent_at"]))
         message.acked_at = message.acked_at or time.monotonic()
-        self._shown(acked)
+        self._show(acked)
 
     async def repeat(self, message: SentMessage, body: str) -> None:
-        """Send a message that was acked once more, as a client that crashed may; its ack must say the same."""
+        """Send an acked message again, as a client that crashed may; the ack must be the same."""
         payload = {
             "conversation_id": message.conversation_id,
             "client_message_id": message.client_message_id,
@@ -244,8 +244,8 @@ class Chatter:
         }
         self._acked(message, (await self.call("send_message", payload))["message"])
 
-    async def see(self, conversation_id: str) -> None:
-        """Say that everything shown so far was on screen."""
+    async def mark_seen(self, conversation_id: str) -> None:
+        """Send `message_seen` up to the last message before a gap."""
         seq = self.view.conversations[conversation_id].contiguous
         data = await self.call("message_seen", {"conversation_id": conversation_id, "seq": seq})
         self.watermarks.append((conversation_id, self.user_id, data["last_read_seq"]))
@@ -254,11 +254,11 @@ class Chatter:
         view.apply_read(self.user_id, data["last_read_seq"])
 
     async def counts(self) -> Counts:
-        """Ask the server for all conversations once more; the screen stays as it is."""
+        """List all conversations once more, without a change to the view."""
         conversations, total = await self._conversations()
         return Counts(self.user_id, {each["id"]: each["unread_count"] for each in conversations}, total)
 
-    # --- What comes in ------------------------------------------------------------------------------------
+    # --- Pushes and snapshots -----------------------------------------------------------------------------
 
     def _take(self, name: str, payload: Json) -> None:
         conversations = self.view.conversations
@@ -266,7 +266,7 @@ class Chatter:
             case "session_ready":
                 self._begin_snapshot()
             case "new_message":
-                self._shown(payload["message"])
+                self._show(payload["message"])
                 self.on_message(payload["message"]["conversation_id"], payload["message"])
             case "conversation_updated":
                 conversation = payload["conversation"]
@@ -277,17 +277,17 @@ class Chatter:
             case "message_seen":
                 conversations[payload["conversation_id"]].apply_read(payload["user_id"], payload["last_read_seq"])
             case "presence_updated" if not payload["online"]:
-                self.told_offline.append(payload["user_id"])
+                self.offline_pushes.append(payload["user_id"])
 
-    def _shown(self, message: Json) -> None:
+    def _show(self, message: Json) -> None:
         view = self.view.conversations[message["conversation_id"]]
         view.apply_message(message)
         if view.last_seq > len(view.messages) and message["conversation_id"] not in self._filling:
             self._filling.add(message["conversation_id"])
-            self.spawn(self._fill(message["conversation_id"]))
+            self.run_in_background(self._fill(message["conversation_id"]))
 
     async def _fill(self, conversation_id: str) -> None:
-        """Ask for what is missing; pushes overtake each other, so it may only be late."""
+        """Load the messages of a gap after a pause: pushes overtake each other, and the missing one may be next."""
         view = self.view.conversations[conversation_id]
         await asyncio.sleep(0.25)
         try:

@@ -1,4 +1,4 @@
-"""Restart everything, one after the other, while people talk; after each step, the four histories are compared."""
+"""Restart each part of a cluster under load, one after the other, and compare the histories after each step."""
 
 import asyncio
 import time
@@ -14,17 +14,18 @@ from infra.bench.checker import Complaint
 from infra.local.mongod import Mongod
 from infra.local.rabbitmq import RabbitNode
 from infra.local.stack import WORKER_KINDS
-from tests.cluster.ground import LIMIT, Whole
-from tests.faults.report import COLUMNS
-from tests.faults.run import judge
+from tests.faults.chat_traffic import ChatTraffic
+from tests.faults.fault_report import COMPLAINT_COLUMNS
+from tests.faults.fault_run import judge
+from tests.faults.rolling.deployment import LIMIT, Deployment
 
-#: Seconds that people talk before a step, and after it.
+#: Seconds of traffic before a restart and after it.
 BEFORE, AFTER = 2.0, 1.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is restarted."""
+    """One part, and how to restart it."""
 
     name: str
     restart: Callable[[], Awaitable[None]]
@@ -32,33 +33,33 @@ class Step:
 
 @dataclass(frozen=True)
 class Result:
-    """What one step took, and what clients saw of it."""
+    """The cost of one restart, and what clients noticed of it."""
 
     name: str
-    #: Seconds from the order to stop until everything was whole again.
+    #: Seconds from the stop signal until the deployment was healthy again.
     seconds: float
     sent: int
-    #: Answers other than ok, by code; each was followed by a retry.
+    #: Errors by code; a retry followed each.
     errors: Counter[str]
     reconnects: int
-    #: Seconds that the unluckiest message waited for its ack, all tries together.
+    #: The longest time, in seconds, from a message's due time to its ack, over all its tries.
     longest_wait: float
-    #: What the histories show for the first time after this step.
+    #: Complaints that are new after this restart.
     complaints: list[Complaint]
 
 
-async def roll(whole: Whole) -> AsyncIterator[Result]:
-    """Take every step; a complaint of one is not counted again in the next."""
+async def restart_all(deployment: Deployment) -> AsyncIterator[Result]:
+    """Restart every part; a complaint counts for the first restart that it follows."""
     known: set[Complaint] = set()
-    for step in await _steps(whole):
-        result = await _take(whole, step, known)
+    for step in await _steps(deployment):
+        result = await _restart(deployment, step, known)
         known.update(result.complaints)
         yield result
 
 
-async def _steps(whole: Whole) -> list[Step]:
-    """Brokers, stores (the primary last), edges, workers."""
-    cluster, stack = whole.cluster, whole.stack
+async def _steps(deployment: Deployment) -> list[Step]:
+    """Brokers, stores (the primary last), edges, workers, in this order."""
+    cluster, stack = deployment.cluster, deployment.stack
     primary = await asyncio.to_thread(_primary, cluster.mongo_url)
     members = sorted(cluster.members, key=lambda member: member.port == primary)
     steps = [Step(f"RabbitMQ {n}", partial(_restart_node, node)) for n, node in enumerate(cluster.nodes, start=1)]
@@ -69,26 +70,26 @@ async def _steps(whole: Whole) -> list[Step]:
     return steps + [Step(process.name, partial(stack.restart, process)) for process in processes]
 
 
-async def _take(whole: Whole, step: Step, known: set[Complaint]) -> Result:
-    crowd = whole.crowd
-    sent, errors, reconnects = len(crowd.sent), _errors(whole), _reconnects(whole)
-    crowd.start()
+async def _restart(deployment: Deployment, step: Step, known: set[Complaint]) -> Result:
+    traffic = deployment.traffic
+    sent, errors, reconnects = len(traffic.sent), _errors(traffic), _reconnects(traffic)
+    traffic.start()
     await asyncio.sleep(BEFORE)
     began = time.monotonic()
     await step.restart()
-    await whole.until_whole()
+    await deployment.until_healthy()
     seconds = time.monotonic() - began
     await asyncio.sleep(AFTER)
-    await crowd.settle()
-    verdict = await judge(whole.scene)
-    mine = crowd.sent[sent:]
+    await traffic.drain()
+    verdict = await judge(deployment.context)
+    new = traffic.sent[sent:]
     return Result(
         step.name,
         seconds,
-        len(mine),
-        _errors(whole) - errors,
-        _reconnects(whole) - reconnects,
-        max((each.acked_at - each.due_at for each in mine if each.acked_at), default=0.0),
+        len(new),
+        _errors(traffic) - errors,
+        _reconnects(traffic) - reconnects,
+        max((each.acked_at - each.due_at for each in new if each.acked_at), default=0.0),
         [complaint for complaint in verdict.complaints if complaint not in known],
     )
 
@@ -109,28 +110,28 @@ def _primary(mongo_url: str) -> int:
         return client.primary[1] if client.primary else 0
 
 
-def _errors(whole: Whole) -> Counter[str]:
-    return Counter(code for message in whole.crowd.sent for code in message.failures)
+def _errors(traffic: ChatTraffic) -> Counter[str]:
+    return Counter(code for message in traffic.sent for code in message.failures)
 
 
-def _reconnects(whole: Whole) -> int:
-    return sum(person.reconnects for person in whole.crowd.people)
+def _reconnects(traffic: ChatTraffic) -> int:
+    return sum(client.reconnects for client in traffic.clients)
 
 
 def line(result: Result) -> str:
-    """One step as it is taken."""
-    said = f"{len(result.complaints)} complaints" if result.complaints else "nothing lost, doubled or out of place"
-    return f"{result.name}: whole after {result.seconds:.1f} s, {result.errors.total()} errors retried, {said}"
+    """One restart in one line."""
+    found = len(result.complaints) or "no"
+    return f"{result.name}: healthy after {result.seconds:.1f} s, {result.errors.total()} retries, {found} complaints"
 
 
 def table(results: list[Result]) -> Table:
-    """For people at a terminal."""
-    shown = Table(title="Everything restarted under load, one after the other", title_justify="left")
+    """The table for a terminal."""
+    shown = Table(title="Every part restarted under load, one after the other", title_justify="left")
     shown.add_column("restarted", no_wrap=True)
-    shown.add_column("whole after", justify="right")
+    shown.add_column("healthy after", justify="right")
     shown.add_column("sent", justify="right")
     shown.add_column("retried after", no_wrap=True)
-    for heading in ("reconnects", "longest wait", *COLUMNS):
+    for heading in ("reconnects", "longest wait", *COMPLAINT_COLUMNS):
         shown.add_column(heading, justify="right")
     for result in results:
         counts = Counter(kind for kind, _ in result.complaints)
@@ -141,6 +142,6 @@ def table(results: list[Result]) -> Table:
             ", ".join(f"{count} {code}" for code, count in sorted(result.errors.items())) or "none",
             str(result.reconnects),
             f"{result.longest_wait:.1f} s",
-            *(f"[bold red]{counts[kind]}" if counts[kind] else "[green]0" for kind in COLUMNS),
+            *(f"[bold red]{counts[kind]}" if counts[kind] else "[green]0" for kind in COMPLAINT_COLUMNS),
         )
     return shown

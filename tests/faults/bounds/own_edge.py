@@ -1,0 +1,29 @@
+"""What tests of bounds share: an edge for one test, and figures on the screen."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from infra.local.stack import Process, Stack
+
+MEGABYTE = 1 << 20
+
+
+def print_figure(sentence: str) -> None:
+    """Print what was measured, for docs/reliability.md."""
+    print(f"\n  {sentence}")
+
+
+@asynccontextmanager
+async def own_edge(stack: Stack, **env: str) -> AsyncIterator[Process]:
+    """An edge that no other test uses, without a rate limit."""
+    edge = await stack.add_edge({"WARREN_RATE_LIMIT": "0", "WARREN_DRAIN_SECONDS": "0", **env})
+    try:
+        yield edge
+    finally:
+        await stack.terminate(edge)
+        stack.edges.remove(edge)
+
+
+def websocket_url(edge: Process) -> str:
+    """Where an edge accepts Socket.IO over WebSocket."""
+    return edge.url.replace("http", "ws") + "/socket.io/?EIO=4&transport=websocket"

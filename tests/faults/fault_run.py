@@ -1,0 +1,149 @@
+"""One run of a fault: clients chat, a part breaks, it comes back, and the histories are compared."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aio_pika
+import aiohttp
+
+from contracts.topology import DEAD_QUEUES
+from infra.bench.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
+from infra.bench.history import Histories
+from infra.bench.stored import read_store
+from infra.local.stack import Stack, WorkerKind
+from infra.local.tenant import Tenant
+from tests.faults.chat_traffic import ChatTraffic
+from tests.faults.context import Context, Fault
+from tests.faults.environment import Environment, fresh_tenant
+from tests.faults.recovery import normal_latency, recovered_at
+from tests.faults.registry import FAULTS
+from tests.faults.symptoms import SymptomWatch
+
+#: Seconds of traffic before the fault, and of normal service after it that end a run.
+BASELINE, STEADY = 5.0, 5.0
+#: Seconds after the fault's end until service must have recovered.
+RECOVERY_LIMIT = 90.0
+#: Seconds until every view and every count must agree with the store, once all messages are acked.
+SETTLE_LIMIT = 20.0
+#: Workers of a run. Two persistence workers compete for every seq.
+WORKERS: dict[WorkerKind, int] = {"persistence": 2, "unread": 1, "presence": 1, "history": 1}
+
+#: Is told which stage a run is in.
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a run."""
+
+    fault: Fault
+    verdict: Verdict
+    #: The longest time, in seconds, from a message's due time to its ack, over all its tries.
+    longest_wait: float
+    #: Seconds from the fault's end until service recovered; None if it never did.
+    recovered_after: float | None
+    notes: list[str]
+    #: Metrics and log lines that must name the fault, and were not seen.
+    missing_symptoms: list[str]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost or wrong, and service recovered."""
+        return not self.verdict.complaints and self.recovered_after is not None
+
+
+async def run_fault(
+    fault: Fault, environment: Environment, *, seconds: float, seed: int, progress: Progress = lambda _: None
+) -> Outcome:
+    """Inject a fault into a fresh Warren under load for at least `seconds`, and judge the histories."""
+    rng = random.Random(f"{seed} {fault.name}")
+    progress("starting")
+    async with (
+        fresh_tenant(environment) as tenant,
+        Stack(tenant, edges=fault.edges, workers=WORKERS, name=f"fault-{fault.name}") as stack,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        traffic = ChatTraffic(stack, http, rng)
+        try:
+            await traffic.connect()
+            return await _run(fault, Context(stack, tenant, environment, traffic, rng), seconds, progress)
+        finally:
+            await traffic.disconnect()
+
+
+async def _run(fault: Fault, context: Context, seconds: float, progress: Progress) -> Outcome:
+    traffic = context.traffic
+    began = time.monotonic()
+    traffic.start()
+    progress("baseline")
+    await asyncio.sleep(BASELINE)
+    context.normal_latency = normal_latency(traffic.sent)
+    async with SymptomWatch(context.stack, {each for other in FAULTS.values() for each in other.symptoms}) as watch:
+        progress("broken")
+        await fault.inject(context)
+        ended = time.monotonic()
+        progress("recovering")
+        moment = await _recovery(context, ended, until=began + seconds)
+    missing = watch.missing([*fault.symptoms, *context.symptoms])
+    progress("settling")
+    await traffic.drain()
+    verdict = await judge(context)
+    verdict.complaints.extend((REFUSED, sentence) for sentence in context.complaints)
+    reconnects = sum(client.reconnects for client in traffic.clients)
+    return Outcome(
+        fault,
+        verdict,
+        longest_wait=max((sent.acked_at - sent.due_at for sent in traffic.sent if sent.acked_at), default=0.0),
+        recovered_after=None if moment is None else moment - ended,
+        notes=[f"{reconnects} reconnects, normal up to {context.normal_latency:.1f} s", *context.notes],
+        missing_symptoms=missing,
+    )
+
+
+async def _recovery(context: Context, ended: float, *, until: float) -> float | None:
+    """Watch the traffic until then, and until service was normal for a while; returns when it recovered."""
+    traffic, moment = context.traffic, None
+    while (now := time.monotonic()) < max(ended + RECOVERY_LIMIT, until):
+        moment = recovered_at(traffic.sent, traffic.probes, ended=ended, now=now, normal=context.normal_latency)
+        if moment is not None and now - moment > STEADY and now > until:
+            break
+        await asyncio.sleep(0.25)
+    return moment
+
+
+async def judge(context: Context) -> Verdict:
+    """Check the histories until nothing is only late: pushes, inboxes and headers get a moment to arrive."""
+    deadline = time.monotonic() + SETTLE_LIMIT
+    while True:
+        verdict = check(await _histories(context))
+        late = any(kind in (LOST, WRONG_UNREAD, REFUSED) for kind, _ in verdict.complaints)
+        if not late or time.monotonic() > deadline:
+            return verdict
+        await asyncio.sleep(0.5)
+
+
+async def _histories(context: Context) -> Histories:
+    traffic = context.traffic
+    counts = await traffic.counts()
+    stored = await read_store(context.tenant, traffic.conversations)
+    return Histories(
+        sent=traffic.sent,
+        stored=stored,
+        views=[client.view for client in traffic.clients],
+        counts=counts,
+        watermarks=[watermark for client in traffic.clients for watermark in client.watermarks],
+        refusals=[sentence for client in traffic.clients for sentence in client.refusals],
+        dead_letters=await _dead_letters(context.tenant),
+    )
+
+
+async def _dead_letters(tenant: Tenant) -> int:
+    """Messages in all dead-letter queues."""
+    connection = await aio_pika.connect(tenant.amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        queues = [await channel.declare_queue(queue.name, passive=True) for queue in DEAD_QUEUES]
+        return sum(queue.declaration_result.message_count or 0 for queue in queues)
