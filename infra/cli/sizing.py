@@ -247,7 +247,11 @@ def rows(demand: Demand) -> Iterator[tuple[str, str, str]]:
     rate = share.messages_per_second
     sockets = share.connected / one.edges
     durable = one.traffic.bundles + one.traffic.facts
-    yield "cells", f"{number:,}", f"no RabbitMQ over {CLUSTER_CORES} cores" + ("; each cell has:" if number > 1 else "")
+    yield (
+        "cells",
+        f"{number:,}",
+        f"at most {CLUSTER_CORES} RabbitMQ cores in each" + ("; one cell needs:" if number > 1 else ""),
+    )
     yield "edges", f"{one.edges:,}", f"{sockets:,.0f} sockets each, {sockets * SOCKET_KB / 1000:,.0f} MB for them"
     yield "persistence workers", f"{one.persistence:,}", f"{rate:,.0f} messages/s, batches of {one.traffic.batch:,.0f}"
     yield "unread workers", f"{one.unread:,}", f"{rate * share.recipients:,.0f} counts/s"
@@ -258,9 +262,9 @@ def rows(demand: Demand) -> Iterator[tuple[str, str, str]]:
         f"{one.rabbitmq_cores:,.1f}",
         f"{durable:,.0f} durable and {one.traffic.frames:,.0f} frames/s",
     )
-    yield "persistence queues", f"{one.persistence_queues:,}", f"{QUEUE:,} durable messages/s through one"
-    yield "MongoDB, cores", f"{one.mongodb_cores:,.1f}", "of all primaries together"
-    yield "MongoDB, shards", f"{one.shards:,}", f"{SHARD_CORES} cores each"
+    yield "persistence queues", f"{one.persistence_queues:,}", f"{QUEUE:,} durable messages/s per queue"
+    yield "MongoDB, cores", f"{one.mongodb_cores:,.1f}", "all primaries together"
+    yield "MongoDB, shards", f"{one.shards:,}", f"at most {SHARD_CORES} cores each"
     yield "disk, GB a day", f"{one.disk_gb_a_day:,.1f}", f"on each member; the mean is 1/{PEAK} of the peak"
 
 
