@@ -48,7 +48,7 @@ class Edge:
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
-        self.edge_id = settings.name()
+        self.edge_id = settings.make_edge_id()
         self._publisher = Publisher(settings, self.edge_id, self._on_publisher_up)
         self._resending: asyncio.Task[None] | None = None
         self._frames = Link(settings, f"consume:{self.edge_id}", self._on_frames_up)

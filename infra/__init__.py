@@ -1,1 +1,1 @@
-"""Adapters to the outside: broker, store, settings, logs, metrics, local services. No chat rules."""
+"""Adapters to the outside: broker, store, settings, logs, metrics, tracing, and operator commands. No chat rules."""

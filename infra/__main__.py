@@ -1,4 +1,4 @@
-"""`python -m infra`: what an operator does from a shell. Each command is a file of `infra/cli/`."""
+"""`python -m infra`: the operator's commands. Each command is a module of `infra/cli/`."""
 
 import sys
 
@@ -33,7 +33,7 @@ app.command("sizing")(sizing.command)
 
 
 def main() -> None:
-    """Run a command; what goes wrong in a known way is one sentence."""
+    """Run a command. An error that Warren raises ends it with one sentence and exit code 1."""
     try:
         app()
     except WarrenError as error:

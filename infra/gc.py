@@ -1,14 +1,18 @@
-"""The garbage collector, told what kind of process this is."""
+"""Tunes Python's garbage collector for long-running processes."""
 
 import gc
 
-#: Allocations until the youngest generation is looked at, and looks until an older one is. A busy process makes
-#: thousands of short-lived objects a second, nearly none in cycles: the defaults (700, 10, 10) stop it all the time.
+#: Allocations until the youngest generation is collected, and collections until an older one is. A busy process makes
+#: thousands of short-lived objects a second, and nearly none in cycles. With the defaults (700, 10, 10), collections
+#: would interrupt it all the time.
 THRESHOLDS = (50_000, 20, 50)
 
 
 def tune() -> None:
-    """Call once everything that lives as long as the process is made: it is never looked at again."""
+    """Set the thresholds, and exempt all existing objects from collection.
+
+    Call it once, after the objects that live as long as the process were made.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

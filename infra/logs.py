@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error, with the process's name in each."""
+"""Logs: one JSON object per line on standard error, with the name of the process."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 
 def configure(process: str, level: str) -> None:
-    """Send every log line of this process to standard error as JSON. Tokens and bodies are never logged."""
+    """Log everything of this process to standard error as JSON. Nothing logs tokens or message bodies."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter(
@@ -17,6 +17,6 @@ def configure(process: str, level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Their INFO tells each frame or each request, with its query string.
-    for chatty in ("aiormq", "aio_pika", "uvicorn", "engineio", "socketio", "httpx", "pymongo", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # At INFO, these libraries log each frame, or each request with its query string.
+    for library in ("aiormq", "aio_pika", "uvicorn", "engineio", "socketio", "httpx", "pymongo", "asyncio"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,7 +1,7 @@
-"""Settings: one frozen object per process, read once from `WARREN_…` variables.
+"""Settings: one frozen object per process, read once at start from `WARREN_…` variables.
 
-A missing or weak value is refused at start, by name, in a sentence. Secrets may come from files instead: one file
-per variable in the folder `WARREN_SECRETS_DIR`, which is how container platforms mount them.
+A missing or weak value is refused with a sentence that names the variable. Secrets may come from files: the folder
+`WARREN_SECRETS_DIR` holds one file per variable, as container platforms mount them.
 """
 
 import os
@@ -16,19 +16,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.errors import WarrenError
 
-#: RFC 7518, section 3.2: an HMAC key must be at least as long as the hash's output.
+#: An HMAC key must be at least as long as the hash's output (RFC 7518, section 3.2).
 MIN_SECRET_BYTES = 32
 
-#: Options of MongoDB's addresses that would accept anybody's certificate.
-UNCHECKED = ("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
+#: Options of a MongoDB URL that turn certificate checks off.
+INSECURE_OPTIONS = ("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
 
 
 class SettingsError(WarrenError):
-    """Raised when a setting is missing or cannot be accepted; the text names it."""
+    """Raised when a setting is missing or invalid; the text names it."""
 
 
 class Settings(BaseSettings):
-    """What every process of Warren needs to know."""
+    """The settings of every process."""
 
     model_config = SettingsConfigDict(
         env_prefix="WARREN_", env_ignore_empty=True, frozen=True, extra="ignore", secrets_dir=None
@@ -89,9 +89,9 @@ class Settings(BaseSettings):
         None,
         description="OTLP/HTTP collector for traces; needs `warren[otel]`; default: `OTEL_EXPORTER_OTLP_ENDPOINT`.",
     )
-    traces_share: float = Field(
+    traces_sample_ratio: float = Field(
         0.01,
-        description="Share of client events for which an edge starts a trace, 0 to 1; wins over `OTEL_TRACES_SAMPLER`.",
+        description="Ratio of client events for which an edge starts a trace, 0 to 1; wins over `OTEL_TRACES_SAMPLER`.",
         ge=0,
         le=1,
     )
@@ -103,17 +103,20 @@ class Settings(BaseSettings):
     )
 
     def amqp_tls(self) -> ssl.SSLContext | None:
-        """How to check who answers at the broker's address, or None where it is not asked over TLS."""
+        """The TLS context for the broker, or None without TLS."""
         if urlsplit(self.amqp_url.get_secret_value()).scheme != "amqps":
             return None
-        context = _trusting("WARREN_AMQP_CA_FILE", self.amqp_ca_file)
+        context = _tls_context("WARREN_AMQP_CA_FILE", self.amqp_ca_file)
         if self.amqp_certificate_file is not None:
-            _show("WARREN_AMQP_CERTIFICATE_FILE", context, self.amqp_certificate_file, self.amqp_key_file)
+            _load_client_certificate(
+                "WARREN_AMQP_CERTIFICATE_FILE", context, self.amqp_certificate_file, self.amqp_key_file
+            )
         return context
 
     @model_validator(mode="after")
-    def amqp_tls_is_what_it_seems(self) -> Self:
-        """Refuse files that would be ignored or hold no certificate: someone believes to be protected by them."""
+    def amqp_files_are_used(self) -> Self:
+        """Refuse files that would be ignored or hold no certificate: the operator expects them to protect the
+        connection."""
         files = [name for name in ("amqp_ca_file", "amqp_certificate_file", "amqp_key_file") if getattr(self, name)]
         if self.amqp_tls() is None and files:
             raise ValueError(f"WARREN_{files[0].upper()} needs a WARREN_AMQP_URL that begins with amqps:")
@@ -122,40 +125,44 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def mongo_tls_is_what_it_seems(self) -> Self:
-        """The same for MongoDB, whose address could also turn checks off."""
+    def mongo_files_are_used(self) -> Self:
+        """Refuse the same for MongoDB, and a URL that turns certificate checks off."""
         address = urlsplit(self.mongo_url.get_secret_value())
         options = {name.lower(): values[-1].lower() for name, values in parse_qs(address.query).items()}
-        if any(options.get(option) == "true" for option in UNCHECKED):
-            raise ValueError("WARREN_MONGO_URL turns the check of certificates off: set WARREN_MONGO_CA_FILE instead")
+        if any(options.get(option) == "true" for option in INSECURE_OPTIONS):
+            raise ValueError("WARREN_MONGO_URL turns certificate checks off: set WARREN_MONGO_CA_FILE instead")
         if self.mongo_ca_file is None and self.mongo_certificate_key_file is None:
             return self
         if "true" not in (options.get("tls"), options.get("ssl")) and address.scheme != "mongodb+srv":
             raise ValueError(
                 "WARREN_MONGO_CA_FILE and WARREN_MONGO_CERTIFICATE_KEY_FILE need tls=true in WARREN_MONGO_URL"
             )
-        context = _trusting("WARREN_MONGO_CA_FILE", self.mongo_ca_file)
+        context = _tls_context("WARREN_MONGO_CA_FILE", self.mongo_ca_file)
         if self.mongo_certificate_key_file is not None:
-            _show("WARREN_MONGO_CERTIFICATE_KEY_FILE", context, self.mongo_certificate_key_file, None)
+            _load_client_certificate(
+                "WARREN_MONGO_CERTIFICATE_KEY_FILE", context, self.mongo_certificate_key_file, None
+            )
         return self
 
 
-def _trusting(setting: str, ca_file: Path | None) -> ssl.SSLContext:
+def _tls_context(setting: str, ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
-        raise ValueError(f"{setting}: there is no certificate in it") from None
+        raise ValueError(f"{setting}: the file holds no certificate") from None
 
 
-def _show(setting: str, context: ssl.SSLContext, certificate_file: Path, key_file: Path | None) -> None:
+def _load_client_certificate(
+    setting: str, context: ssl.SSLContext, certificate_file: Path, key_file: Path | None
+) -> None:
     try:
         context.load_cert_chain(certificate_file, key_file)
     except ssl.SSLError:
-        raise ValueError(f"{setting}: there is no certificate with its key in it") from None
+        raise ValueError(f"{setting}: the file holds no certificate with its key") from None
 
 
 class EdgeSettings(Settings):
-    """What an edge needs beside that."""
+    """The settings of an edge."""
 
     edge_host: str = Field("127.0.0.1", description="Listen address.")
     edge_port: int = Field(8001, description="Listen port.", ge=0, le=65_535)
@@ -227,27 +234,27 @@ class EdgeSettings(Settings):
     @field_validator("jwt_secret")
     @classmethod
     def long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
-        """Refuse a secret that could be guessed."""
+        """Refuse a secret that is short enough to be guessed."""
         if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
         return secret
 
     @model_validator(mode="after")
-    def one_way_to_check_tokens(self) -> Self:
-        """Demand exactly one source of keys: two would invite a choice by whoever forges a token."""
+    def one_source_of_keys(self) -> Self:
+        """Require exactly one source of keys: with two, a forger could choose the weaker one."""
         sources = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
         if sum(source is not None for source in sources) != 1:
             raise ValueError("set exactly one of WARREN_JWT_SECRET, WARREN_JWT_PUBLIC_KEY and WARREN_JWT_JWKS_URL")
         return self
 
-    def name(self) -> str:
-        """The edge's id: the configured one, or host, port and process, which never comes twice."""
+    def make_edge_id(self) -> str:
+        """The configured edge id, or a new one of host, port, process id and random digits."""
         host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:40]
         return self.edge_id or f"{host}-{self.edge_port}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
 class WorkerSettings(Settings):
-    """What a worker needs beside that."""
+    """The settings of a worker."""
 
     worker_port: int = Field(0, description="Port of /healthz, /readyz and /metrics; 0 = no port.", ge=0, le=65_535)
     worker_host: str = Field("127.0.0.1", description="Address of that port.")
@@ -272,10 +279,10 @@ S = TypeVar("S", bound=Settings)
 
 
 def load(settings_type: type[S]) -> S:
-    """Read the settings of this process. Raises SettingsError naming every variable that is wrong."""
+    """Read the settings of this process. Raises SettingsError, which names every wrong variable."""
     folder = os.environ.get("WARREN_SECRETS_DIR") or None
     if folder is not None and not Path(folder).is_dir():
-        raise SettingsError("WARREN_SECRETS_DIR: there is no such folder")
+        raise SettingsError("WARREN_SECRETS_DIR: the folder does not exist")
     try:
         return settings_type(_secrets_dir=folder)
     except ValidationError as error:

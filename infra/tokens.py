@@ -1,4 +1,4 @@
-"""Tokens as an edge with the same settings accepts them; for people in development, and for the canary."""
+"""Signs tokens that an edge with the same settings accepts: for development and for the canary."""
 
 import time
 
@@ -9,13 +9,13 @@ from infra.settings import EdgeSettings
 
 
 class NoSecret(WarrenError):
-    """Raised when a token is to be made and there is no secret to sign it with."""
+    """Raised when no secret is set to sign a token with."""
 
 
 def make_token(settings: EdgeSettings, user_id: str, *, name: str | None = None, ttl: int) -> str:
-    """Sign a token that lives `ttl` seconds, with every claim that the settings demand. Raises NoSecret."""
+    """Sign a token with every claim that the settings require; it expires after `ttl` seconds. Raises NoSecret."""
     if settings.jwt_secret is None:
-        raise NoSecret("A token can be made only where WARREN_JWT_SECRET is set: a public key signs nothing.")
+        raise NoSecret("WARREN_JWT_SECRET must be set to make a token: a public key cannot sign one.")
     claims = {"sub": user_id, "name": name or user_id, "exp": int(time.time()) + ttl}
     claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}

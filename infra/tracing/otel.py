@@ -1,16 +1,16 @@
-"""Traces by OpenTelemetry, sent over OTLP/HTTP: the only file that knows it.
+"""Traces with OpenTelemetry, exported over OTLP/HTTP. No other module imports OpenTelemetry.
 
     send_message                    edge A: from the event to its ack
-    └─ persistence batch            the worker that stored it; linked from the other traces of the batch
-       ├─ mongodb find, insert …    each command to the store
+    └─ persistence batch            the worker that stores it; other traces of the batch link to it
+       ├─ mongodb find, insert …    each command to MongoDB
        ├─ deliver reply             edge A
        ├─ deliver new_message       edge B
        └─ unread batch
           ├─ mongodb find, update …
           └─ deliver unread_updated edge B
 
-A batch belongs to the trace of the first that is followed in it; each other has a span of its own for it, with a link
-there. No span names a user, or shows what was said.
+The span of a batch belongs to the trace of its first traced item. Every other traced item gets a span of its own,
+linked to the batch's span. No span contains a user id or a message body.
 """
 
 import os
@@ -40,52 +40,54 @@ from contracts.ids import message_id
 from infra.settings import Settings
 from infra.tracing.tracer import AmqpHeaders, OnReply, Traced, Tracer
 
-#: The AMQP header: for each that is followed, `what=traceparent`, by commas; the traceparent is W3C's.
+#: The AMQP header with the trace contexts: `key=traceparent`, separated by commas. The key is an item's position in a
+#: bundle, or the names of what a frame contains. Source of `traceparent`: W3C Trace Context.
 HEADER = "x-warren-traces"
 TRACEPARENT = "traceparent"
-#: Milliseconds that spans wait for each other, and that sending them may take; a collector that is away costs nothing
-#: but spans.
-DELAY_MS, SEND_LIMIT_MS = 1_000, 2_000
+#: Milliseconds between two exports, and the time limit of one. When the collector is away, spans are dropped.
+EXPORT_INTERVAL_MS, EXPORT_LIMIT_MS = 1_000, 2_000
 
 _propagator = TraceContextTextMapPropagator()
 
 
 class OpenTelemetryTracer(Tracer):
-    """Follows a share of all client events, and whatever comes with a trace.
+    """Starts a trace for a sample of client events, and continues every trace that a message carries.
 
-    The exporter and the SDK read OpenTelemetry's own variables. A setting of Warren's wins over them where it is set;
-    its default does not.
+    The exporter and the SDK read OpenTelemetry's standard variables. A setting of Warren takes precedence when it is
+    set; its default does not.
     """
 
     def __init__(self, settings: Settings, service: str, instance: str) -> None:
-        self._share, sampler = _sampling(settings)
+        self._sample_ratio, sampler = _sampling(settings)
         named = Resource.create({"service.name": f"warren {service}", "service.instance.id": instance})
         self._provider = TracerProvider(sampler=sampler, resource=named.merge(OTELResourceDetector().detect()))
-        exporter = OTLPSpanExporter(_endpoint(settings), timeout=SEND_LIMIT_MS / 1000)
+        exporter = OTLPSpanExporter(_endpoint(settings), timeout=EXPORT_LIMIT_MS / 1000)
         self._provider.add_span_processor(
-            BatchSpanProcessor(exporter, schedule_delay_millis=DELAY_MS, export_timeout_millis=SEND_LIMIT_MS)
+            BatchSpanProcessor(
+                exporter, schedule_delay_millis=EXPORT_INTERVAL_MS, export_timeout_millis=EXPORT_LIMIT_MS
+            )
         )
         self._tracer = self._provider.get_tracer("warren")
-        self._asking: dict[int, Context] = {}
+        self._contexts: dict[int, Context] = {}
 
-    # --- At the edge that was asked -----------------------------------------------------------------------
+    # --- The sender's edge --------------------------------------------------------------------------------
 
     @override
     def start_commands(self, commands: Sequence[AnyCommand], on_replies: Sequence[OnReply]) -> Sequence[OnReply]:
-        return [self._follow(command, reply) for command, reply in zip(commands, on_replies, strict=True)]
+        return [self._start_command(command, reply) for command, reply in zip(commands, on_replies, strict=True)]
 
-    def _follow(self, command: AnyCommand, on_reply: OnReply) -> OnReply:
-        if not isinstance(command, ClientCommand) or random.random() >= self._share:  # noqa: S311 - a sample
+    def _start_command(self, command: AnyCommand, on_reply: OnReply) -> OnReply:
+        if not isinstance(command, ClientCommand) or random.random() >= self._sample_ratio:  # noqa: S311 - a sample
             return on_reply
         span = self._tracer.start_span(command.name, context=Context(), kind=SpanKind.SERVER)
         if not span.is_recording():
             return on_reply
         span.set_attribute("warren.edge", command.edge_id)
-        self._asking[command.request] = trace.set_span_in_context(span, Context())
-        return partial(self._answered, command.request, span, on_reply)
+        self._contexts[command.request] = trace.set_span_in_context(span, Context())
+        return partial(self._end_command, command.request, span, on_reply)
 
-    def _answered(self, request: int, span: Span, on_reply: OnReply, ack: str) -> None:
-        self._asking.pop(request, None)
+    def _end_command(self, request: int, span: Span, on_reply: OnReply, ack: str) -> None:
+        self._contexts.pop(request, None)
         if ack_outcome(ack) != "ok":
             span.set_status(StatusCode.ERROR)
         span.end()
@@ -93,16 +95,16 @@ class OpenTelemetryTracer(Tracer):
 
     @override
     def inject_commands(self, commands: Sequence[AnyCommand]) -> AmqpHeaders | None:
-        """Take along the contexts of those that are asked here."""
-        found = ((index, self._asking.pop(command.request, None)) for index, command in enumerate(commands))
-        return _headers([(str(index), context) for index, context in found if context is not None])
+        """Each context is injected once: a command that is sent again belongs to the same trace only the first time."""
+        found = ((index, self._contexts.pop(command.request, None)) for index, command in enumerate(commands))
+        return _inject([(str(index), context) for index, context in found if context is not None])
 
-    # --- At a worker --------------------------------------------------------------------------------------
+    # --- Workers ------------------------------------------------------------------------------------------
 
     @override
-    def extract(self, headers: Mapping[str, Any], items: Sequence[Item]) -> list[Traced]:
-        """Find them again at the other end."""
-        found = [(int(what), context) for what, context in _contexts(headers) if what.isdecimal()]
+    def extract(self, amqp_headers: Mapping[str, Any], items: Sequence[Item]) -> list[Traced]:
+        """Ignores keys that are not the position of an item."""
+        found = [(int(key), context) for key, context in _extract(amqp_headers) if key.isdecimal()]
         return [Traced(items[index], context) for index, context in found if index < len(items)]
 
     @override
@@ -135,33 +137,33 @@ class OpenTelemetryTracer(Tracer):
 
     @override
     def inject_frame(self, traced: Sequence[Traced], edge_id: str, frame: Frame) -> AmqpHeaders | None:
-        return _headers([(what, each.context) for each in traced if (what := _part(each.item, edge_id, frame))])
+        return _inject([(key, each.context) for each in traced if (key := _contents(each.item, edge_id, frame))])
 
     @override
     def inject_facts(self, traced: Sequence[Traced], facts: Sequence[AnyFact]) -> AmqpHeaders | None:
-        """Take along the context of the command that a fact came of."""
+        """The context of a fact is that of the command that it follows from."""
         found: dict[int, Context] = {}
         for each in traced:
             for index, fact in enumerate(facts):
-                if isinstance(each.item, SendMessage) and _came_of(fact, each.item):
+                if isinstance(each.item, SendMessage) and _may_follow_from(fact, each.item):
                     found.setdefault(index, each.context)
-        return _headers([(str(index), context) for index, context in found.items()])
+        return _inject([(str(index), context) for index, context in found.items()])
 
     @override
     def store_listeners(self) -> list[CommandListener]:
         return [_StoreListener(self._tracer)]
 
-    # --- At the edges that get something ------------------------------------------------------------------
+    # --- Edges that deliver -------------------------------------------------------------------------------
 
     @override
-    def delivery_span(self, headers: Mapping[str, Any]) -> AbstractContextManager[None]:
-        return self._delivery_span(headers)
+    def delivery_span(self, amqp_headers: Mapping[str, Any]) -> AbstractContextManager[None]:
+        return self._delivery_span(amqp_headers)
 
     @contextmanager
-    def _delivery_span(self, headers: Mapping[str, Any]) -> Iterator[None]:
+    def _delivery_span(self, amqp_headers: Mapping[str, Any]) -> Iterator[None]:
         spans = [
-            self._tracer.start_span(f"deliver {what}", context, SpanKind.CONSUMER)
-            for what, context in _contexts(headers)
+            self._tracer.start_span(f"deliver {key}", context, SpanKind.CONSUMER)
+            for key, context in _extract(amqp_headers)
         ]
         try:
             yield
@@ -175,7 +177,7 @@ class OpenTelemetryTracer(Tracer):
 
 
 class _StoreListener(CommandListener):
-    """A span for each command to MongoDB that a followed batch sends."""
+    """Starts a span for each command to MongoDB while a batch's span is current."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
@@ -210,56 +212,57 @@ class _StoreListener(CommandListener):
 
 
 def _endpoint(settings: Settings) -> str | None:
-    """Where to send traces; None leaves that to the exporter, which reads OTEL_EXPORTER_OTLP_ENDPOINT."""
+    """The collector's URL for traces; with None, the exporter reads OTEL_EXPORTER_OTLP_ENDPOINT."""
     return None if settings.traces_url is None else f"{settings.traces_url.rstrip('/')}/v1/traces"
 
 
 def _sampling(settings: Settings) -> tuple[float, Sampler | None]:
-    """The share of client events to start a span for, and what decides about that span; None: OTEL_TRACES_SAMPLER.
+    """The ratio of client events to start a span for, and the sampler of these spans; None means OTEL_TRACES_SAMPLER.
 
-    A share is decided before a span is made, which costs next to nothing.
+    Warren applies its own ratio before it makes a span, because that costs next to nothing.
     """
-    if "traces_share" in settings.model_fields_set or not os.environ.get("OTEL_TRACES_SAMPLER"):
-        return settings.traces_share, DEFAULT_ON
+    if "traces_sample_ratio" in settings.model_fields_set or not os.environ.get("OTEL_TRACES_SAMPLER"):
+        return settings.traces_sample_ratio, DEFAULT_ON
     return 1.0, None
 
 
-# --- What belongs to what ---------------------------------------------------------------------------------
+# --- Trace contexts in AMQP headers -----------------------------------------------------------------------
 
 
-def _part(item: Item, edge_id: str, frame: Frame) -> str:
-    """What a frame has of a command or fact: its reply, by its number, and pushes about it, by the id in them."""
-    parts: dict[str, None] = {}
+def _contents(item: Item, edge_id: str, frame: Frame) -> str:
+    """What a frame contains for a command or fact: `reply`, found by its number, and pushes, found by the id in
+    them."""
+    names: dict[str, None] = {}
     if isinstance(item, Command) and item.edge_id == edge_id and any(r.request == item.request for r in frame.replies):
-        parts["reply"] = None
-    made = _made(item)
-    parts |= {push.event: None for push in frame.pushes if made and f'"{made}"' in push.payload}
-    return " ".join(parts)
+        names["reply"] = None
+    id = _id_in_pushes(item)
+    names |= {push.event: None for push in frame.pushes if id and f'"{id}"' in push.payload}
+    return " ".join(names)
 
 
-def _made(item: Item) -> str | None:
+def _id_in_pushes(item: Item) -> str | None:
     if isinstance(item, SendMessage):
         return message_id(item.payload.conversation_id, item.user_id, item.payload.client_message_id)
     return item.conversation_id if isinstance(item, MessageStored) else None
 
 
-def _came_of(fact: AnyFact, command: SendMessage) -> bool:
-    """Whether a fact may be of this command: of several by one sender in one batch, each counts as all."""
+def _may_follow_from(fact: AnyFact, command: SendMessage) -> bool:
+    """Whether the command may have caused the fact. Commands of one sender to one conversation are not told apart."""
     return (fact.conversation_id, fact.sender_id) == (command.payload.conversation_id, command.user_id)
 
 
-def _headers(contexts: Sequence[tuple[str, Context]]) -> AmqpHeaders | None:
+def _inject(contexts: Sequence[tuple[str, Context]]) -> AmqpHeaders | None:
     parts = []
-    for what, context in contexts:
+    for key, context in contexts:
         carrier: dict[str, str] = {}
         _propagator.inject(carrier, context)
-        parts.append(f"{what}={carrier[TRACEPARENT]}")
+        parts.append(f"{key}={carrier[TRACEPARENT]}")
     return {HEADER: ",".join(parts)} if parts else None
 
 
-def _contexts(headers: Mapping[str, Any]) -> Iterator[tuple[str, Context]]:
-    for part in str(headers.get(HEADER, "")).split(","):
-        what, _, parent = part.partition("=")
+def _extract(amqp_headers: Mapping[str, Any]) -> Iterator[tuple[str, Context]]:
+    for part in str(amqp_headers.get(HEADER, "")).split(","):
+        key, _, parent = part.partition("=")
         context = _propagator.extract({TRACEPARENT: parent}, Context())
         if trace.get_current_span(context).get_span_context().is_valid:
-            yield what, context
+            yield key, context

@@ -1,8 +1,8 @@
-"""Where a message can be followed from socket to socket. By default nothing follows it, and these places do nothing.
+"""The tracer's interface: the points of a message's way at which a span starts, or a trace context is injected.
 
-`start` puts something behind them where WARREN_TRACES_URL is set: infra/tracing/otel.py, the only file that knows
-OpenTelemetry. Who is followed is decided once, at the edge, for each client event. The trace travels in the headers of
-AMQP messages, never in the contracts: a process that knows nothing of traces ignores them.
+Here all methods do nothing. `infra.tracing.start` replaces the tracer by the one in infra/tracing/otel.py when tracing
+is configured. The edge decides once, for each client event, whether to start a trace. Trace contexts travel in the
+headers of AMQP messages and not in the contracts, so a process without tracing ignores them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,54 +18,54 @@ from contracts.frames import Frame
 
 #: Headers of an AMQP message.
 AmqpHeaders = dict[str, Any]
-#: Gets the JSON text of a command's ack.
+#: Called with the JSON text of a command's ack.
 OnReply = Callable[[str], None]
 
-_NOTHING = nullcontext()
+_NO_SPAN = nullcontext()
 
 
 @dataclass
 class Traced:
-    """A command or fact that is followed, and what its next span is a child of."""
+    """A traced command or fact, and the trace context of which its next span is a child."""
 
     item: Item
     context: Any
 
 
 class Tracer:
-    """The places, in the order in which a message passes them. Here, nobody is followed."""
+    """Traces nothing. The methods are in the order in which a message reaches them."""
 
     def start_commands(self, commands: Sequence[AnyCommand], on_replies: Sequence[OnReply]) -> Sequence[OnReply]:
-        """An edge sends commands; what it returns is called with their acks."""
+        """Start the spans of commands that an edge sends. Returns the callbacks to call with their acks."""
         return on_replies
 
     def inject_commands(self, commands: Sequence[AnyCommand]) -> AmqpHeaders | None:
-        """The headers of a bundle."""
+        """The AMQP headers with the trace contexts of a bundle's commands; None when no command is traced."""
         return None
 
-    def extract(self, headers: Mapping[str, Any], items: Sequence[Item]) -> list[Traced]:
-        """Those of a bundle's commands or facts that are followed."""
+    def extract(self, amqp_headers: Mapping[str, Any], items: Sequence[Item]) -> list[Traced]:
+        """The traced items of a bundle, with their trace contexts."""
         return []
 
     def batch_span(self, queue: str, traced: Sequence[Traced], size: int) -> AbstractContextManager[None]:
-        """A worker handles a batch of so many."""
-        return _NOTHING
+        """The span of a batch of `size` items while its handler runs. Updates the contexts in `traced`."""
+        return _NO_SPAN
 
     def inject_frame(self, traced: Sequence[Traced], edge_id: str, frame: Frame) -> AmqpHeaders | None:
-        """The headers of a frame that came of a batch."""
+        """The AMQP headers with the trace contexts of what a frame contains."""
         return None
 
     def inject_facts(self, traced: Sequence[Traced], facts: Sequence[AnyFact]) -> AmqpHeaders | None:
-        """The headers of a bundle of facts that came of batches."""
+        """The AMQP headers with the trace contexts of a bundle of facts."""
         return None
 
-    def delivery_span(self, headers: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """An edge hands out a frame that has headers."""
-        return _NOTHING
+    def delivery_span(self, amqp_headers: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """The spans of the replies and pushes in a frame while an edge delivers it."""
+        return _NO_SPAN
 
     def store_listeners(self) -> list[CommandListener]:
-        """What is told of each command to MongoDB."""
+        """Listeners of the MongoDB driver that start a span for each command."""
         return []
 
     def stop(self) -> None:
-        """Send what was not sent yet; takes seconds at most."""
+        """Export the remaining spans; blocks for a few seconds at most."""

@@ -27,7 +27,7 @@ def collector() -> Iterator[Collector]:
 @pytest_asyncio.fixture
 async def people(collector: Collector) -> AsyncIterator[People]:
     """People on two edges of their own, all of whose events are followed."""
-    env = {"WARREN_TRACES_URL": collector.url, "WARREN_TRACES_SHARE": "1"}
+    env = {"WARREN_TRACES_URL": collector.url, "WARREN_TRACES_SAMPLE_RATIO": "1"}
     async with (
         temporary_tenant() as run,
         Stack(run, workers={"persistence": 1, "unread": 1, "presence": 1}, env=env) as stack,

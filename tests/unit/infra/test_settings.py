@@ -53,8 +53,8 @@ def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
 def test_an_edge_has_a_name_that_never_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARREN_JWT_SECRET", SECRET)
     settings = load(EdgeSettings)
-    assert settings.name() != settings.name()
-    assert EdgeSettings(edge_id="edge-a").name() == "edge-a"
+    assert settings.make_edge_id() != settings.make_edge_id()
+    assert EdgeSettings(edge_id="edge-a").make_edge_id() == "edge-a"
 
 
 # --- Secrets from files -----------------------------------------------------------------------------------
@@ -120,18 +120,27 @@ def test_a_folder_of_secrets_that_is_none_is_refused_by_name(
     ("settings", "refusal"),
     [
         ({"AMQP_CA_FILE": "a"}, "WARREN_AMQP_CA_FILE.*begins with amqps"),
-        ({"AMQP_URL": "amqps://rabbit/", "AMQP_CA_FILE": "a"}, "WARREN_AMQP_CA_FILE: there is no certificate"),
+        ({"AMQP_URL": "amqps://rabbit/", "AMQP_CA_FILE": "a"}, "WARREN_AMQP_CA_FILE: the file holds no certificate"),
         ({"AMQP_URL": "amqps://rabbit/", "AMQP_CA_FILE": "missing"}, "WARREN_AMQP_CA_FILE"),
-        ({"AMQP_URL": "amqps://rabbit/", "AMQP_CERTIFICATE_FILE": "a"}, "WARREN_AMQP_CERTIFICATE_FILE: there is no"),
+        (
+            {"AMQP_URL": "amqps://rabbit/", "AMQP_CERTIFICATE_FILE": "a"},
+            "WARREN_AMQP_CERTIFICATE_FILE: the file holds no certificate",
+        ),
         ({"AMQP_URL": "amqps://rabbit/", "AMQP_KEY_FILE": "a"}, "WARREN_AMQP_KEY_FILE needs"),
         ({"MONGO_CA_FILE": "a"}, "WARREN_MONGO_CA_FILE.* need tls=true"),
-        ({"MONGO_URL": "mongodb://m/?tls=true", "MONGO_CA_FILE": "a"}, "WARREN_MONGO_CA_FILE: there is no certificate"),
+        (
+            {"MONGO_URL": "mongodb://m/?tls=true", "MONGO_CA_FILE": "a"},
+            "WARREN_MONGO_CA_FILE: the file holds no certificate",
+        ),
         (
             {"MONGO_URL": "mongodb://m/?ssl=true", "MONGO_CERTIFICATE_KEY_FILE": "a"},
-            "WARREN_MONGO_CERTIFICATE_KEY_FILE: there is no",
+            "WARREN_MONGO_CERTIFICATE_KEY_FILE: the file holds no certificate",
         ),
-        ({"MONGO_URL": "mongodb://m/?tls=true&tlsInsecure=true"}, "WARREN_MONGO_URL turns the check"),
-        ({"MONGO_URL": "mongodb://m/?tls=true&tlsAllowInvalidHostnames=True"}, "WARREN_MONGO_URL turns the check"),
+        ({"MONGO_URL": "mongodb://m/?tls=true&tlsInsecure=true"}, "WARREN_MONGO_URL turns certificate checks off"),
+        (
+            {"MONGO_URL": "mongodb://m/?tls=true&tlsAllowInvalidHostnames=True"},
+            "WARREN_MONGO_URL turns certificate checks off",
+        ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

@@ -50,7 +50,7 @@ def test_without_a_collector_nothing_is_traced() -> None:
 def test_the_standard_endpoint_turns_traces_on(monkeypatch: pytest.MonkeyPatch, collector: Collector) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20key")
-    monkeypatch.setenv("WARREN_TRACES_SHARE", "1")
+    monkeypatch.setenv("WARREN_TRACES_SAMPLE_RATIO", "1")
     send()
     assert len(collector.spans) == EVENTS
     assert {headers["authorization"] for headers in collector.headers} == {"Bearer key"}
@@ -76,7 +76,7 @@ def test_the_standard_switches_turn_traces_off(
 def test_warrens_collector_wins(monkeypatch: pytest.MonkeyPatch, collector: Collector) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/v1/traces")
     monkeypatch.setenv("WARREN_TRACES_URL", collector.url)
-    monkeypatch.setenv("WARREN_TRACES_SHARE", "1")
+    monkeypatch.setenv("WARREN_TRACES_SAMPLE_RATIO", "1")
     send()
     assert len(collector.spans) == EVENTS
 
@@ -102,7 +102,7 @@ def test_the_standard_sampler_decides_where_warrens_share_is_not_set(
 
 def test_warrens_share_wins_over_the_standard_sampler(monkeypatch: pytest.MonkeyPatch, collector: Collector) -> None:
     monkeypatch.setenv("WARREN_TRACES_URL", collector.url)
-    monkeypatch.setenv("WARREN_TRACES_SHARE", "1")
+    monkeypatch.setenv("WARREN_TRACES_SAMPLE_RATIO", "1")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     send()
     assert len(collector.spans) == EVENTS
@@ -112,7 +112,7 @@ def test_a_process_has_its_own_name_unless_the_standard_variables_give_another(
     monkeypatch: pytest.MonkeyPatch, collector: Collector
 ) -> None:
     monkeypatch.setenv("WARREN_TRACES_URL", collector.url)
-    monkeypatch.setenv("WARREN_TRACES_SHARE", "1")
+    monkeypatch.setenv("WARREN_TRACES_SAMPLE_RATIO", "1")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging")
     send()
     monkeypatch.setenv("OTEL_SERVICE_NAME", "chat")
