@@ -16,8 +16,8 @@ import typer
 from infra.local import rabbitmq4_root
 from infra.local.errors import LocalServiceError
 from infra.local.install import SCRIPTS
+from infra.local.paths import STACK
 from infra.local.rabbitmq import RabbitNode
-from infra.local.services import STACK
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What is run unless something else is asked for. `test_local_services` has its own view of which broker there is.

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from infra.local.errors import LocalServiceError
+from infra.local.paths import STACK
 from infra.local.rabbitmq import RabbitNode
-from infra.local.services import STACK, Services, ensure_services, running_services, stop_services
+from infra.local.services import Services, ensure_services, running_services, stop_services
 
 app = typer.Typer(help="RabbitMQ and MongoDB on this machine.", no_args_is_help=True, add_completion=False)
 

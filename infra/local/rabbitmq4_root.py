@@ -13,7 +13,7 @@ from pathlib import Path
 
 from infra.local import install
 from infra.local.errors import LocalServiceError
-from infra.local.services import STACK
+from infra.local.paths import STACK
 
 #: The Debian release that has RabbitMQ 4.0.
 RELEASE = "trixie"

@@ -16,11 +16,9 @@ import httpx
 from infra.local import mongod, rabbitmq
 from infra.local.errors import LocalServiceError
 from infra.local.mongod import Mongod
+from infra.local.paths import STACK
 from infra.local.ports import free_ports
 from infra.local.rabbitmq import Ports, RabbitNode
-
-#: Everything that runs on this machine for this checkout keeps its data here; git ignores it.
-STACK = Path(__file__).resolve().parents[2] / ".stack"
 
 #: Taken when free, so that tools find the services where they look first; the others may be any.
 USUAL_BROKER_PORTS = Ports(amqp=5672, management=15672, distribution=0, epmd=0)

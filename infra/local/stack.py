@@ -1,136 +1,65 @@
-"""Warren's processes as subprocesses on real services: started, broken and stopped by tests and load runs."""
+"""Warren's edges and workers as processes on real services: started, broken and stopped by tests and measurements."""
 
-import asyncio
-import atexit
 import os
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import httpx
 import jwt
 
 from infra.local.errors import ProcessError
+from infra.local.paths import RUNS
+from infra.local.ports import free_ports
+from infra.local.supervisor import READY_LIMIT, STOP_LIMIT, Process, Stage, Supervisor
 from infra.local.tenant import Tenant
 
-ROOT = Path(__file__).resolve().parents[2]
-#: Logs of every run, one folder each.
-RUNS = ROOT / ".stack" / "runs"
 #: Runs whose logs are kept.
 KEPT_RUNS = 40
-HOST = "127.0.0.1"
 
-#: Seconds until a process must be ready, until SIGTERM must have worked, and until the topology must be declared.
-READY_LIMIT = 30.0
-STOP_LIMIT = 15.0
+#: Seconds that declaring the topology may take.
 TOPOLOGY_LIMIT = 30.0
 
 WorkerKind = Literal["persistence", "unread", "presence", "history"]
 WORKER_KINDS: tuple[WorkerKind, ...] = get_args(WorkerKind)
 
 
-class Process:
-    """One process, with its port and its log; of Warren, unless `program` says otherwise. A restart keeps both."""
+def edge_process(name: str, port: int, environment: Mapping[str, str], logs: Path) -> Process:
+    """An edge on this port."""
+    own = {**environment, "WARREN_EDGE_PORT": str(port)}
+    return Process(name, [sys.executable, "-m", "edge"], own, port, logs / f"{name}.jsonl")
 
-    def __init__(
-        self,
-        name: str,
-        arguments: Sequence[str],
-        port: int,
-        log: Path,
-        env: Mapping[str, str],
-        *,
-        program: str = sys.executable,
-    ) -> None:
-        self.name = name
-        self.port = port
-        self.log = log
-        self._command = [program, *arguments]
-        self._env = dict(env)
-        self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def pid(self) -> int:
-        """The process id of the latest start."""
-        if self._process is None:
-            raise ProcessError(f"{self.name} was never started")
-        return self._process.pid
+def worker_process(kind: WorkerKind, name: str, port: int, environment: Mapping[str, str], logs: Path) -> Process:
+    """A worker whose health is on this port."""
+    own = {**environment, "WARREN_WORKER_PORT": str(port)}
+    return Process(name, [sys.executable, "-m", "workers", kind], own, port, logs / f"{name}.jsonl")
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it was started and has not ended."""
-        return self._process is not None and self._process.poll() is None
 
-    @property
-    def url(self) -> str:
-        """Where it answers over HTTP."""
-        return f"http://{HOST}:{self.port}"
-
-    def spawn(self, env: Mapping[str, str] | None = None) -> None:
-        """Start it without waiting until it is ready; `env` is kept for later starts."""
-        if self.is_running:
-            raise ProcessError(f"{self.name} is running already")
-        self._env.update(env or {})
-        with self.log.open("ab") as log:
-            # Its own session: a Ctrl-C at the terminal reaches us only, and we stop our children in order.
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        _started.add(self)
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-
-    async def wait(self, seconds: float) -> int | None:
-        """Wait until it has ended; return its exit code, or None when it still runs."""
-        if self._process is None:
-            return 0
-        deadline = time.monotonic() + seconds
-        while (code := self._process.poll()) is None:
-            if time.monotonic() > deadline:
-                return None
-            await asyncio.sleep(0.02)
-        _started.discard(self)
-        return code
-
-    async def until_ready(self, seconds: float = READY_LIMIT) -> None:
-        """Wait until /readyz says 200. Raises ProcessError when the process ends or the time is over."""
-        deadline = time.monotonic() + seconds
-        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as http:
-            while not await _says_200(http, f"{self.url}/readyz"):
-                if not self.is_running:
-                    raise ProcessError(f"{self.name} ended before it was ready.\n{self.tail()}")
-                if time.monotonic() > deadline:
-                    raise ProcessError(f"{self.name} was not ready within {seconds:.0f} s.\n{self.tail()}")
-                await asyncio.sleep(0.05)
-
-    def tail(self, lines: int = 25) -> str:
-        """The last lines of its log, to be shown in an error."""
-        text = self.log.read_text(errors="replace").splitlines()[-lines:] if self.log.exists() else []
-        return "\n".join([f"End of {self.log.name}:", *text])
+async def declare_topology(environment: Mapping[str, str], logs: Path) -> None:
+    """Have exchanges and queues declared. Raises ProcessError with what was said when that fails or is late."""
+    command = [sys.executable, "-m", "infra", "topology", "apply"]
+    process = Process("topology", command, environment, 0, logs / "topology.log")
+    process.spawn()
+    try:
+        code = await process.wait(TOPOLOGY_LIMIT)
+    finally:
+        process.kill_group()
+    if code != 0:
+        reason = f"took over {TOPOLOGY_LIMIT:.0f} s" if code is None else f"failed with exit code {code}"
+        raise ProcessError(f"`python -m infra topology apply` {reason}.\n{process.tail()}")
 
 
 class Stack:
     """Edges and workers of one run; an async context manager that starts them all and stops them all.
 
     `workers` says how many of each kind, one of each when left out. `env` goes to every process and wins over the
-    stack's own values. Only processes that it started itself are ever signalled.
+    stack's own values. A process that ended by itself makes the block fail at its end.
     """
 
     def __init__(
@@ -148,13 +77,11 @@ class Stack:
         self.logs = RUNS / (name or run.name)
         self.edges: list[Process] = []
         self.workers: dict[WorkerKind, list[Process]] = {kind: [] for kind in WORKER_KINDS}
-        self._edge_count = edges
-        self._worker_counts = dict(workers) if workers is not None else dict.fromkeys(WORKER_KINDS, 1)
+        self._supervisor = Supervisor()
         self._ports: set[int] = set()
         self._made: Counter[str] = Counter()
         self._env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WARREN_")},
-            "PYTHONUNBUFFERED": "1",
             "WARREN_AMQP_URL": run.amqp_url,
             "WARREN_MONGO_URL": run.mongo_url,
             "WARREN_MONGO_DATABASE": run.database,
@@ -163,11 +90,16 @@ class Stack:
             **({} if rate_limit else {"WARREN_RATE_LIMIT": "0"}),
             **(env or {}),
         }
+        for kind, count in (dict.fromkeys(WORKER_KINDS, 1) if workers is None else workers).items():
+            for _ in range(count):
+                self._make_worker(kind, {})
+        for _ in range(edges):
+            self._make_edge({})
 
     @property
     def processes(self) -> list[Process]:
         """Workers first, then edges: the order in which they start."""
-        return [*(process for kind in WORKER_KINDS for process in self.workers[kind]), *self.edges]
+        return self._supervisor.processes
 
     @property
     def edge_urls(self) -> list[str]:
@@ -183,52 +115,36 @@ class Stack:
         """Declare the topology, start every process and wait until all are ready."""
         _prune_logs()
         shutil.rmtree(self.logs, ignore_errors=True)
-        self.logs.mkdir(parents=True)
-        await self._declare_topology()
-        for kind, count in self._worker_counts.items():
-            for _ in range(count):
-                self._make_worker(kind, {}).spawn()
-        for _ in range(self._edge_count):
-            self._make_edge({}).spawn()
-        async with asyncio.TaskGroup() as group:
-            for process in self.processes:
-                group.create_task(process.until_ready())
+        await declare_topology(self._env, self.logs)
+        await self._supervisor.start(READY_LIMIT)
 
     async def stop(self) -> None:
-        """Stop edges, then workers, so that nothing is accepted that nobody would store; SIGKILL what lingers."""
-        for processes in (self.edges, [process for kind in WORKER_KINDS for process in self.workers[kind]]):
-            async with asyncio.TaskGroup() as group:
-                for process in processes:
-                    group.create_task(_end(process))
+        """Stop edges, then workers; those that take too long are killed."""
+        await self._supervisor.stop(STOP_LIMIT)
 
     async def add_worker(self, kind: WorkerKind, env: Mapping[str, str] | None = None) -> Process:
         """Start one more worker of a kind and wait until it is ready."""
-        worker = self._make_worker(kind, env or {})
-        worker.spawn()
-        await worker.until_ready()
-        return worker
+        return await _started(self._make_worker(kind, env or {}))
 
     async def add_edge(self, env: Mapping[str, str] | None = None) -> Process:
         """Start one more edge and wait until it is ready."""
-        edge = self._make_edge(env or {})
-        edge.spawn()
-        await edge.until_ready()
-        return edge
+        return await _started(self._make_edge(env or {}))
+
+    async def remove(self, process: Process) -> None:
+        """Stop a process and forget it; its log stays."""
+        await process.terminate()
+        self._supervisor.remove(process)
+        for processes in (self.edges, *self.workers.values()):
+            if process in processes:
+                processes.remove(process)
 
     async def kill(self, process: Process) -> None:
         """End a process without warning (SIGKILL)."""
-        process.send(signal.SIGKILL)
-        if await process.wait(STOP_LIMIT) is None:
-            raise ProcessError(f"{process.name} survived SIGKILL for {STOP_LIMIT:.0f} s")
+        await process.kill()
 
     async def terminate(self, process: Process, seconds: float = STOP_LIMIT) -> int:
         """Ask a process to stop (SIGTERM); return its exit code. Raises ProcessError when it takes too long."""
-        process.send(signal.SIGCONT)
-        process.send(signal.SIGTERM)
-        code = await process.wait(seconds)
-        if code is None:
-            raise ProcessError(f"{process.name} did not stop within {seconds:.0f} s of SIGTERM.\n{process.tail()}")
-        return code
+        return await process.terminate(seconds)
 
     def pause(self, process: Process) -> None:
         """Freeze a process (SIGSTOP): its connections stay open and nothing answers."""
@@ -241,49 +157,35 @@ class Stack:
     async def restart(self, process: Process, env: Mapping[str, str] | None = None) -> None:
         """Start a process again on its port, stopping it first if it runs, and wait until it is ready."""
         if process.is_running:
-            await self.terminate(process)
+            await process.terminate()
         process.spawn(env)
         await process.until_ready()
 
     async def __aenter__(self) -> Self:
         try:
             await self.start()
-        except BaseExceptionGroup as group:
-            await self.stop()
-            raise (group.exceptions[0] if isinstance(group.exceptions[0], ProcessError) else group) from None
         except BaseException:
             await self.stop()
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        ended = self._supervisor.ended_by_themselves()
         await self.stop()
-
-    async def _declare_topology(self) -> None:
-        declare = Process("topology", ["-m", "infra", "topology", "apply"], 0, self.logs / "topology.log", self._env)
-        declare.spawn()
-        try:
-            code = await declare.wait(TOPOLOGY_LIMIT)
-        finally:
-            declare.send(signal.SIGKILL)
-        if code != 0:
-            reason = f"took over {TOPOLOGY_LIMIT:.0f} s" if code is None else f"failed with exit code {code}"
-            raise ProcessError(f"`python -m infra topology apply` {reason}.\n{declare.tail()}")
+        if ended and error is None:
+            raise ProcessError(ended)
+        if ended and error is not None:
+            error.add_note(ended)
 
     def _make_edge(self, env: Mapping[str, str]) -> Process:
-        name, port = self._new_name("edge"), self._free_port()
-        own = {"WARREN_EDGE_HOST": HOST, "WARREN_EDGE_PORT": str(port)}
-        edge = Process(name, ["-m", "edge"], port, self.logs / f"{name}.log", {**self._env, **own, **env})
-        self.edges.append(edge)
-        return edge
+        made = edge_process(self._new_name("edge"), self._free_port(), {**self._env, **env}, self.logs)
+        self.edges.append(made)
+        return self._supervisor.add(made, Stage.EDGES)
 
     def _make_worker(self, kind: WorkerKind, env: Mapping[str, str]) -> Process:
-        name, port = self._new_name(kind), self._free_port()
-        arguments = ["-m", "workers", kind]
-        settings = {**self._env, "WARREN_WORKER_PORT": str(port), **env}
-        worker = Process(name, arguments, port, self.logs / f"{name}.log", settings)
-        self.workers[kind].append(worker)
-        return worker
+        made = worker_process(kind, self._new_name(kind), self._free_port(), {**self._env, **env}, self.logs)
+        self.workers[kind].append(made)
+        return self._supervisor.add(made, Stage.WORKERS)
 
     def _new_name(self, kind: str) -> str:
         """A name that no process of this stack has had: its log is its own."""
@@ -292,13 +194,16 @@ class Stack:
 
     def _free_port(self) -> int:
         """A port that nobody listens on and that this stack has not given away yet."""
-        while True:
-            with socket.socket() as probe:
-                probe.bind((HOST, 0))
-                port: int = probe.getsockname()[1]
-            if port not in self._ports:
-                self._ports.add(port)
-                return port
+        while (port := free_ports(0)[0]) in self._ports:
+            pass
+        self._ports.add(port)
+        return port
+
+
+async def _started(process: Process) -> Process:
+    process.spawn()
+    await process.until_ready()
+    return process
 
 
 def _prune_logs() -> None:
@@ -306,28 +211,3 @@ def _prune_logs() -> None:
     folders = sorted(RUNS.glob("*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in folders[KEPT_RUNS:]:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _end(process: Process) -> None:
-    process.send(signal.SIGCONT)
-    process.send(signal.SIGTERM)
-    if await process.wait(STOP_LIMIT) is None:
-        process.send(signal.SIGKILL)
-        await process.wait(STOP_LIMIT)
-
-
-async def _says_200(http: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await http.get(url)).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
-
-
-#: Children that have not been seen ending: whatever happens to a run, none of them outlives it.
-_started: set[Process] = set()
-
-
-@atexit.register
-def _kill_leftovers() -> None:
-    for process in _started:
-        process.send(signal.SIGKILL)

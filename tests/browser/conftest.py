@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
-from infra.local.stack import ROOT, Stack
+from infra.local.paths import ROOT
+from infra.local.stack import Stack
 from tests.browser.person import Cast
 from tests.support.people import People
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from tests.support.waiting import PATIENCE, eventually
 
 #: Milliseconds that a person waits for something on the page.

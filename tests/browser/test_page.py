@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Request, expect
 
-from infra.local.stack import ROOT
+from infra.local.paths import ROOT
 from tests.browser.person import GLANCE, Cast
 from tests.support.people import People
 

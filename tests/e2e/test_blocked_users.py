@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from contracts.errors import Code
-from infra.local.stack import ROOT
+from infra.local.paths import ROOT
 from infra.local.tenant import Tenant
 from tests.support.people import People
 from tests.support.waiting import eventually

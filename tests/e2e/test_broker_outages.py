@@ -14,7 +14,8 @@ from contracts.errors import Code
 from contracts.topology import PERSISTENCE
 from infra.broker.channel import Channel
 from infra.broker.link import connect_once
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from infra.local.tenant import Tenant
 from infra.settings import Settings
 from tests.support.extra_processes import extra_edge

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from contracts.errors import Code
-from infra.local.stack import ROOT, Stack
+from infra.local.paths import ROOT
+from infra.local.stack import Stack
 from tests.support.extra_processes import extra_edge
 from tests.support.javascript_client import Driver, JavaScriptSocket, driver, end, run_node
 from tests.support.people import People

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import os
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from contracts.errors import Code
-from infra.local.stack import HOST, Process, Stack
+from infra.local.ports import free_ports
+from infra.local.stack import Stack, edge_process
+from infra.local.supervisor import Process
 from tests.support.forged_tokens import EC_KEY, RSA_KEY, PrivateKey, claims, forge, pem
 from tests.support.key_server import key_server
 from tests.support.people import People
@@ -22,17 +23,14 @@ from tests.support.people import People
 @asynccontextmanager
 async def edge_without_secret(stack: Stack, **env: str) -> AsyncIterator[Process]:
     """An edge of the stack that checks tokens by what `env` says instead of the stack's secret."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
+    (port,) = free_ports(0)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WARREN_")}
     settings = {
         "WARREN_AMQP_URL": stack.run.amqp_url,
-        "WARREN_EDGE_PORT": str(port),
         "WARREN_DRAIN_SECONDS": "0",
     }
-    log = stack.logs / f"edge-{next(iter(env)).lower()}-{port}.log"
-    edge = Process(f"edge with {next(iter(env))}", ["-m", "edge"], port, log, {**inherited, **settings, **env})
+    name = f"edge-{next(iter(env)).lower()}-{port}"
+    edge = edge_process(name, port, {**inherited, **settings, **env}, stack.logs)
     edge.spawn()
     try:
         await edge.until_ready()

@@ -20,7 +20,8 @@ from contracts.commands import StartConversation
 from contracts.errors import Code
 from contracts.ids import direct_conversation_id, group_conversation_id
 from contracts.values import MAX_PARTICIPANTS
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from infra.local.tenant import Tenant
 from tests.support.extra_processes import extra_edge, extra_worker
 from tests.support.people import People

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from contracts.errors import Code
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from tests.support.extra_processes import extra_edge
 from tests.support.forged_tokens import EC_KEY, RSA_KEY, Json, claims, forge
 from tests.support.people import People

@@ -16,8 +16,9 @@ import psutil
 
 from infra.local.cluster import clear, members, rabbit_nodes, start_members, start_nodes, stop_nodes
 from infra.local.mongod import Mongod, set_url
+from infra.local.paths import STACK
 from infra.local.rabbitmq import RabbitNode
-from infra.local.services import STACK, Services, create_vhost, delete_vhost
+from infra.local.services import Services, create_vhost, delete_vhost
 from infra.local.tenant import Tenant
 from tests.support.proxy import Proxy, proxy
 

@@ -9,7 +9,8 @@ from typing import Self
 
 import httpx
 
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 
 #: Seconds between two scrapes, and seconds that a process may take to answer; a frozen one does not answer.
 SCRAPE_EVERY, SCRAPE_LIMIT = 0.5, 1.0

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from infra.local.stack import ROOT
+from infra.local.paths import ROOT
 from tests.faults.environment import Environment, private_directory, single_nodes
 from tests.faults.fault_run import run_fault
 from tests.faults.registry import FAULTS

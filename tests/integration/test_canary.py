@@ -1,7 +1,7 @@
 """The canary: its rounds through two real edges are measured, its troubles told, and its traces are bounded."""
 
 import os
-import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import infra.cli.canary
 import workers.header_cache
 from contracts.ids import direct_conversation_id
 from infra.cli.canary import forget
-from infra.local.stack import HOST, Process, Stack
+from infra.local.ports import LOOPBACK, free_ports
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from infra.store.client import Store
 from tests.support.people import People
 from tests.support.sample_commands import opened, send, start
@@ -33,15 +35,15 @@ async def watch(stack: Stack, people: People, tmp_path: Path) -> AsyncIterator[W
 
     def start_one(*edges: str) -> Process:
         name = people.name("canary")
-        arguments = ["-m", "infra", "canary", "--name", name, "--interval", "0.1", "--no-forget"]
+        command = [sys.executable, "-m", "infra", "canary", "--name", name, "--interval", "0.1", "--no-forget"]
         for edge in edges:
-            arguments += ["--edge", edge]
+            command += ["--edge", edge]
         for token in (tmp_path / f"{name}-{number}" for number in (1, 2)):
             token.write_text(stack.token(token.name))
-            arguments += ["--token-file", str(token)]
-        port = free_port()
+            command += ["--token-file", str(token)]
+        port = free_ports(0)[0]
         env = {key: value for key, value in os.environ.items() if not key.startswith("WARREN_")}
-        canary = Process("canary", [*arguments, "--port", str(port)], port, tmp_path / "canary.log", env)
+        canary = Process("canary", [*command, "--port", str(port)], env, port, tmp_path / "canary.log")
         canary.spawn()
         started.append(canary)
         return canary
@@ -49,13 +51,6 @@ async def watch(stack: Stack, people: People, tmp_path: Path) -> AsyncIterator[W
     yield start_one
     for canary in started:
         assert await stack.terminate(canary) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def test_rounds_are_measured_from_edge_to_edge(watch: Watch, stack: Stack) -> None:
@@ -72,7 +67,7 @@ async def test_rounds_are_measured_from_edge_to_edge(watch: Watch, stack: Stack)
 
 
 async def test_an_edge_that_is_away_is_told(watch: Watch, stack: Stack) -> None:
-    canary = watch(stack.edge_urls[0], f"http://{HOST}:{free_port()}")
+    canary = watch(stack.edge_urls[0], f"http://{LOOPBACK}:{free_ports(0)[0]}")
 
     async def says_so() -> bool:
         async with httpx.AsyncClient(trust_env=False) as http:

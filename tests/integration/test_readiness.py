@@ -12,7 +12,8 @@ from infra.health import cached
 from infra.local.mongod import Mongod
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import Services
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from infra.local.tenant import Tenant
 from tests.support.scrape import metric
 from tests.support.waiting import eventually

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from infra.local.stack import Process, Stack, WorkerKind
+from infra.local.stack import Stack, WorkerKind
+from infra.local.supervisor import Process
 
 
 @asynccontextmanager
@@ -13,8 +14,7 @@ async def extra_edge(stack: Stack, env: Mapping[str, str] | None = None) -> Asyn
     try:
         yield edge
     finally:
-        await stack.terminate(edge)
-        stack.edges.remove(edge)
+        await stack.remove(edge)
 
 
 @asynccontextmanager
@@ -24,5 +24,4 @@ async def extra_worker(stack: Stack, kind: WorkerKind, env: Mapping[str, str] | 
     try:
         yield worker
     finally:
-        await stack.terminate(worker)
-        stack.workers[kind].remove(worker)
+        await stack.remove(worker)

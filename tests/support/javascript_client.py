@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.stack import ROOT
+from infra.local.paths import ROOT
 from tests.support import protocol
 from tests.support.socketio_client import Json, seen_codes
 from tests.support.waiting import PATIENCE, eventually

@@ -4,7 +4,8 @@ import asyncio
 import secrets
 from typing import Any
 
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from tests.support.socketio_client import Client, Json, seen_codes
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from infra.local.stack import Process
+from infra.local.supervisor import Process
 from tests.support.socketio_client import Json
 from tests.support.waiting import PATIENCE
 

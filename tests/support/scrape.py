@@ -3,7 +3,7 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.local.stack import Process
+from infra.local.supervisor import Process
 
 
 async def metric(process: Process, name: str, **labels: str) -> float:

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from infra.local.stack import ROOT
+from infra.local.paths import ROOT
 
 
 def script(name: str) -> ModuleType:

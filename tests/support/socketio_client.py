@@ -8,7 +8,7 @@ from typing import Any
 
 import socketio
 
-from infra.local.stack import Process
+from infra.local.supervisor import Process
 from tests.support import protocol
 from tests.support.waiting import PATIENCE, eventually
 

@@ -25,7 +25,7 @@ from infra.bench.benchmark.schedule import PARTS, ROUNDS, STARTS, TITLES, Job, r
 from infra.bench.benchmark.targets import TARGETS, wrong
 from infra.bench.load.client import CallFailed
 from infra.local.errors import LocalServiceError
-from infra.local.stack import ROOT
+from infra.local.paths import ROOT
 from infra.local.tenant import local_services
 
 FOLDER = ROOT / "docs" / "benchmarks"

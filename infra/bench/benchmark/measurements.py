@@ -14,7 +14,7 @@ from infra.bench.load.reads import Reader
 from infra.bench.load.reconnects import reconnect
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.usage import GENERATOR, Meter
-from infra.local.stack import Process
+from infra.local.supervisor import Process
 
 #: Lengths of the measured stretches, and of the warm-up before each, in seconds.
 SECONDS = {

@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,8 +19,9 @@ from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.warren import services_of
 from infra.bench.peers.peer_store import read_peer_store
 from infra.local.errors import LocalServiceError, ProcessError
-from infra.local.ports import free_ports
-from infra.local.stack import HOST, RUNS, STOP_LIMIT, Process
+from infra.local.paths import RUNS
+from infra.local.ports import LOOPBACK, free_ports
+from infra.local.supervisor import Process, stop_together
 from infra.local.tenant import Tenant, temporary_tenant
 
 CHAT = (sys.executable, "-m", "infra.bench.peers.chat")
@@ -63,9 +63,8 @@ class Peers:
     async def add_edge(self) -> Process:
         """Start one more server and wait until it is ready."""
         name, (port,) = f"edge-{len(self.edges) + 1}", free_ports(0)
-        program, *arguments = self._command
         env = {**self._env, "PEER_PORT": str(port)}
-        edge = Process(name, arguments, port, _log(self._run, name), env, program=program)
+        edge = Process(name, self._command, env, port, _log(self._run, name))
         self.edges.append(edge)
         edge.spawn()
         await edge.until_ready()
@@ -73,8 +72,7 @@ class Peers:
 
     async def kill(self, process: Process) -> None:
         """End a server without warning (SIGKILL)."""
-        process.send(signal.SIGKILL)
-        await process.wait(STOP_LIMIT)
+        await process.kill()
 
     async def restart(self, process: Process) -> None:
         """Start a killed server again, on its port, and wait until it is ready."""
@@ -113,7 +111,7 @@ async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[SystemUnderTest,
     if not (NODE_SERVER.parent / "node_modules").exists():
         raise LocalServiceError("The Node peer is not installed: `make bench` does it.")
     async with temporary_tenant("peer") as run, _redis(run) as redis:
-        env = {"PEER_REDIS_URL": f"redis://{HOST}:{redis.port}"}
+        env = {"PEER_REDIS_URL": f"redis://{LOOPBACK}:{redis.port}"}
         async with _started(Peers(run, NODE_CHAT, env, also=[redis]), servers) as peers:
             yield peers.system(), peers
 
@@ -133,7 +131,7 @@ async def _started(peers: Peers, servers: int) -> AsyncIterator[Peers]:
             await peers.add_edge()
         yield peers
     finally:
-        await _stop(peers.edges)
+        await stop_together(peers.edges)
 
 
 @asynccontextmanager
@@ -143,21 +141,33 @@ async def _redis(run: Tenant) -> AsyncIterator[Process]:
         raise LocalServiceError("There is no redis-server: install it (Debian: apt-get install redis-server).")
     (port,) = free_ports(0)
     log = _log(run, "redis")
-    arguments = ["--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no", "--dir", str(log.parent)]
-    redis = Process("redis", arguments, port, log, dict(os.environ), program=program)
+    command = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        LOOPBACK,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(log.parent),
+    ]
+    redis = Process("redis", command, dict(os.environ), port, log)
     redis.spawn()
     try:
         await _until_listening(redis)
         yield redis
     finally:
-        await _stop([redis])
+        await stop_together([redis])
 
 
 async def _until_listening(process: Process) -> None:
     deadline = time.monotonic() + REDIS_LIMIT
     while True:
         try:
-            _, writer = await asyncio.open_connection(HOST, process.port)
+            _, writer = await asyncio.open_connection(LOOPBACK, process.port)
         except OSError:
             if time.monotonic() > deadline or not process.is_running:
                 raise ProcessError(f"{process.name} did not start.\n{process.tail()}") from None
@@ -165,15 +175,6 @@ async def _until_listening(process: Process) -> None:
         else:
             writer.close()
             return
-
-
-async def _stop(processes: Sequence[Process]) -> None:
-    for process in processes:
-        process.send(signal.SIGTERM)
-    for process in processes:
-        if await process.wait(STOP_LIMIT) is None:
-            process.send(signal.SIGKILL)
-            await process.wait(STOP_LIMIT)
 
 
 def _log(run: Tenant, name: str) -> Path:

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from infra.local.stack import Process, Stack
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 
 MEGABYTE = 1 << 20
 
@@ -20,8 +21,7 @@ async def own_edge(stack: Stack, **env: str) -> AsyncIterator[Process]:
     try:
         yield edge
     finally:
-        await stack.terminate(edge)
-        stack.edges.remove(edge)
+        await stack.remove(edge)
 
 
 def websocket_url(edge: Process) -> str:

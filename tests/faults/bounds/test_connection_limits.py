@@ -10,7 +10,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from infra.local.stack import HOST, Stack
+from infra.local.ports import LOOPBACK
+from infra.local.stack import Stack
 from tests.faults.bounds.own_edge import own_edge, print_figure, websocket_url
 from tests.support.javascript_client import driver
 from tests.support.people import People
@@ -93,7 +94,7 @@ async def test_an_address_may_open_so_many_sockets_and_others_as_many(people: Pe
         # And another address is accepted
         plain = socket.socket()
         plain.bind(("127.0.0.2", 0))
-        plain.connect((HOST, edge.port))
+        plain.connect((LOOPBACK, edge.port))
         plain.setblocking(False)
         async with connect(url, sock=plain, compression=None, proxy=None) as wire:
             await wire.recv()

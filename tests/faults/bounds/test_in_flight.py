@@ -13,7 +13,9 @@ import pytest
 from pymongo.uri_parser import parse_uri
 
 from infra.bench.load.client import CallFailed, Socket, open_socket
-from infra.local.stack import HOST, Process, Stack
+from infra.local.ports import LOOPBACK
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from infra.local.tenant import Tenant, temporary_tenant
 from tests.faults.bounds.own_edge import MEGABYTE, own_edge, print_figure
 from tests.support.people import People
@@ -113,7 +115,7 @@ async def _behind_a_proxy(held: AsyncExitStack, slow: str) -> tuple[Proxy, Tenan
         return link, replace(tenant, amqp_url=link.in_front_of(tenant.amqp_url))
     link = await held.enter_async_context(proxy(parse_uri(tenant.mongo_url)["nodelist"][0]))
     # Without `directConnection` the driver would learn the address behind the proxy from the replica set.
-    return link, replace(tenant, mongo_url=f"mongodb://{HOST}:{link.port}/?directConnection=true")
+    return link, replace(tenant, mongo_url=f"mongodb://{LOOPBACK}:{link.port}/?directConnection=true")
 
 
 async def _connect_pairs(held: AsyncExitStack, stack: Stack) -> tuple[list[Socket], list[str]]:

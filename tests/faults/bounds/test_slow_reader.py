@@ -13,7 +13,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from infra.bench.load.client import Socket, open_socket
-from infra.local.stack import HOST, Process, Stack
+from infra.local.ports import LOOPBACK
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from tests.faults.bounds.own_edge import MEGABYTE, own_edge, print_figure, websocket_url
 from tests.support.people import People
 from tests.support.scrape import metric
@@ -32,7 +34,7 @@ async def narrow_socket(edge: Process, token: str) -> AsyncIterator[ClientConnec
     """A WebSocket with a small buffer in the kernel, so that what it does not read stays in the edge."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    plain.connect((HOST, edge.port))
+    plain.connect((LOOPBACK, edge.port))
     plain.setblocking(False)
     async with connect(
         websocket_url(edge), sock=plain, compression=None, max_size=None, ping_interval=None, proxy=None

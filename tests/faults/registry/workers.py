@@ -3,7 +3,8 @@
 import asyncio
 from functools import partial
 
-from infra.local.stack import Process, WorkerKind
+from infra.local.stack import WorkerKind
+from infra.local.supervisor import Process
 from tests.faults.context import DOWN, FROZEN, Context, Fault
 from tests.faults.symptoms import Symptom
 

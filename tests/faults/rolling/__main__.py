@@ -13,8 +13,8 @@ from rich.console import Console
 
 from infra.local.cluster import Cluster, running_cluster
 from infra.local.errors import LocalServiceError
-from infra.local.run import STOP_SIGNALS
-from infra.local.services import STACK
+from infra.local.foreground import STOP_SIGNALS
+from infra.local.paths import STACK
 from tests.faults.fault_report import COMPLAINTS_SHOWN, WIDTH
 from tests.faults.rolling import backlog, restarts
 from tests.faults.rolling.backlog import Rate

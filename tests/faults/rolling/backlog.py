@@ -15,7 +15,7 @@ from contracts.topology import COMMANDS, PERSISTENCE
 from infra.broker import management
 from infra.broker.publisher import Publisher
 from infra.deploy.definitions import WORKER
-from infra.local.stack import Process
+from infra.local.supervisor import Process
 from tests.faults.rolling.deployment import LIMIT, Deployment
 from tests.support.waiting import eventually
 

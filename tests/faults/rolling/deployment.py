@@ -16,9 +16,9 @@ from typing_extensions import override
 from infra.cli.topology_check import differences
 from infra.deploy.definitions import EDGE, OPERATOR, WORKER
 from infra.local.cluster import MEMBERS, Cluster
-from infra.local.ports import free_ports
+from infra.local.ports import LOOPBACK, free_ports
 from infra.local.services import Services
-from infra.local.stack import HOST, WORKER_KINDS, Stack
+from infra.local.stack import WORKER_KINDS, Stack
 from infra.local.tenant import Tenant
 from infra.settings import Settings
 from tests.faults.chat_traffic import ChatTraffic
@@ -108,7 +108,7 @@ async def deploy(cluster: Cluster, seed: int) -> AsyncIterator[Deployment]:
         await _add_processes(stack, cluster)
         (port,) = free_ports(0)
         await asyncio.to_thread(cluster.open_front, port, [edge.port for edge in stack.edges])
-        stack.balancer_url = f"http://{HOST}:{port}"
+        stack.balancer_url = f"http://{LOOPBACK}:{port}"
         rng = random.Random(seed)
         traffic = ChatTraffic(stack, http, rng, CLIENTS)
         environment = Environment(cluster.nodes, cluster.members)
