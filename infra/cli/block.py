@@ -1,6 +1,9 @@
-"""`python -m infra block` and `unblock`: forbid someone to write, and allow it again."""
+"""`python -m infra block` and `unblock`: forbid a user to send messages, and allow it again."""
 
 import sys
+from typing import Annotated
+
+import typer
 
 from infra.cli.console import console, run
 from infra.settings import Settings, load
@@ -8,13 +11,13 @@ from infra.store.client import Store
 from infra.store.users import Users
 
 
-def block(user: str) -> None:
-    """Forbid someone to write: their messages are refused as `forbidden`."""
+def block(user: Annotated[str, typer.Argument(help="The user's id.")]) -> None:
+    """Block a user: messages and new conversations are refused as `forbidden`. Takes effect within 5 seconds."""
     run(_set_blocked(user, True))
 
 
-def unblock(user: str) -> None:
-    """Allow someone to write again."""
+def unblock(user: Annotated[str, typer.Argument(help="The user's id.")]) -> None:
+    """Unblock a user. Takes effect within 5 seconds."""
     run(_set_blocked(user, False))
 
 
@@ -25,5 +28,5 @@ async def _set_blocked(user: str, blocked: bool) -> None:
     finally:
         await store.close()
     if not known:
-        sys.exit(f"Nobody called {user} has ever been here.")
-    console.print(f"{user} may {'not ' if blocked else ''}write.")
+        sys.exit(f"There is no user {user}: a user is known after the first connection.")
+    console.print(f"{user} is {'blocked' if blocked else 'not blocked'}.")

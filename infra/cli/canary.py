@@ -1,8 +1,8 @@
-"""`python -m infra canary`: two synthetic users chat through two edges once a second, so that someone knows first.
+"""`python -m infra canary`: two synthetic users chat through two edges once a second, and measure every step.
 
-All of it goes into the one direct conversation that these two have. Once `FORGOTTEN_AT` messages are there, about 2 MB
-of disk, the whole conversation is removed from the store and begins anew: it never grows beyond that. Nobody else is in
-it, so nobody misses it. Without access to the store it grows by some 20 MB a day.
+All messages go into one direct conversation. After `RESET_AT` messages, about 2 MB of disk, the conversation is deleted
+from the store and starts again, so it never grows beyond that. Only the synthetic users are in it. Without access to
+the store it is not deleted, and grows by some 20 MB a day.
 """
 
 import asyncio
@@ -26,17 +26,18 @@ from infra.tokens import make_token
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a token of its own lives; after that the edge closes the socket, and a fresh one is made.
+#: Seconds until a token of the canary's own expires. The edge then closes the socket, and it reconnects with a new one.
 TOKEN_TTL = 86_400
-#: Messages in the conversation after which it begins anew: not quite three hours of them, gone in seconds.
-FORGOTTEN_AT = 10_000
+#: Messages in the conversation after which it is deleted: almost three hours of messages, deleted in seconds.
+RESET_AT = 10_000
 
 
-async def forget(store: Store, conversation_id: str, user_ids: Sequence[str]) -> None:
-    """Remove a conversation that only these users are in from the store; any other is left alone.
+async def delete_conversation(store: Store, conversation_id: str, user_ids: Sequence[str]) -> None:
+    """Delete a conversation from the store if exactly these users are in it; do nothing otherwise.
 
-    Messages go first: whoever dies in between finds the header again. Inbox entries go last: no worker writes one for a
-    conversation without a header. Returns when no worker remembers it. Raises StoreUnavailable.
+    Messages are deleted first: after a crash, the header is still there and the next call deletes the rest. Inbox
+    entries are deleted last: no worker writes one for a conversation without a header. Returns when no worker has the
+    header in its cache. Raises StoreUnavailable.
     """
     conversations = Conversations(store)
     header = (await conversations.headers([conversation_id])).get(conversation_id)
@@ -53,33 +54,40 @@ async def forget(store: Store, conversation_id: str, user_ids: Sequence[str]) ->
 
 def command(
     edge: Annotated[
-        list[str] | None, typer.Option(help="Address of an edge; twice as a rule; left out, those of `make run`.")
+        list[str] | None,
+        typer.Option(help="URL of an edge; give it twice, once for each user. Default: the edges of `make run`."),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of /metrics, /readyz and /healthz; 0 = none.", min=0, max=65_535)] = 0,
-    host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port of /metrics, /readyz and /healthz; 0 = no port.", min=0, max=65_535)
+    ] = 0,
+    host: Annotated[str, typer.Option(help="Listen address of that port.")] = "127.0.0.1",
     interval: Annotated[float, typer.Option(help="Seconds between two messages.", min=0.1)] = 1.0,
-    name: Annotated[str, typer.Option(help="The two users are called NAME-1 and NAME-2.")] = "canary",
+    name: Annotated[str, typer.Option(help="Prefix of the user ids: NAME-1 and NAME-2.")] = "canary",
     token_file: Annotated[
         list[Path] | None,
         typer.Option(
-            help="File with a token of the first, then of the second user, read at each connect. "
-            "Left out, tokens are made with WARREN_JWT_SECRET.",
+            help="File with a token; give it twice, once for each user. It is read at each connection. "
+            "Default: tokens are signed with WARREN_JWT_SECRET.",
             exists=True,
             dir_okay=False,
         ),
     ] = None,
-    forgets: Annotated[
-        bool, typer.Option("--forget/--no-forget", help="Begin it anew every 10,000 messages; needs the store.")
+    reset: Annotated[
+        bool,
+        typer.Option(
+            "--reset/--no-reset",
+            help="Delete the conversation every 10,000 messages and start it again; needs MongoDB.",
+        ),
     ] = True,
 ) -> None:
-    """Chat with itself through two edges once a second, and export what that takes."""
+    """Send a message through two edges once a second, and export as metrics how long each step takes."""
     edges = edge or ["http://127.0.0.1:8001", "http://127.0.0.1:8002"]
     users = [f"{name}-{number}" for number in (1, 2)]
     if token_file is not None and len(token_file) != len(users):
-        raise typer.BadParameter("give two of them, or none", param_hint="--token-file")
+        raise typer.BadParameter("give two files, or none", param_hint="--token-file")
     if find_spec("aiohttp") is None:
-        raise typer.BadParameter("python-socketio's client needs aiohttp here: install warren[canary]")
-    run(_main(edges, users, token_file, (host, port), interval, forgets=forgets))
+        raise typer.BadParameter("python-socketio's client needs aiohttp: install warren[canary]")
+    run(_main(edges, users, token_file, (host, port), interval, reset=reset))
 
 
 async def _main(
@@ -89,9 +97,9 @@ async def _main(
     address: tuple[str, int],
     interval: float,
     *,
-    forgets: bool,
+    reset: bool,
 ) -> None:
-    # Only who runs it needs the client library, which is slow to import.
+    # Imported only here: the client library is slow to import, and no other command needs it.
     from infra.synthetic_users import Account, Canary  # noqa: PLC0415
 
     settings = load(Settings)
@@ -102,17 +110,17 @@ async def _main(
     )
 
     async def on_stored(conversation_id: str, seq: int) -> bool:
-        if not forgets or seq < FORGOTTEN_AT:
+        if not reset or seq < RESET_AT:
             return False
         store = Store(settings)
         try:
-            await forget(store, conversation_id, users)
+            await delete_conversation(store, conversation_id, users)
         except StoreUnavailable as error:
-            log.warning("The conversation could not begin anew; the next round tries again: %s", error)
+            log.warning("The conversation could not be deleted; the next round tries again: %s", error)
             return False
         finally:
             await store.close()
-        log.info("The conversation begins anew after %d messages.", seq)
+        log.info("The conversation was deleted after %d messages and starts again.", seq)
         return True
 
     canary = Canary((first, second), interval, on_stored)
@@ -124,7 +132,7 @@ async def _main(
 
 
 def _token(user_id: str, file: Path | None) -> Callable[[], str]:
-    """Where a user's tokens come from. Raises SettingsError or NoSecret at once, and not at the first connect."""
+    """A function that returns a user's token. Raises SettingsError or NoSecret now, not at the first connection."""
     if file is not None:
         return lambda: file.read_text().strip()
     settings = load(EdgeSettings)

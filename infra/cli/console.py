@@ -1,4 +1,4 @@
-"""What every operator command shares: where it prints, and how it ends when something goes wrong in a known way."""
+"""What operator commands share: the console, and how they run and end."""
 
 import asyncio
 import signal
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 console = Console()
 
-#: Seconds that SIGTERM gives the work in hand of a command that goes on until then.
+#: Seconds that a command has to end after SIGTERM.
 STOP_LIMIT = 5.0
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run one command; what goes wrong in a known way is one sentence, and an exit code that is not 0."""
+    """Run a command. An error that Warren raises ends it with one sentence and exit code 1."""
     try:
         return asyncio.run(work)
     except WarrenError as error:
@@ -28,12 +28,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def serve(work: Coroutine[Any, Any, None], readiness: Readiness, *, host: str, port: int) -> None:
-    """Do the work until SIGTERM or SIGINT, and answer for it on a port (0 = none). Raises what the work raises."""
+    """Run `work` and its health endpoints on `port` (0 = no port) until SIGTERM or SIGINT. Raises what `work`
+    raises."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     health = HealthServer(host, port, readiness).run()
-    tasks = [asyncio.create_task(one) for one in (work, health, stopping.wait())]
+    tasks = [asyncio.create_task(each) for each in (work, health, stopping.wait())]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()

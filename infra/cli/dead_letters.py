@@ -53,7 +53,7 @@ User = Annotated[str, typer.Option(help="Only letters of this user.")]
 Since = Annotated[
     datetime | None, typer.Option(parser=_since, metavar="AGO|TIME", help="Only letters that failed since then.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Only the oldest letters, so many.", min=1)]
+Limit = Annotated[int | None, typer.Option(help="At most this many letters, the oldest first.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
@@ -78,7 +78,7 @@ def show_letters(
     name: Name = "",
     user: User = "",
     since: Since = None,
-    limit: Annotated[int, typer.Option(help="Only the oldest letters, so many.", min=1)] = 10,
+    limit: Annotated[int, typer.Option(help="At most this many letters, the oldest first.", min=1)] = 10,
     full: Annotated[bool, typer.Option("--full", help="Show message bodies whole.")] = False,
 ) -> None:
     """Show letters with their reason, number of attempts, time and content. Removes nothing."""

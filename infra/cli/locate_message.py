@@ -1,10 +1,10 @@
-"""`python -m infra message`: where one message is now, from never seen to read by everybody.
+"""`python -m infra message`: finds out where one message is, from never received to read by everybody.
 
-It looks in the order in which a message travels, the queue first: what left one place since it was looked at is found
-in the next.
+It checks the places in the order in which a message passes them, the queue first. So a message that moves on during the
+search is found in the next place.
 
-What waits in the queue is counted, and not looked into. A quorum queue takes each look for a delivery, after eleven of
-which it gives a message up, and it hides from its workers what someone looks at. No look there is harmless.
+Messages in the queue are counted and not read. A quorum queue counts every read as a delivery and dead-letters a
+message after too many of them, and while a message is read, workers do not get it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ from infra.store.sessions import SessionDirectory
 
 @dataclass(frozen=True)
 class Waiting:
-    """Bundles in the persistence queue: `ready` is exact, what its workers hold is up to 5 s old."""
+    """Bundles in the persistence queue: `ready` is current, `unacked` and `consumers` are up to 5 s old."""
 
     ready: int
     unacked: int
@@ -43,19 +43,19 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Reader:
-    """A participant of the conversation, as seen from one message."""
+    """A participant other than the sender."""
 
     user_id: str
-    #: Edges that hold a socket of theirs now, each with its last sign of life.
+    #: The edges that the user is connected to, with the time of each edge's last lease renewal.
     edges: dict[str, datetime | None]
-    #: Their watermark, and when it last moved.
+    #: The user's watermark, and when it last moved.
     read_seq: int
     read_at: datetime | None
 
 
 @dataclass
 class Copy:
-    """One sender's message of that id: stored if it has a seq, and the dead letters that hold it or its count."""
+    """One sender's message with that id: stored if it has a seq. `letters` hold the message, or the fact of it."""
 
     sender_id: str
     seq: int | None = None
@@ -65,18 +65,18 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that can be found out; several senders may have chosen the same id."""
+class Location:
+    """Where a message is. Several senders may have chosen the same client message id."""
 
     conversation_exists: bool
     waiting: Waiting
     copies: list[Copy]
-    #: Dead letters of persistence that cannot be read: it may be in one of them.
+    #: Dead letters of persistence that cannot be decoded: the message may be in one of them.
     undecodable: int
 
 
-async def find(settings: Settings, conversation_id: str, client_message_id: str) -> Findings:
-    """Look for a message of any participant. Raises BrokerUnavailable and StoreUnavailable."""
+async def find(settings: Settings, conversation_id: str, client_message_id: str) -> Location:
+    """Find a message of any participant. Raises BrokerUnavailable and StoreUnavailable."""
     waiting = await _waiting(settings)
     letters = await dead_letters.read(settings, PERSISTENCE.name, LetterFilter())
     store = Store(settings)
@@ -91,13 +91,13 @@ async def find(settings: Settings, conversation_id: str, client_message_id: str)
         ):
             for item in letter.items:
                 if isinstance(item, MessageStored) and item.conversation_id == conversation_id:
-                    _note(letter, (copy for copy in copies.values() if copy.seq == item.seq))
+                    _add_letter(letter, (copy for copy in copies.values() if copy.seq == item.seq))
     for letter in letters:
         for item in letter.items:
-            if _is_it(item, conversation_id, client_message_id):
-                _note(letter, [copies.setdefault(item.user_id, Copy(item.user_id))])
+            if _is_message(item, conversation_id, client_message_id):
+                _add_letter(letter, [copies.setdefault(item.user_id, Copy(item.user_id))])
     undecodable = sum(not letter.items for letter in letters)
-    return Findings(header is not None, waiting, list(copies.values()), undecodable)
+    return Location(header is not None, waiting, list(copies.values()), undecodable)
 
 
 async def _waiting(settings: Settings) -> Waiting:
@@ -113,7 +113,7 @@ async def _waiting(settings: Settings) -> Waiting:
 
 
 async def _stored(store: Store, header: Header, client_message_id: str) -> dict[str, Copy]:
-    """By sender: what is stored, and how far it got."""
+    """The stored messages with this client message id, by sender."""
     ids = [message_id(header.id, user_id, client_message_id) for user_id in header.user_ids]
     messages = await Messages(store).by_id(ids)
     if not messages:
@@ -140,36 +140,36 @@ async def _readers(directory: SessionDirectory, header: Header) -> list[Reader]:
     return [Reader(user_id, edges.get(user_id, {}), read.seq, read.at) for user_id, read in watermarks.items()]
 
 
-# --- Telling ----------------------------------------------------------------------------------------------
+# --- Output -----------------------------------------------------------------------------------------------
 
 
-def told(findings: Findings) -> Iterator[str]:
-    """What was found, in sentences. Bodies are never shown."""
-    for copy in findings.copies:
+def describe(location: Location) -> Iterator[str]:
+    """A location in sentences. Message bodies are never shown."""
+    for copy in location.copies:
         if copy.seq is not None and copy.sent_at is not None:
-            yield f"Stored: {copy.sender_id}'s, as number {copy.seq}, at {rfc3339(copy.sent_at)}."
+            yield f"Stored: message {copy.seq} of the conversation, by {copy.sender_id}, at {rfc3339(copy.sent_at)}."
             yield from (f"  {_read(reader, copy.seq)}; {_reached(reader)}." for reader in copy.readers)
         for letter in copy.letters:
             since = rfc3339(letter.since) if letter.since else "an unknown time"
-            what = "Its unread counts are" if letter.queue == UNREAD.name else f"{copy.sender_id}'s is"
-            yield f"{what} among the dead letters of {letter.queue} since {since}: {letter.reason}"
-    if findings.copies:
+            what = "The fact of it" if letter.queue == UNREAD.name else f"The message by {copy.sender_id}"
+            yield f"{what} is in the dead letters of {letter.queue} since {since}: {letter.reason}"
+    if location.copies:
         return
-    waiting = findings.waiting
+    waiting = location.waiting
     if waiting.ready or waiting.unacked:
         yield (
             f"Not stored. It may be waiting in {PERSISTENCE.name}, which has {waiting.ready} bundles ready and "
-            f"{waiting.unacked} with its {waiting.consumers} workers; ask again when that has moved."
+            f"{waiting.unacked} with its {waiting.consumers} workers; run this again when they have been handled."
         )
-    elif not findings.conversation_exists:
-        yield "Never seen: there is no such conversation, and nothing waits in the queue."
+    elif not location.conversation_exists:
+        yield "Never received: the conversation does not exist, and nothing waits in the queue."
     else:
         yield (
-            "Never seen: it is neither stored nor waiting. It never came, was refused (its sender was told), or is "
-            "still on its way at an edge, for some seconds at most."
+            "Never received: it is neither stored nor waiting. It was not sent, or it was refused and its sender has "
+            "the error, or an edge still has it, for some seconds at most."
         )
-    if findings.undecodable:
-        yield f"{findings.undecodable} dead letters of {PERSISTENCE.name} cannot be read; it may be in one of them."
+    if location.undecodable:
+        yield f"{location.undecodable} dead letters of {PERSISTENCE.name} cannot be decoded; it may be in one of them."
 
 
 def _read(reader: Reader, seq: int) -> str:
@@ -181,27 +181,30 @@ def _read(reader: Reader, seq: int) -> str:
 
 def _reached(reader: Reader) -> str:
     if not reader.edges:
-        return "not connected, gets it with the next snapshot"
-    places = (f"{edge} (seen {rfc3339(seen) if seen else 'never'})" for edge, seen in sorted(reader.edges.items()))
+        return "not connected; gets the message with the next snapshot"
+    places = (
+        f"{edge} (lease renewed {rfc3339(renewed) if renewed else 'never'})"
+        for edge, renewed in sorted(reader.edges.items())
+    )
     return f"connected to {', '.join(places)}"
 
 
-def _is_it(item: Item, conversation_id: str, client_message_id: str) -> TypeGuard[SendMessage]:
+def _is_message(item: Item, conversation_id: str, client_message_id: str) -> TypeGuard[SendMessage]:
     if not isinstance(item, SendMessage):
         return False
     return (item.payload.conversation_id, item.payload.client_message_id) == (conversation_id, client_message_id)
 
 
-def _note(letter: DeadLetter, copies: Iterable[Copy]) -> None:
+def _add_letter(letter: DeadLetter, copies: Iterable[Copy]) -> None:
     for copy in copies:
         if letter not in copy.letters:
             copy.letters.append(letter)
 
 
 def command(
-    conversation: Annotated[str, typer.Argument(help="The conversation's id.")],
-    client_message_id: Annotated[str, typer.Argument(help="The id that its sender chose for it.")],
+    conversation: Annotated[str, typer.Argument(help="Id of the conversation.")],
+    client_message_id: Annotated[str, typer.Argument(help="Id that the sender's client gave to the message.")],
 ) -> None:
-    """Tell where a message is: never seen, waiting, put aside and why, or stored, and then who has read it."""
-    for sentence in told(run(find(load(Settings), conversation, client_message_id))):
+    """Find a message: never received, waiting, dead-lettered and why, or stored and read by whom."""
+    for sentence in describe(run(find(load(Settings), conversation, client_message_id))):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)

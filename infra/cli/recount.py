@@ -1,7 +1,7 @@
-"""Rebuilds projections from what they project: headers from messages, inbox entries from headers.
+"""`python -m infra recount`: rebuilds projections, headers from messages and inbox entries from headers.
 
-While people chat, a projection is always a moment behind, and that is no drift. With `settle`, only what differs at two
-looks, some seconds apart and with the same wrong content, counts.
+While people chat, projections are a moment behind; that is not an error. With `settle`, a difference counts only if two
+comparisons, some seconds apart, find the same wrong content.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from infra.store.operations import Document
 
 log = logging.getLogger(__name__)
 
-#: Conversations that are looked at together.
+#: Conversations that are compared at once.
 CHUNK = 200
-#: Seconds between the two looks of a recount that is repeated.
+#: Seconds between the two comparisons of a recount with `--every`.
 SETTLE = 5.0
 
 #: An inbox entry by (user, conversation).
@@ -39,7 +39,7 @@ R = TypeVar("R")
 
 @dataclass
 class Recount:
-    """What a recount found; a healthy system that is at rest has no differences."""
+    """The result of a recount. A healthy system without traffic has no differences."""
 
     conversations: int = 0
     headers_differed: int = 0
@@ -48,17 +48,17 @@ class Recount:
 
 @dataclass
 class Differences:
-    """What is wrong now: for each header the wrong `last` and the newest message; for each inbox both states."""
+    """Projections that are wrong: by header the stored `last` and the newest message, by inbox entry both states."""
 
     headers: dict[str, tuple[Document | None, StoredMessage]] = field(default_factory=dict)
     inboxes: dict[Key, tuple[Document | None, InboxEntry]] = field(default_factory=dict)
 
 
 async def recount_all(store: Store, *, settle: float = 0.0) -> Recount:
-    """Compare, repair, and count differences. Safe beside running workers: nothing is ever set back.
+    """Compare, repair and count differences. Safe while workers run: it never replaces newer data by older.
 
-    `settle` is seconds after which a difference must still be there to count; 0 counts and repairs it at once.
-    Raises StoreUnavailable.
+    With `settle`, a difference must still be there after so many seconds to count and be repaired. Raises
+    StoreUnavailable.
     """
     result = Recount()
     projections = Projections(store)
@@ -69,7 +69,7 @@ async def recount_all(store: Store, *, settle: float = 0.0) -> Recount:
             await asyncio.sleep(settle)
             again = await projections.differences(ids)
             differences = Differences(
-                _still(differences.headers, again.headers), _still(differences.inboxes, again.inboxes)
+                _unchanged(differences.headers, again.headers), _unchanged(differences.inboxes, again.inboxes)
             )
         await projections.repair(differences)
         result.conversations += len(ids)
@@ -80,7 +80,7 @@ async def recount_all(store: Store, *, settle: float = 0.0) -> Recount:
 
 
 class Projections:
-    """Headers and inbox entries, compared with what they project. Every method may raise StoreUnavailable."""
+    """Compares and repairs headers and inbox entries. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
         self.conversations = Conversations(store)
@@ -88,16 +88,16 @@ class Projections:
         self._inboxes = Inboxes(store)
 
     async def differences(self, ids: Collection[str]) -> Differences:
-        """What is wrong in these conversations now."""
+        """The projections of these conversations that are wrong now."""
         newest = await self._messages.newest(ids)
-        # Entries before headers: a header read later is at least as new as any entry that is right.
+        # Entries are read before headers: then a header is at least as new as any correct entry.
         states = await self._inboxes.states(ids)
         found = Differences()
         for header in (await self.conversations.headers(ids)).values():
             message = newest.get(header.id)
             if message is not None and message.seq > header.last_seq:
                 found.headers[header.id] = (header.last, message)
-                header = header.with_messages([message])  # noqa: PLW2901 - as it will be
+                header = header.with_messages([message])  # noqa: PLW2901 - the header after its repair
             if not header.last_seq:
                 continue
             for user_id in header.user_ids:
@@ -107,7 +107,7 @@ class Projections:
         return found
 
     async def repair(self, differences: Differences) -> None:
-        """Set right what is wrong. What a worker has written since stays."""
+        """Repair the differences. What a worker has written since then stays."""
         if differences.headers:
             messages = [message for _, message in differences.headers.values()]
             await self.conversations.advance(messages, await self.conversations.headers(differences.headers))
@@ -116,16 +116,16 @@ class Projections:
             if state is None or state["v"] < entry.state["v"]:
                 behind.append(entry)
             else:
-                # It claims more than there is.
+                # Its version is higher than the header allows, so `$max` would keep it.
                 ahead[key] = (state, entry.state)
         await self._inboxes.write(behind)
         await self._inboxes.replace(ahead)
 
 
-def _still(
+def _unchanged(
     before: Mapping[K, tuple[Document | None, R]], now: Mapping[K, tuple[Document | None, R]]
 ) -> dict[K, tuple[Document | None, R]]:
-    """What is wrong in the same way as before; what has moved meanwhile was only late."""
+    """Differences with the same wrong content as before. A projection that has changed meanwhile was only late."""
     return {key: found for key, found in now.items() if key in before and before[key][0] == found[0]}
 
 
@@ -133,14 +133,14 @@ def _still(
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
-    every: Annotated[
-        float, typer.Option(help="Seconds between two recounts, until SIGTERM; 0 = one, and then end.", min=0)
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    every: Annotated[float, typer.Option(help="Repeat every so many seconds until SIGTERM; 0 = run once.", min=0)] = 0,
+    port: Annotated[
+        int, typer.Option(help="With --every: port of /metrics, /readyz and /healthz; 0 = no port.", min=0, max=65_535)
     ] = 0,
-    port: Annotated[int, typer.Option(help="With --every: port of /metrics; 0 = none.", min=0, max=65_535)] = 0,
-    host: Annotated[str, typer.Option(help="Address of that port.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Listen address of that port.")] = "127.0.0.1",
 ) -> None:
-    """Rebuild every header's newest message and every inbox from the messages; print how many differed."""
+    """Rebuild the newest message of every header and every inbox entry from the messages. Print how many differed."""
     run(_repeat(every, host, port) if every else _once(as_json=as_json))
 
 
@@ -160,11 +160,11 @@ async def _once(*, as_json: bool) -> None:
 
 
 async def _repeat(every: float, host: str, port: int) -> None:
-    """Recount again and again, and export what was found. What is only late does not count."""
+    """Recount every so many seconds and export the results as metrics."""
     settings = load(Settings)
     logs.configure("recount", settings.log_level)
     store = Store(settings)
-    reason: str | None = "nothing was counted yet"
+    reason: str | None = "the first recount has not ended yet"
 
     async def readiness() -> str | None:
         return reason
@@ -177,7 +177,7 @@ async def _repeat(every: float, host: str, port: int) -> None:
                 reason = None
             except StoreUnavailable as error:
                 reason = f"the store is away: {error}"
-                log.warning("The recount waits for the store: %s", error)
+                log.warning("The store is away; the recount is repeated in %g s: %s", every, error)
             await asyncio.sleep(every)
 
     try:
@@ -191,4 +191,9 @@ def _export(result: Recount) -> None:
     metrics.RECOUNT_DIFFERENCES.labels("inbox").set(result.inboxes_differed)
     metrics.RECOUNT_CONVERSATIONS.set(result.conversations)
     metrics.RECOUNT_FINISHED.set_to_current_time()
-    log.info("%s", result)
+    log.info(
+        "Recounted %d conversations: repaired %d headers and %d inbox entries.",
+        result.conversations,
+        result.headers_differed,
+        result.inboxes_differed,
+    )

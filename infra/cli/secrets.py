@@ -1,16 +1,16 @@
-"""`python -m infra secrets FOLDER`: every secret of a deployment as files, one folder for each who reads it.
+"""`python -m infra secrets FOLDER`: writes every secret of a deployment as files, one folder for each reader.
 
-    passwords/    warren-edge, warren-worker, warren-operator        RabbitMQ's users; kept by whoever deploys
-    rabbitmq/     definitions.json                                   what RabbitMQ imports when it starts
-    mongodb/      root-password, user-password, keyfile              for a MongoDB of one's own
-    edge/         WARREN_AMQP_URL, WARREN_JWT_SECRET                 a folder for WARREN_SECRETS_DIR
-    worker/       WARREN_AMQP_URL, WARREN_MONGO_URL                  the same
-    operator/     WARREN_AMQP_URL, WARREN_MANAGEMENT_URL, …          the same, for `python -m infra`
-    autoscaler/   host                                               for KEDA
+    passwords/    warren-edge, warren-worker, warren-operator        RabbitMQ's users; only the operator reads them
+    rabbitmq/     definitions.json                                   RabbitMQ imports it at start
+    mongodb/      root-password, user-password, keyfile              for a MongoDB that the deployment runs itself
+    edge/         WARREN_AMQP_URL, WARREN_JWT_SECRET                 WARREN_SECRETS_DIR of edges
+    worker/       WARREN_AMQP_URL, WARREN_MONGO_URL                  WARREN_SECRETS_DIR of workers
+    operator/     WARREN_AMQP_URL, WARREN_MANAGEMENT_URL, …          WARREN_SECRETS_DIR of `python -m infra`
+    autoscaler/   host                                               KEDA reads it
     grafana/      admin-password
 
-What was made up once is kept, and what follows from it is written anew: running it again changes no password, and
-takes a new address or a new topology over.
+Passwords are generated once and kept. Files that depend on them are written on every run. So a second run changes no
+password, and applies a new address or a new topology.
 """
 
 import json
@@ -25,26 +25,26 @@ from contracts.errors import WarrenError
 from infra.cli.console import console
 from infra.deploy.definitions import EDGE, OPERATOR, WORKER, definitions, permissions
 
-#: Random bytes of a password, written as hexadecimal digits: they need no quoting in an address, whoever reads it.
+#: Random bytes of a password. It is written as hexadecimal digits, which need no quoting in any URL.
 PASSWORD_BYTES = 24
-#: MongoDB's user for workers and operators; made by infra/deploy/mongodb/prepare.js.
+#: MongoDB's user for workers and operators; infra/deploy/mongodb/prepare.js creates it.
 MONGO_USER = "warren"
 #: The virtual host of RabbitMQ.
 VHOST = "warren"
 
 
 class UnwritableFolder(WarrenError):
-    """Raised when secrets cannot be written; the text names the file."""
+    """Raised when a file cannot be written; the text names it."""
 
 
 def write(folder: Path, *, broker: str, mongo_url: str | None, mongo: str, jwt_secret: bool) -> None:
-    """Write all of it. Raises UnwritableFolder.
+    """Write all files. Raises UnwritableFolder.
 
-    `broker` and `mongo` are hosts, the latter with its port; with a `mongo_url` of somebody else's MongoDB that is
-    written as it is. Without `jwt_secret` edges get none, and check tokens with a public key or a key set instead.
+    `broker` is RabbitMQ's host, `mongo` MongoDB's host and port. A `mongo_url` replaces `mongo` and is written
+    unchanged. Without `jwt_secret`, edges get no secret and need a public key or a key set.
     """
     try:
-        # The folder protects what is in it. The files themselves can be read by all: a container sees its own alone.
+        # The folder protects the files. The files are readable by everybody, because containers run as other users.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         passwords = {user.user: _once(folder / "passwords" / user.user) for user in permissions()}
         _write(folder / "rabbitmq" / "definitions.json", json.dumps(definitions(VHOST, passwords), indent=2) + "\n")
@@ -71,7 +71,7 @@ def write(folder: Path, *, broker: str, mongo_url: str | None, mongo: str, jwt_s
 
 
 def _once(file: Path) -> str:
-    """The password in a file; made up the first time."""
+    """The password in a file, which is generated the first time."""
     if not file.exists():
         _write(file, secrets.token_hex(PASSWORD_BYTES))
     return file.read_text().strip()
@@ -84,12 +84,14 @@ def _write(file: Path, text: str) -> None:
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.", file_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; created if missing.", file_okay=False)],
     broker: Annotated[str, typer.Option(help="Host of RabbitMQ.")] = "rabbitmq",
-    mongo: Annotated[str, typer.Option(help="Host and port of a MongoDB of one's own.")] = "mongodb:27017",
-    mongo_url: Annotated[str | None, typer.Option(help="Address of another MongoDB, with user and password.")] = None,
-    jwt_secret: Annotated[bool, typer.Option("--jwt-secret/--no-jwt-secret", help="Make a secret for tokens.")] = True,
+    mongo: Annotated[str, typer.Option(help="Host and port of the deployment's own MongoDB.")] = "mongodb:27017",
+    mongo_url: Annotated[str | None, typer.Option(help="URL of another MongoDB, with user and password.")] = None,
+    jwt_secret: Annotated[
+        bool, typer.Option("--jwt-secret/--no-jwt-secret", help="Generate a secret for HS256 tokens.")
+    ] = True,
 ) -> None:
-    """Write every secret of a deployment as files: those that are there stay as they are."""
+    """Write every secret of a deployment as files. Existing passwords are kept."""
     write(folder, broker=broker, mongo_url=mongo_url, mongo=mongo, jwt_secret=jwt_secret)
-    console.print(f"The secrets are in {folder}: keep a copy of it where only you can read it.")
+    console.print(f"The secrets are in {folder}. Keep a backup of it that only you can read.")

@@ -1,9 +1,9 @@
-"""`python -m infra sizing`: how many of what, by arithmetic on measured costs. docs/scaling.md is written from it.
+"""`python -m infra sizing`: estimates the processes and cores for a number of users. docs/scaling.md uses the results.
 
-A worker handles what is there as one batch, and an edge sends what is there as one bundle. So nearly every cost has a
-part per message and a part per batch, and a message is the cheaper the more there are. Two measured runs, one of small
-batches and one of large, give both parts. Beyond the two cores that were measured this multiplies: it says where to
-look first, and no more.
+A worker handles all waiting messages as one batch, and an edge sends all waiting commands as one bundle. So nearly
+every cost has a part per message and a part per batch, and a message costs less under load. Two measured runs, one with
+small batches and one with large batches, give both parts. The runs used two cores; beyond that, the estimate
+extrapolates. It shows which part reaches its limit first.
 """
 
 from collections.abc import Iterator
@@ -20,29 +20,29 @@ from infra.cli.console import console
 
 @dataclass(frozen=True)
 class Run:
-    """A run of `python -m infra.bench.load`: pairs on two edges, one worker of each kind, everything on two cores."""
+    """A run of `python -m infra.bench.load`: pairs of users on two edges, one worker of each kind, all on two cores."""
 
     name: str
-    #: Messages a second, acked and delivered.
+    #: Messages per second, acked and delivered.
     rate: float
-    #: Processor time of all processes of a kind for one message, microseconds.
+    #: Processor time per message of all processes of a kind, microseconds.
     edges: float
     persistence: float
     unread: float
     mongodb: float
     rabbitmq: float
-    #: Commands in a batch of persistence, and milliseconds that its handler takes, waiting for the store included.
+    #: Commands in a batch of persistence, and milliseconds of its handler, including waits for the store.
     batch: float
     handled: float
     #: Facts in a batch of unread.
     counted: float
-    #: AMQP messages for one message: bundles of commands, frames, facts.
+    #: AMQP messages per message: bundles of commands, frames, and bundles of facts.
     bundles: float
     frames: float
     facts: float
 
 
-#: What everything below counts with. Replace both together, from one build: docs/performance.md says how.
+#: All estimates use these two runs. Replace both together, measured with one build; docs/performance.md says how.
 LIGHT = Run(
     "200/s", 200, edges=1_645, persistence=2_050, unread=355, mongodb=1_445, rabbitmq=1_095,
     batch=2.10, handled=9.5, counted=22.5, bundles=0.978, frames=1.077, facts=0.044,
@@ -55,18 +55,18 @@ FULL = Run(
 
 @dataclass(frozen=True)
 class Cost:
-    """Microseconds for each message, and for each of what comes with it: an AMQP message, or a batch."""
+    """Microseconds per message, and per AMQP message or batch (`other`)."""
 
     message: float
     other: float
 
     def of(self, messages: float, others: float) -> float:
-        """Cores that so many a second take."""
+        """Cores for so many messages and others per second."""
         return (messages * self.message + others * self.other) / 1e6
 
 
 def _solved(light: float, full: float, others_light: float, others_full: float) -> Cost:
-    """The two parts of a cost, from what a message cost in both runs and how many others came with it."""
+    """Solve two linear equations: the cost of a message in both runs, and the number of others per message."""
     other = (light - full) / (others_light - others_full)
     return Cost(full - other * others_full, other)
 
@@ -78,62 +78,64 @@ RABBITMQ = _solved(
 PERSISTENCE = _solved(LIGHT.persistence, FULL.persistence, 1 / LIGHT.batch, 1 / FULL.batch)
 UNREAD = _solved(LIGHT.unread, FULL.unread, 1 / LIGHT.counted, 1 / FULL.counted)
 MONGODB = _solved(LIGHT.mongodb, FULL.mongodb, 1 / LIGHT.batch + 1 / LIGHT.counted, 1 / FULL.batch + 1 / FULL.counted)
-#: Milliseconds that a command adds to a batch, and those of a batch of none. A persistence worker waits for the store
-#: half of its time: what ends it is not its core but the first of these.
+#: Milliseconds that a command adds to a batch, and milliseconds of an empty batch. A persistence worker spends half of
+#: its time waiting for the store, so the first number limits it, and not its core.
 COMMAND_MS = (FULL.handled - LIGHT.handled) / (FULL.batch - LIGHT.batch)
 BATCH_MS = LIGHT.handled - COMMAND_MS * LIGHT.batch
 
-#: What a further recipient adds, microseconds: two pushes; an entry of an inbox with its total. Estimated from
-#: docs/performance.md: no run has groups.
+#: Microseconds for each further recipient: of edges for two pushes, of unread for a count, and of MongoDB for an inbox
+#: entry with its total. Estimated from docs/performance.md, because no run has groups.
 PUSHES, COUNT, INBOX = 44, 20, 95
-#: Seconds from publish to confirm, measured 3.6 to 10 ms; bundles of one edge that may be unconfirmed, and commands in
-#: one (edge/relay.py).
+#: Seconds from publish to confirm (3.6 to 10 ms were measured), unconfirmed bundles of one edge, and commands in one
+#: bundle (both from edge/relay.py).
 CONFIRM, OUTSTANDING, BUNDLE = 0.005, 2, 100
-#: Bundles of facts a second from one persistence worker (workers/runner.py), and batches of one unread worker at most.
+#: Bundles of facts per second from one persistence worker (workers/runner.py), and batches per second of one unread
+#: worker, at most.
 FACTS, COUNTS = 10, 25
-#: Nodes of a cluster: a durable message costs each of them.
+#: Nodes of a RabbitMQ cluster: a durable message costs processor time on each.
 NODES = 3
-#: Durable messages a second through one queue, which one process of RabbitMQ leads. Assumed: not measured here.
+#: Durable messages per second through one queue, which is bound to one process of RabbitMQ. Assumed, not measured.
 QUEUE = 5_000
-#: Sockets of an edge (WARREN_MAX_CONNECTIONS), and KB of its memory for one (`make load`).
+#: Sockets of an edge (WARREN_MAX_CONNECTIONS), and memory of one socket, KB (measured by `make load`).
 SOCKETS, SOCKET_KB = 10_000, 30
-#: Seconds that a connection lasts, and microseconds that it costs presence, and history with its snapshot. Assumed.
+#: Seconds that a connection lasts, and microseconds that it costs presence workers, and history workers for its
+#: snapshot. Both are assumed.
 SESSION, CONNECT = 1_800, 1_000
-#: Bytes of disk for a message with its indexes, estimated; and times the mean that the peak is, assumed.
+#: Bytes of disk per message with its indexes (estimated), and the ratio of peak to mean load (assumed).
 DOCUMENT, PEAK = 400, 3
 
-#: Share of a core or a worker's time, and of an edge's sockets, that is planned with. The rest is for the loss of a
-#: neighbour, and for peaks.
+#: Planned load of a core or a worker, and of an edge's sockets. The rest is a reserve for the loss of another process
+#: and for peaks.
 BUSY, FILLED = 0.5, 0.8
-#: Of each process: one may always be away.
+#: Processes of each kind, so that one may fail.
 LEAST = 2
-#: Cores of one MongoDB primary, and of a RabbitMQ cluster, at which the next step is due.
+#: Cores of one MongoDB primary, and of one RabbitMQ cluster, above which another one is planned.
 SHARD_CORES, CLUSTER_CORES = 8, 24
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What is to be carried at the busiest moment."""
+    """The load at the busiest moment."""
 
-    #: People connected at once, each with one socket.
+    #: Users connected at once, each with one socket.
     connected: float
     messages_per_second: float
-    #: People in a conversation, the sender included.
+    #: Participants of a conversation, including the sender.
     group_size: float = 2
 
     @property
     def recipients(self) -> float:
-        """People who get a message."""
+        """Users who receive a message."""
         return self.group_size - 1
 
     def split(self, cells: int) -> "Demand":
-        """What one of so many cells carries."""
+        """The demand of one of so many cells."""
         return Demand(self.connected / cells, self.messages_per_second / cells, self.group_size)
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What so many messages a second become between so many processes; all but `batch` a second."""
+    """Batches and AMQP messages for a demand. All fields but `batch` are per second."""
 
     #: Commands in a batch of persistence.
     batch: float
@@ -147,7 +149,7 @@ class Traffic:
 
 
 def traffic(demand: Demand, *, edges: int, persistence: int, unread: int) -> Traffic:
-    """How batches and bundles form: while one is handled or unconfirmed, the next one gathers."""
+    """The traffic of a demand: while one batch or bundle is in progress, the next one collects messages."""
     rate = demand.messages_per_second
     each = rate / persistence
     batch = max(1.0, each * BATCH_MS / (1000 - each * COMMAND_MS))
@@ -160,14 +162,14 @@ def traffic(demand: Demand, *, edges: int, persistence: int, unread: int) -> Tra
 
 
 def _frames(rate: float, batches: float, touched: float, edges: int) -> float:
-    """Each batch sends one to every edge that anything in it concerns."""
+    """Frames per second: each batch sends one to every edge that holds a sender or recipient of it."""
     concerned = rate / batches * touched
     return float(batches * edges * (1 - (1 - 1 / edges) ** concerned))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many of what one cell needs. Cores are those to provide; they are then half busy."""
+    """The processes and cores of one cell. The cores include the reserve of `BUSY`."""
 
     edges: int
     persistence: int
@@ -183,7 +185,7 @@ class Plan:
 
 
 def plan(demand: Demand) -> Plan:
-    """What a demand needs in one cell."""
+    """The plan for a demand in one cell."""
     rate, further = demand.messages_per_second, demand.recipients - 1
     persistence = _processes(rate * COMMAND_MS / 1000)
     unread = _processes(UNREAD.of(rate, min(rate, persistence * FACTS)) + rate * further * COUNT / 1e6)
@@ -212,7 +214,7 @@ def plan(demand: Demand) -> Plan:
 
 
 def spent(rate: float) -> dict[str, float]:
-    """Milliseconds of processor time for one message, by part, as in the runs: two edges, one worker of each kind."""
+    """Milliseconds of processor time per message, by part, with two edges and one worker of each kind."""
     flow = traffic(Demand(0, rate), edges=2, persistence=1, unread=1)
     parts = {
         "edges": EDGES.of(rate, flow.bundles + flow.frames),
@@ -225,7 +227,7 @@ def spent(rate: float) -> dict[str, float]:
 
 
 def cells(demand: Demand) -> int:
-    """The fewest cells in which no RabbitMQ cluster needs more than its cores."""
+    """The smallest number of cells in which each RabbitMQ cluster needs at most `CLUSTER_CORES`."""
     number = 1
     while plan(demand.split(number)).rabbitmq_cores > CLUSTER_CORES:
         number += 1
@@ -236,11 +238,11 @@ def _processes(cores: float) -> int:
     return max(LEAST, ceil(cores / BUSY))
 
 
-# --- Telling ----------------------------------------------------------------------------------------------
+# --- Output -----------------------------------------------------------------------------------------------
 
 
 def rows(demand: Demand) -> Iterator[tuple[str, str, str]]:
-    """Part, how many, and what that follows from."""
+    """The table's rows: part, number, and the load that it is for."""
     number = cells(demand)
     share = demand.split(number)
     one = plan(share)
@@ -269,19 +271,19 @@ def rows(demand: Demand) -> Iterator[tuple[str, str, str]]:
 
 
 def command(
-    users: Annotated[float, typer.Option(help="People who have an account.", min=1)],
+    users: Annotated[float, typer.Option(help="Number of user accounts.", min=1)],
     messages_per_second: Annotated[
         float | None,
-        typer.Option(help="At the busiest moment; left out, one a minute of each who is connected.", min=0.1),
+        typer.Option(help="At the busiest moment; default: one per minute and connected user.", min=0.1),
     ] = None,
     group_size: Annotated[
-        float, typer.Option(help="People in a conversation, weighted by messages.", min=2, max=MAX_PARTICIPANTS)
+        float, typer.Option(help="Participants of a conversation, averaged over messages.", min=2, max=MAX_PARTICIPANTS)
     ] = 2,
     connected: Annotated[
-        float, typer.Option(help="Share of the users that is connected at the busiest moment.", min=0.0001, max=1)
+        float, typer.Option(help="Share of the users connected at the busiest moment.", min=0.0001, max=1)
     ] = 0.1,
 ) -> None:
-    """Say how many of what a number of users needs: arithmetic on measured costs, see docs/scaling.md."""
+    """Estimate the processes and cores for a number of users, from measured costs; see docs/scaling.md."""
     people = users * connected
     rate = messages_per_second if messages_per_second is not None else people / 60
     table = Table("part", "needed", "for", title=f"{people:,.0f} connected, {rate:,.1f} messages/s")

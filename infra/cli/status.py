@@ -1,4 +1,4 @@
-"""`python -m infra status`: what each queue holds, and how fast it moves."""
+"""`python -m infra status`: messages, consumers and rates of each queue."""
 
 from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`python -m infra topology`: exchanges, queues and bindings: declare, show, compare, export."""
+"""`python -m infra topology`: declares, shows, checks and exports exchanges, queues and bindings."""
 
 import json
 import sys
@@ -17,20 +17,20 @@ from infra.cli.console import console, run
 from infra.deploy.definitions import definitions, permissions
 from infra.settings import Settings, load
 
-app = typer.Typer(no_args_is_help=True, help="Exchanges, queues and bindings.")
+app = typer.Typer(no_args_is_help=True, help="Declare, show, check and export exchanges, queues and bindings.")
 app.command("check")(topology_check.command)
 
 
 @app.command()
 def apply() -> None:
-    """Declare every exchange, queue and binding; repeating it changes nothing."""
+    """Declare every exchange, queue and binding. Repeating it changes nothing."""
     run(connect_once(load(Settings), declare_topology))
     console.print(f"Declared {len(EXCHANGES)} exchanges and {len(QUEUES)} queues.")
 
 
 @app.command()
 def show() -> None:
-    """Show what `apply` declares."""
+    """Show the queues that `apply` declares, with their bindings and arguments."""
     table = Table("queue", "bound to", "arguments")
     for queue in QUEUES:
         bindings = "\n".join(f"{exchange} ← {key}" for exchange, key in queue.bindings)
@@ -43,10 +43,12 @@ def print_definitions(
     vhost: Annotated[str, typer.Option(help="Virtual host.")] = "/",
     passwords: Annotated[
         Path | None,
-        typer.Option(help="Folder with one file per user, named like it, that holds the password.", file_okay=False),
+        typer.Option(
+            help="Folder with one file per user: its name is the user's, its content the password.", file_okay=False
+        ),
     ] = None,
 ) -> None:
-    """Print RabbitMQ definitions: users for edges, workers and operators with the least rights, and the topology."""
+    """Print RabbitMQ definitions to import: the topology, limits, and users with the least rights."""
     files = [passwords / user.user for user in permissions()] if passwords is not None else []
     try:
         given = {file.name: file.read_text().strip() for file in files}

@@ -1,4 +1,4 @@
-"""How a live broker differs from what Warren expects of it: each difference is a sentence."""
+"""`python -m infra topology check`: compares a live broker with what Warren expects. Each difference is a sentence."""
 
 import re
 import sys
@@ -13,13 +13,12 @@ from infra.settings import Settings, load
 
 Json = Any
 
-
 #: The oldest and the newest RabbitMQ that Warren supports.
 OLDEST, NEWEST = (3, 10), (4, 3)
 #: Members that a quorum queue should have where there are as many nodes.
 MEMBERS = 3
-#: What a policy may add without touching what Warren relies on: where queues live.
-PLACEMENT = frozenset({"queue-leader-locator", "target-group-size", "initial-cluster-size"})
+#: Keys that a policy may add without an effect on Warren: they decide on which nodes queues are.
+PLACEMENT_KEYS = frozenset({"queue-leader-locator", "target-group-size", "initial-cluster-size"})
 
 PATHS = (
     "/api/overview",
@@ -32,25 +31,25 @@ PATHS = (
 
 
 def command() -> None:
-    """Compare a live broker with what Warren expects, and say what differs; the exit code is then 1."""
+    """Compare a live broker with what Warren expects and print the differences. Exits with 1 when there are any."""
     found = run(differences(load(Settings)))
     sys.stdout.write("".join(f"{sentence}\n" for sentence in found) or "The broker is as Warren expects it.\n")
     sys.exit(1 if found else 0)
 
 
 async def differences(settings: Settings) -> list[str]:
-    """Everything that differs; empty is good. Raises BrokerUnavailable.
+    """Every difference as a sentence. Raises BrokerUnavailable.
 
-    Needs a user who may see the broker (tag `monitoring`).
+    Needs a user with the tag `monitoring`.
     """
     overview, nodes, exchanges, queues, bindings, found = await fetch(settings, *PATHS)
-    # RabbitMQ 3 shows its feature flags to administrators only.
+    # RabbitMQ 3 shows feature flags to administrators only.
     flags = (await fetch(settings, "/api/feature-flags"))[0] if _number(overview["rabbitmq_version"]) >= (4, 0) else ()
     running = [node for node in nodes if node["running"]]
     return [
         *_version(overview["rabbitmq_version"]),
         *_flags(flags),
-        *(f"Node {node['name']} is away." for node in nodes if not node["running"]),
+        *(f"Node {node['name']} is not running." for node in nodes if not node["running"]),
         *(f"Node {node['name']} has an alarm: {alarm}." for node in running for alarm in _alarms(node)),
         *_exchanges({exchange["name"]: exchange for exchange in exchanges}),
         *_queues({queue["name"]: queue for queue in queues}, len(running)),
@@ -65,8 +64,8 @@ def _number(version: str) -> tuple[int, ...]:
 
 def _version(version: str) -> Iterator[str]:
     if not OLDEST <= _number(version) <= NEWEST:
-        tried = " to ".join(".".join(map(str, each)) for each in (OLDEST, NEWEST))
-        yield f"RabbitMQ is {version}; Warren supports {tried}."
+        supported = " to ".join(".".join(map(str, each)) for each in (OLDEST, NEWEST))
+        yield f"RabbitMQ is {version}; Warren supports {supported}."
 
 
 def _flags(flags: Iterable[Json]) -> Iterator[str]:
@@ -81,7 +80,7 @@ def _alarms(node: Json) -> Iterator[str]:
     if node.get("disk_free_alarm"):
         yield "disk"
     if node.get("partitions"):
-        yield f"parted from {', '.join(node['partitions'])}"
+        yield f"network partition from {', '.join(node['partitions'])}"
 
 
 def _exchanges(found: Mapping[str, Json]) -> Iterator[str]:
@@ -102,7 +101,7 @@ def _queues(found: Mapping[str, Json], nodes: int) -> Iterator[str]:
             continue
         if live["durable"] != queue.durable:
             yield f"Queue {queue.name} is {'' if live['durable'] else 'not '}durable."
-        # RabbitMQ may add the type that a virtual host has by default.
+        # RabbitMQ may add the default queue type of the virtual host.
         has, needs = ({"x-queue-type": "classic", **each} for each in (live["arguments"], queue.arguments))
         for name in sorted({*has, *needs}):
             if has.get(name) != needs.get(name):
@@ -114,7 +113,7 @@ def _queues(found: Mapping[str, Json], nodes: int) -> Iterator[str]:
                 "use `rabbitmq-queues grow` on the nodes without one."
             )
         if members is not None and (away := set(members) - set(online)):
-            yield f"Queue {queue.name} has members that are away: {', '.join(sorted(away))}."
+            yield f"Queue {queue.name} has members that are not running: {', '.join(sorted(away))}."
 
 
 def _bindings(found: set[tuple[str, str, str]]) -> Iterator[str]:
@@ -123,23 +122,25 @@ def _bindings(found: set[tuple[str, str, str]]) -> Iterator[str]:
         yield f"Queue {queue} is not bound to {exchange} with {key}."
     ours = {exchange.name for exchange in EXCHANGES}
     for exchange, key, queue in sorted(found - expected):
-        # Edges bind queues of their own while they run.
+        # Running edges bind their own queues.
         if exchange in ours and not re.fullmatch(EDGE_QUEUES, queue):
-            yield f"{queue} is bound to {exchange} with {key}, which is none of Warren's doing."
+            yield f"{queue} is bound to {exchange} with {key}, which Warren did not declare."
 
 
 def _policies(found: Iterable[Json], names: Iterable[str]) -> Iterator[str]:
-    """Limits that a policy changes. A broker without policies is right: queues have their limits as arguments."""
-    said = set()
+    """Limits that a policy changes. A broker without policies is correct: queues have their limits as arguments."""
+    found_differences = set()
     for name in sorted({*(queue.name for queue in QUEUES), *names}):
         expected = next((policy.definition for policy in policies() if re.search(policy.pattern, name)), None)
         applied = max((each for each in found if _applies(each, name)), key=lambda each: each["priority"], default=None)
         if expected is None or applied is None:
             continue
         for key, value in applied["definition"].items():
-            if key not in PLACEMENT and expected.get(key) != value:
-                said.add(f"Policy {applied['name']} gives {name} {key} {value!r} instead of {expected.get(key)!r}.")
-    yield from sorted(said)
+            if key not in PLACEMENT_KEYS and expected.get(key) != value:
+                found_differences.add(
+                    f"Policy {applied['name']} gives {name} {key} {value!r} instead of {expected.get(key)!r}."
+                )
+    yield from sorted(found_differences)
 
 
 def _applies(policy: Json, queue: str) -> bool:

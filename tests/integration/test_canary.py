@@ -1,4 +1,4 @@
-"""The canary: its rounds through two real edges are measured, its troubles told, and its traces are bounded."""
+"""The canary: its rounds through two real edges are measured, failures are reported, and its conversation is reset."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ import pytest_asyncio
 import infra.cli.canary
 import workers.header_cache
 from contracts.ids import direct_conversation_id
-from infra.cli.canary import forget
+from infra.cli.canary import delete_conversation
 from infra.local.ports import LOOPBACK, free_ports
 from infra.local.stack import Stack
 from infra.local.supervisor import Process
@@ -35,7 +35,7 @@ async def watch(stack: Stack, people: People, tmp_path: Path) -> AsyncIterator[W
 
     def start_one(*edges: str) -> Process:
         name = people.name("canary")
-        command = [sys.executable, "-m", "infra", "canary", "--name", name, "--interval", "0.1", "--no-forget"]
+        command = [sys.executable, "-m", "infra", "canary", "--name", name, "--interval", "0.1", "--no-reset"]
         for edge in edges:
             command += ["--edge", edge]
         for token in (tmp_path / f"{name}-{number}" for number in (1, 2)):
@@ -81,7 +81,7 @@ async def test_an_edge_that_is_away_is_told(watch: Watch, stack: Stack) -> None:
     assert await metric(canary, "warren_canary_sockets") == 1
 
 
-async def test_a_forgotten_conversation_begins_anew_and_others_stay(
+async def test_a_deleted_conversation_starts_again_and_others_stay(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (infra.cli.canary, workers.header_cache):
@@ -93,9 +93,9 @@ async def test_a_forgotten_conversation_begins_anew_and_others_stay(
     for chat in (ours, theirs):
         await unread((await persistence([send("canary-1", chat, f"m{number}") for number in range(3)])).facts)
 
-    # When the canary forgets, then nothing is left of its own conversation, and nothing else is touched
+    # When the canary deletes its conversation, then nothing is left of it, and nothing else is touched
     for chat in (ours, theirs):
-        await forget(store, chat, ["canary-1", "canary-2"])
+        await delete_conversation(store, chat, ["canary-1", "canary-2"])
     assert await store.messages.distinct("conversation_id") == [theirs]
     assert await store.conversations.distinct("_id") == [theirs]
     assert await store.inboxes.distinct("_id.c") == [theirs]

@@ -12,7 +12,7 @@ from contracts.ids import direct_conversation_id
 from contracts.topology import COMMANDS, DEAD
 from infra.broker.declare import declare_topology
 from infra.broker.publisher import Publisher
-from infra.cli.locate_message import find, told
+from infra.cli.locate_message import describe, find
 from infra.local.services import Services
 from infra.settings import WorkerSettings
 from infra.store.client import Store
@@ -46,43 +46,45 @@ async def dead_letter(publisher: Publisher, queue: str, items: Sequence[Item], r
 
 
 async def where(settings: WorkerSettings, client_message_id: str) -> str:
-    """All that is told about a message."""
-    return "\n".join(told(await find(settings, CHAT, client_message_id)))
+    """The description of a message's location."""
+    return "\n".join(describe(await find(settings, CHAT, client_message_id)))
 
 
-async def test_a_message_is_followed_from_nowhere_to_its_readers(
+async def test_a_message_is_found_from_never_received_to_read(
     settings: WorkerSettings, publisher: Publisher, store: Store
 ) -> None:
     # Given two people who may talk, one of them connected
-    assert await where(settings, "m1") == "Never seen: there is no such conversation, and nothing waits in the queue."
+    assert await where(settings, "m1") == (
+        "Never received: the conversation does not exist, and nothing waits in the queue."
+    )
     await Presence(store)([opened("ada"), opened("bob", edge_id="edge-2"), alive("edge-2")])
     await Persistence(store)([start("ada", "bob")])
-    assert (await where(settings, "m1")).startswith("Never seen: it is neither stored nor waiting.")
+    assert (await where(settings, "m1")).startswith("Never received: it is neither stored nor waiting.")
 
     # When nobody takes it out of the queue, then it may be waiting there
     await publisher.publish(COMMANDS, "send_message", encode_bundle([send("ada", CHAT, "m1")]))
     assert "may be waiting in persistence, which has 1 bundles ready" in await where(settings, "m1")
 
-    # When it was put aside, then it is told where and why; others of the same queue are not mistaken for it
+    # When it is dead-lettered, then its queue and reason are named, and other letters are not confused with it
     await dead_letter(publisher, "persistence", [send("ada", CHAT, "m2"), send("ada", CHAT, "other")], "ValueError: no")
-    expected = "ada's is among the dead letters of persistence since 2026-01-31T12:00:00.000Z: ValueError: no"
+    expected = "The message by ada is in the dead letters of persistence since 2026-01-31T12:00:00.000Z: ValueError: no"
     assert await where(settings, "m2") == expected
 
-    # When it is stored, then it is told who has read it and who is connected where
+    # When it is stored, then its readers and their edges are named
     await Persistence(store)([send("ada", CHAT, "m1")])
     effects = await Persistence(store)([send("bob", CHAT, "m3"), send("ada", CHAT, "m3")])
     text = await where(settings, "m1")
-    assert "Stored: ada's, as number 1, at " in text
+    assert "Stored: message 1 of the conversation, by ada, at " in text
     assert "bob has read up to 2" in text
-    assert "connected to edge-2 (seen 20" in text
+    assert "connected to edge-2 (lease renewed 20" in text
     await Unread(store)([seen("ada", CHAT, 3)])
 
-    # And where two chose the same id, both are told; a count that was put aside too
+    # And when two senders chose the same id, both are named, and a dead-lettered fact too
     await dead_letter(publisher, "unread", effects.facts[1:], "KeyError: 'x'")
     lines = (await where(settings, "m3")).splitlines()
     assert [line.split(" at ")[0] for line in lines if line.startswith("Stored")] == [
-        "Stored: bob's, as number 2,",
-        "Stored: ada's, as number 3,",
+        "Stored: message 2 of the conversation, by bob,",
+        "Stored: message 3 of the conversation, by ada,",
     ]
     assert "  bob has not read it; connected to edge-2" in lines[-2]
-    assert lines[-1].startswith("Its unread counts are among the dead letters of unread since 2026-01-31")
+    assert lines[-1].startswith("The fact of it is in the dead letters of unread since 2026-01-31")

@@ -92,7 +92,7 @@ def test_each_difference_is_a_sentence_and_the_exit_code_says_so(
         "Queue persistence has x-delivery-limit 3 instead of 10.",
         "Queue history is missing.",
         "Queue unread is not bound to warren.facts with message.stored.",
-        "spy is bound to warren.facts with message.stored, which is none of Warren's doing.",
+        "spy is bound to warren.facts with message.stored, which Warren did not declare.",
         "Policy panic gives unread max-length 10 instead of 1000000.",
     ):
         assert sentence in printed.output.splitlines()
@@ -109,7 +109,7 @@ def test_members_that_a_queue_lacks_or_that_are_away_are_named() -> None:
     said = [sentence for sentence in topology_check._queues({"persistence": live}, 3) if "missing" not in sentence]
     assert said == [
         "Queue persistence has 2 of 3 members: use `rabbitmq-queues grow` on the nodes without one.",
-        "Queue persistence has members that are away: b.",
+        "Queue persistence has members that are not running: b.",
     ]
 
 
@@ -126,7 +126,7 @@ def test_a_feature_flag_that_is_off_is_named_unless_it_is_khepris() -> None:
 
 def test_nodes_that_are_short_or_parted_say_so() -> None:
     node = {"mem_alarm": True, "disk_free_alarm": False, "partitions": ["b"]}
-    assert list(topology_check._alarms(node)) == ["memory", "parted from b"]
+    assert list(topology_check._alarms(node)) == ["memory", "network partition from b"]
 
 
 def check(settings: Settings):  # type: ignore[no-untyped-def]  # of click, which typer carries
