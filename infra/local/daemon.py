@@ -56,6 +56,16 @@ class Daemon:
             return None
         return process if same and not _has_ended(process) else None
 
+    def listens(self, port: int) -> bool:
+        """Say whether this very process listens on a TCP port, and not another that has taken it."""
+        process = self.find()
+        if process is None:
+            return False
+        with suppress(psutil.Error):  # it may end while we look
+            sockets = process.net_connections("tcp")
+            return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
+        return False
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; a process that has ended is left in peace."""
         if process := self.find():

@@ -112,8 +112,8 @@ class Mongod:
         return self._daemon.find() is not None
 
     def answers(self) -> bool:
-        """Say whether mongod answers a ping within two seconds."""
-        return answers(f"mongodb://{self.address}/?directConnection=true")
+        """Say whether this mongod, and no other on its port, answers a ping within two seconds."""
+        return self._daemon.listens(self.port) and answers(f"mongodb://{self.address}/?directConnection=true")
 
 
 def initiate(members: Sequence[Mongod], *, seconds: float = START_LIMIT) -> None:

@@ -158,8 +158,12 @@ class RabbitNode:
         return self._daemon.find() is not None
 
     def answers(self) -> bool:
-        """Say whether AMQP and the management API both answer, asking each for at most two seconds."""
-        return speaks_amqp(LOOPBACK, self.ports.amqp) and self._management_answers()
+        """Say whether AMQP and the management API of this node both answer, asking each for at most two seconds.
+
+        What another process answers on its ports does not count.
+        """
+        listens = self._daemon.listens(self.ports.amqp) and self._daemon.listens(self.ports.management)
+        return listens and speaks_amqp(LOOPBACK, self.ports.amqp) and self._management_answers()
 
     def ctl(self, *arguments: str, seconds: float = 60.0) -> str:
         """Run rabbitmqctl on this node and return what it prints.

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from infra.local.mongod import Mongod
 from infra.local.paths import STACK
 from infra.local.ports import free_ports
 from infra.local.rabbitmq import Ports, RabbitNode
+
+#: Where the checkouts of one user on this machine wait for each other.
+MACHINE = Path(tempfile.gettempdir()) / f"warren-{os.getuid()}"
 
 #: Taken when free, so that tools find the services where they look first; the others may be any.
 USUAL_BROKER_PORTS = Ports(amqp=5672, management=15672, distribution=0, epmd=0)
@@ -78,7 +82,8 @@ def ensure_services(stack: Path = STACK, *, keep: bool = False) -> Services:
     `stop_services`, or until the last `using_services` block ends, unless somebody asked to `keep` them.
     Raises LocalServiceError when one cannot be had; what was started on the way is then stopped.
     """
-    with _locked(stack):
+    # Checkouts start their services one after the other: none takes a port that another has looked at and not used yet.
+    with _locked(stack), _locked(MACHINE):
         notes = _Notes.read(stack)
         missing: list[RabbitNode | Mongod] = []
         amqp_url, management_url = _given_broker() or _noted_broker(notes, missing)
@@ -164,7 +169,7 @@ def _given_store() -> str | None:
 
 
 def _noted_broker(notes: _Notes, missing: list[RabbitNode | Mongod]) -> tuple[str, str]:
-    """Return the URLs of this stack's node; one that does not answer gets its ports and joins `missing`."""
+    """Return the URLs of this stack's node; one that does not answer gets ports anew and joins `missing`."""
     node = notes.broker
     if node is None or not node.answers():
         if node:
@@ -176,7 +181,7 @@ def _noted_broker(notes: _Notes, missing: list[RabbitNode | Mongod]) -> tuple[st
 
 
 def _noted_store(notes: _Notes, missing: list[RabbitNode | Mongod]) -> str:
-    """Return the URL of this stack's mongod; one that does not answer gets its port and joins `missing`."""
+    """Return the URL of this stack's mongod; one that does not answer gets a port anew and joins `missing`."""
     store = notes.store
     if store is None or not store.answers():
         if store:
@@ -215,7 +220,7 @@ def _stop(notes: _Notes) -> bool:
 def _locked(stack: Path) -> Iterator[None]:
     """Let one process at a time look at and change the services of `stack`."""
     stack.mkdir(parents=True, exist_ok=True)
-    with (stack / "services.lock").open("w") as lock:
+    with (stack / "services.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

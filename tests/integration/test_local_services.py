@@ -1,5 +1,6 @@
 """Services on this machine, started for real in a directory of the test's own."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,6 +64,36 @@ def test_callers_at_the_same_time_get_the_same_services(stack: Path) -> None:
         found = list(pool.map(ensure_services, [stack] * 3))
     assert len({services.mongo_url for services in found}) == 1
     assert [services.started_by_us for services in found].count(True) == 1
+
+
+def test_what_another_checkout_runs_on_a_noted_port_is_left_to_it(stack: Path) -> None:
+    # Given two checkouts that took turns with one port, so that both have noted it
+    first, second = stack / "first", stack / "second"
+    try:
+        ours = ensure_services(first)
+        second.mkdir()
+        shutil.copy(first / "services.json", second)
+        # When the second asks while the first has it, then it gets a service of its own
+        theirs = ensure_services(second)
+        assert theirs.started_by_us
+        assert theirs.mongo_url != ours.mongo_url
+        # And the end of one is not the end of the other
+        assert stop_services(first) is True
+        assert len(running_services(second)) == 1
+    finally:
+        stop_services(first)
+        stop_services(second)
+
+
+def test_checkouts_that_start_at_the_same_time_get_services_of_their_own(stack: Path) -> None:
+    checkouts = [stack / name for name in ("first", "second")]
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(ensure_services, checkouts))
+        assert len({services.mongo_url for services in found}) == 2
+    finally:
+        for checkout in checkouts:
+            stop_services(checkout)
 
 
 def test_a_virtual_host_comes_and_goes_by_name(services: Services) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +68,16 @@ def test_killing_ends_the_children_too(daemon: Daemon) -> None:
     child = parent.children()[0]
     daemon.kill()
     assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=5)
+
+
+def test_only_the_process_itself_counts_as_listening(daemon: Daemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        spawn(daemon, "exec sleep 60")
+        assert not daemon.listens(port)
+    daemon.kill()
+    program = f"import socket, time; server = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
+    daemon.spawn([sys.executable, "-c", program], log=daemon.pid_file.with_suffix(".log"))
+    assert wait_until(lambda: daemon.listens(port), seconds=10)
+    daemon.kill()
+    assert not daemon.listens(port)
