@@ -321,6 +321,29 @@ def test_paths_in_backticks_exist(file: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+#: Phrases that stop a reader whose first language is not English; see "Prose" in CONTRIBUTING.md.
+RIDDLES = (
+    "by far not",
+    "came again",
+    "come twice",
+    "its like",
+    "nobody's is",
+    "of what so many",
+    "on the net",
+    "stand still",
+    "stands still",
+    "stood still",
+    "what holds",
+    "whoever",
+)
+
+
+@pytest.mark.parametrize("file", [file for file in DOCUMENTS if file.name != "CHANGELOG.md"], ids=named)
+def test_no_document_speaks_in_riddles(file: Path) -> None:
+    prose = " ".join(re.sub(r"“[^”]*”|\"[^\"]*\"", "", file.read_text()).split()).lower()
+    assert [phrase for phrase in RIDDLES if phrase in prose] == []
+
+
 @pytest.mark.parametrize("file", DOCUMENTS, ids=named)
 def test_lines_are_short_enough_to_read(file: Path) -> None:
     prose = [line for line in file.read_text().splitlines() if not line.startswith("|")]
