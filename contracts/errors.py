@@ -6,6 +6,7 @@ WarrenError
 ├── BrokerUnavailable   nothing was accepted: the broker is away, blocked, or its queue is full
 ├── PublishUnknown      the broker did not confirm in time: it may or may not have the message
 ├── Unroutable          the broker has no queue for the message, so nobody got it
+├── MessageTooLarge     the broker will never take the message, whenever it is published
 └── StoreUnavailable    the store did not answer, or not with a majority
 """
 
@@ -92,6 +93,10 @@ class BrokerUnavailable(WarrenError):
 
 class PublishUnknown(WarrenError):
     """Raised when the broker's confirm did not come in time: the message may be there or not."""
+
+
+class MessageTooLarge(WarrenError):
+    """Raised when a message is over the broker's limit, so that publishing it again is of no use."""
 
 
 class Unroutable(WarrenError):

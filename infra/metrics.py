@@ -80,6 +80,11 @@ QUEUE_SECONDS = Histogram(
     ["worker"],
     buckets=_FAST,
 )
+GIVEN_BACK = Counter(
+    "warren_worker_given_back_total",
+    "Times that a worker without its store gave its messages back to the broker.",
+    ["queue"],
+)
 REDELIVERED = Counter(
     "warren_worker_redelivered_total",
     "Messages that the broker delivered again because they were not acked.",
@@ -97,6 +102,11 @@ UNROUTABLE = Counter("warren_worker_unroutable_frames_total", "Frames for an edg
 REPEATED_FACTS = Counter("warren_worker_repeated_facts_total", "Facts that this worker handled more than once.")
 SEQ_RETRIES = Counter(
     "warren_worker_seq_retries_total", "Inserts that were repeated because another worker took the seq."
+)
+FRAMES_DROPPED = Counter("warren_worker_frames_dropped_total", "Frames that the broker would never take; 0 is healthy.")
+PRESENCE_CORRECTIONS = Counter(
+    "warren_worker_presence_corrections_total",
+    "Users who were online without a session and were set right; 0 is healthy.",
 )
 EDGES_DROPPED = Counter(
     "warren_presence_edges_dropped_total",

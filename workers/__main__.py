@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
 import typer
 import uvloop
 
+from contracts.codec import Item
 from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
 from infra import gc, logs, tracing
@@ -22,6 +23,7 @@ from infra.health import HealthServer, Readiness, cached, monitor_event_loop
 from infra.settings import SettingsError, WorkerSettings, load
 from infra.store.client import Store
 from infra.store.sessions import SessionDirectory
+from workers.effects import Effects
 from workers.history import History
 from workers.persistence import Persistence
 from workers.presence import Presence, TypingNotices, sweep
@@ -78,7 +80,9 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             router = Router(SessionDirectory(store), source=f"{name} {queue.name} {os.urandom(4).hex()}")
             handler = make(store)
             sender = Sender(publisher, router)
-            runner = Runner(queue, handler, sender=sender, settings=settings)
+            runner = Runner(
+                queue, _in_one_term(store, handler), sender=sender, settings=settings, check_store=store.check_writes
+            )
             runners.append(runner)
             if isinstance(handler, Presence):
                 tasks.append(
@@ -86,6 +90,7 @@ async def run(kind: str, settings: WorkerSettings) -> None:
                         sweep(
                             handler,
                             sender.send_frames,
+                            one_term=store.one_term,
                             lease_seconds=settings.lease_seconds,
                             consuming=runner.link.up.is_set,
                         )
@@ -111,6 +116,16 @@ async def run(kind: str, settings: WorkerSettings) -> None:
             task.cancel()
         await asyncio.wait(tasks, timeout=5)
         await store.close()
+
+
+def _in_one_term(store: Store, handler: Handler) -> Handler:
+    """A handler whose reads show everything that was acknowledged before: see `Store.one_term`."""
+
+    async def handle(items: Sequence[Item]) -> Effects:
+        async with store.one_term():
+            return await handler(items)
+
+    return handle
 
 
 def _store_reason(store: Store) -> Readiness:

@@ -1,5 +1,6 @@
 """What a handler returns: everything that has to be sent once its writes are durable."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from contracts.codec import AnyCommand, encode_ok, encode_refusal
@@ -18,6 +19,8 @@ class Effects:
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     pushes: list[Push] = field(default_factory=list)
     facts: list[AnyFact] = field(default_factory=list)
+    #: What to do once every frame is confirmed; it may be lost in a crash, and may raise StoreUnavailable.
+    after_sending: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     def reply(self, command: AnyCommand | Command, data: Value) -> None:
         """Answer a command with an ack that is ok."""
@@ -40,6 +43,7 @@ class Effects:
             self.replies.setdefault(edge_id, []).extend(replies)
         self.pushes.extend(other.pushes)
         self.facts.extend(other.facts)
+        self.after_sending.extend(other.after_sending)
 
     def _reply(self, command: AnyCommand | Command, ack: str) -> None:
         reply = Reply.model_construct(request=command.request, ack=ack)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from infra.store.client import CACHE_SECONDS
 from infra.store.conversations import Header
 from infra.store.messages import StoredMessage
+from infra.store.operations import Term
 
 #: Conversations in a batch up to which a round trip is worth saving.
 SMALL_BATCH = 8
@@ -53,8 +54,11 @@ class HeaderCache:
             found[id] = kept.header
         return found
 
-    def keep(self, headers: Mapping[str, Header], stored: Iterable[StoredMessage]) -> None:
-        """Keep a small batch's headers, which were read or found a moment ago, as they are with the stored messages."""
+    def keep(self, headers: Mapping[str, Header], stored: Iterable[StoredMessage], term: Term) -> None:
+        """Keep a small batch's headers, which were read or found a moment ago, as they are with the stored messages.
+
+        `term` is that of all these messages.
+        """
         now = time.monotonic()
         if len(headers) > SMALL_BATCH or now < self._paused_until:
             # They are old now, and new ones would cost more than they save.
@@ -68,9 +72,13 @@ class HeaderCache:
             header, before = headers[id], self._kept.pop(id, None)
             if len(header.user_ids) <= MAX_PARTICIPANTS:
                 read_at = before.read_at if before is not None and before.header is header else now
-                self._kept[id] = _Kept(header.with_messages(messages), read_at)
+                self._kept[id] = _Kept(header.with_messages(messages, term), read_at)
         while len(self._kept) > MAX_HEADERS:
             del self._kept[next(iter(self._kept))]
+
+    def clear(self) -> None:
+        """Read every header again."""
+        self._kept.clear()
 
     def was_wrong(self) -> None:
         """Another worker had taken a seq that was next by a header: read headers for a while."""

@@ -8,7 +8,7 @@ there, and everything that follows from it is done again: that is what makes a c
 
 import asyncio
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ from infra import metrics
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header, NewConversation
 from infra.store.messages import Messages, StoredMessage
-from infra.store.operations import Document
+from infra.store.operations import Document, Term
 from infra.store.users import Users
 from workers.effects import Effects
 from workers.header_cache import HeaderCache
@@ -38,6 +38,7 @@ class Persistence:
     """The handler of the persistence queue."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._messages = Messages(store)
         self._conversations = Conversations(store)
         self._users = Users(store)
@@ -56,20 +57,26 @@ class Persistence:
     # --- Messages -----------------------------------------------------------------------------------------
 
     async def _send(self, commands: Sequence[SendMessage], effects: Effects) -> None:
+        term = await self._store.confirm_term()
         headers, blocked = await asyncio.gather(
-            self._headers({command.payload.conversation_id for command in commands}),
+            self._headers({command.payload.conversation_id for command in commands}, term),
             self._users.blocked({command.user_id for command in commands}),
         )
+        ids = [(command, _id_of(command)) for command in commands]
+        # What was stored before its sender was blocked is answered with what is there.
+        accepted = await self._messages.by_id([id for command, id in ids if command.user_id in blocked])
         allowed: list[tuple[SendMessage, str]] = []
-        for command in commands:
-            refusal = _refusal(command, headers.get(command.payload.conversation_id), blocked)
-            if refusal is not None:
-                effects.refuse(command, refusal)
-                continue
-            payload = command.payload
-            allowed.append((command, message_id(payload.conversation_id, command.user_id, payload.client_message_id)))
-        stored, repeated = await self._store(allowed, headers)
-        self._header_cache.keep(headers, stored.values())
+        for command, id in ids:
+            header = headers.get(command.payload.conversation_id)
+            if header is None or not may_see(header, command.user_id):
+                effects.refuse(command, not_found())
+            elif command.user_id in blocked and id not in accepted:
+                effects.refuse(command, Refused(Code.FORBIDDEN, "You may not write."))
+            else:
+                allowed.append((command, id))
+        stored, repeated = await self._store_all(allowed, headers, term)
+        if self._store.present_term == term:
+            self._header_cache.keep(headers, stored.values(), term)
         await self._announce_first([message for message in stored.values() if message.seq == 1], effects)
         read: dict[tuple[str, str], int] = {}
         for command, id in allowed:
@@ -81,12 +88,26 @@ class Persistence:
             behind = before < message.seq - 1 or id in repeated
             _announce(command, message, header, effects, sender_was_behind=behind)
 
-    async def _headers(self, ids: Collection[str]) -> dict[str, Header]:
-        found = self._header_cache.find(ids)
-        return found if found is not None else await self._conversations.headers(ids)
+    async def _headers(self, ids: Collection[str], term: Term) -> dict[str, Header]:
+        """Headers whose newest message is committed, so that numbers may go on from it."""
+        cached = self._header_cache.find(ids)
+        if cached is not None and not _unconfirmed(cached, term):
+            return cached
+        found = await self._conversations.headers(ids)
+        # The primary that took it may have died before a majority had it.
+        unconfirmed = _unconfirmed(found, term)
+        if not unconfirmed:
+            return found
+        unconfirmed_ids = [header.id for header in unconfirmed]
+        newest = await self._messages.newest(unconfirmed_ids)
+        await self._conversations.project_anew(newest, unconfirmed, term)
+        confirmed = await self._conversations.headers(unconfirmed_ids)
+        if _unconfirmed(confirmed, term):
+            raise StoreUnavailable("Another worker shows messages of an earlier term; trying again.")
+        return found | confirmed
 
-    async def _store(
-        self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header]
+    async def _store_all(
+        self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header], term: Term
     ) -> tuple[dict[str, StoredMessage], set[str]]:
         """Store each message once, with the next seq of its conversation, and show it in the header.
 
@@ -107,19 +128,20 @@ class Persistence:
         for attempt in range(MAX_ROUNDS):
             if not pending:
                 return stored, repeated
-            if attempt:
-                metrics.SEQ_RETRIES.inc()
-                # The first retry has fresh numbers and is at once; after that, workers get out of step.
-                await asyncio.sleep(random.uniform(0, 0.005) * (attempt - 1))  # noqa: S311 - jitter, not a secret
             numbered = _number(list(pending.values()), last)
-            count, term = await self._messages.insert(numbered)
+            count, inserted_in = await self._messages.insert(numbered)
             inserted = {message.id: message for message in numbered[:count]}
             # Nothing is numbered after these before they are committed, which this write waits for.
-            if inserted and await self._conversations.advance(inserted.values(), headers) != term:
+            if inserted and await self._conversations.advance(inserted.values(), headers, inserted_in) != inserted_in:
+                self._header_cache.clear()
                 raise StoreUnavailable("The primary changed before the messages were committed.")
             stored.update(inserted)
             pending = {id: message for id, message in pending.items() if id not in inserted}
             if pending:
+                metrics.SEQ_RETRIES.inc()
+                # The first retry is at once; after that, workers get out of step. They wait before they look, as a
+                # number that was read a while ago is lost already.
+                await asyncio.sleep(random.uniform(0, 0.005) * attempt)  # noqa: S311 - jitter, not a secret
                 # Either someone stored one of these before, or another worker took a seq: see what is there now.
                 known, last = await asyncio.gather(
                     self._messages.by_id(pending),
@@ -129,7 +151,7 @@ class Persistence:
                     self._header_cache.was_wrong()
                 if known:
                     # Who stored them may not have lived to show them.
-                    await self._conversations.advance(known.values(), headers)
+                    await self._conversations.advance(known.values(), headers, term)
                 stored.update(known)
                 repeated.update(known)
                 pending = {id: message for id, message in pending.items() if id not in known}
@@ -187,12 +209,14 @@ def _announce(
     )
 
 
-def _refusal(command: SendMessage, header: Header | None, blocked: set[str]) -> Refused | None:
-    if header is None or not may_see(header, command.user_id):
-        return not_found()
-    if command.user_id in blocked:
-        return Refused(Code.FORBIDDEN, "You may not write.")
-    return None
+def _unconfirmed(headers: Mapping[str, Header], term: Term) -> list[Header]:
+    """Headers whose newest message was inserted in another term than this one."""
+    return [header for header in headers.values() if header.last is not None and header.term != term]
+
+
+def _id_of(command: SendMessage) -> str:
+    payload = command.payload
+    return message_id(payload.conversation_id, command.user_id, payload.client_message_id)
 
 
 def _number(messages: list[StoredMessage], last: dict[str, int]) -> list[StoredMessage]:

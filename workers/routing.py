@@ -7,9 +7,13 @@ from contracts.frames import Frame, Push, Reply
 from infra.store.sessions import SessionDirectory
 from workers.effects import Effects
 
-#: Characters of acks and payloads in one frame. RabbitMQ 4 takes messages of up to 16 MiB; a smaller frame keeps an
-#: edge from doing nothing else for long.
+#: Characters in one frame. RabbitMQ 4 takes messages of up to 16 MiB, and a character takes up to 6 bytes (`\\u0000`);
+#: a smaller frame keeps an edge from doing nothing else for long.
 MAX_FRAME_CHARACTERS = 1 << 20
+#: Recipients of one push in one frame; a push to more becomes several.
+MAX_RECIPIENTS = 5_000
+#: Characters of a reply or push besides its text and its recipients.
+OVERHEAD = 100
 #: Edges whose frame numbers are kept; the least recently used goes first. A restarted edge has a new id, so the
 #: oldest entries belong to edges that no longer exist.
 MAX_EDGES = 10_000
@@ -51,7 +55,7 @@ class Router:
         pushes: dict[str, list[Push]] = defaultdict(list)
         for push in effects.pushes:
             for edge_id, to in _by_edge(push.to, edges_of).items():
-                pushes[edge_id].append(push if len(to) == len(push.to) else _addressed_to(to, push))
+                pushes[edge_id].extend(_addressed_to(to, push))
         routed = []
         for edge_id in {**effects.replies, **pushes}:
             for part in _split([*effects.replies.get(edge_id, []), *pushes.get(edge_id, [])]):
@@ -77,7 +81,7 @@ def _split(contents: list[Reply | Push]) -> list[list[Reply | Push]]:
     parts: list[list[Reply | Push]] = [[]]
     size = 0
     for content in contents:
-        length = len(content.ack) if isinstance(content, Reply) else len(content.payload)
+        length = _characters(content)
         if size + length > MAX_FRAME_CHARACTERS and parts[-1]:
             parts.append([])
             size = 0
@@ -94,5 +98,21 @@ def _by_edge(user_ids: list[str], edges_of: dict[str, list[str]]) -> dict[str, l
     return grouped
 
 
-def _addressed_to(user_ids: list[str], push: Push) -> Push:
-    return Push.model_construct(event=push.event, payload=push.payload, to=user_ids, except_sid=push.except_sid)
+def _addressed_to(user_ids: list[str], push: Push) -> list[Push]:
+    if len(user_ids) == len(push.to) <= MAX_RECIPIENTS:
+        return [push]
+    return [
+        Push.model_construct(
+            event=push.event,
+            payload=push.payload,
+            to=user_ids[start : start + MAX_RECIPIENTS],
+            except_sid=push.except_sid,
+        )
+        for start in range(0, len(user_ids), MAX_RECIPIENTS)
+    ]
+
+
+def _characters(content: Reply | Push) -> int:
+    if isinstance(content, Reply):
+        return OVERHEAD + len(content.ack)
+    return OVERHEAD + len(content.payload) + sum(len(user_id) + 3 for user_id in content.to)

@@ -3,7 +3,9 @@
 What happens to a batch depends on how its handler ends:
 
     returns             publishes frames, then facts, with confirms; then acks every message of the batch
-    StoreUnavailable    keeps the batch and calls the handler again, with back-off and jitter; takes and acks nothing
+    StoreUnavailable    keeps the batch and calls the handler again, with back-off and jitter; takes and acks nothing.
+                        After HOLD_LIMIT, gives everything back to the broker, and consumes again once the store
+                        takes writes: another worker may reach it
     any other error     handles the items one by one; an item that keeps failing goes to the dead letters alone
 
 When the process dies before the ack, the broker redelivers the batch to another worker. So handlers are idempotent.
@@ -15,12 +17,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from contracts.codec import Item, decode_bundle, encode_bundle
 from contracts.commands import Command
 from contracts.errors import Code, DecodeError, Refused, StoreUnavailable
 from contracts.facts import AnyFact
-from contracts.topology import Queue
+from contracts.topology import DELIVERY_LIMIT, Queue
 from infra import metrics, tracing
 from infra.backoff import backoff
 from infra.broker.channel import Channel, IncomingMessage
@@ -32,6 +36,8 @@ from workers.effects import Effects
 from workers.sending import Abandoned, Sender
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Handles a batch and returns what to send. Every write that it made is durable when it returns.
 Handler = Callable[[Sequence[Item]], Awaitable[Effects]]
@@ -45,8 +51,19 @@ PRIORITIES = 1 << 30
 #: Seconds that facts wait for those of the next batches. An unread count may follow its message by this much; in
 #: return, many facts share one durable message and one count.
 FACTS_WAIT = 0.1
+#: Seconds that a batch is kept while the store is away. A shorter absence, an election for example, gives nothing back.
+HOLD_LIMIT = 2.5
+#: Deliveries of a message up to which it is given back: the broker dead-letters it after `DELIVERY_LIMIT` of them, and
+#: a store that comes and goes must not lead there.
+GIVE_BACK_LIMIT = DELIVERY_LIMIT // 2
+#: Seconds between two attempts to settle batches after an error that nobody expected.
+SETTLE_AGAIN = 1.0
 #: Attempts of an item that is handled alone before it is dead-lettered.
 MAX_ATTEMPTS = 3
+
+
+async def _nothing() -> None:
+    return None
 
 
 @dataclass
@@ -66,10 +83,20 @@ class Batch:
 class Runner:
     """Consumes one queue for one handler."""
 
-    def __init__(self, queue: Queue, handler: Handler, *, sender: Sender, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        handler: Handler,
+        *,
+        sender: Sender,
+        settings: WorkerSettings,
+        check_store: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        """`check_store` raises StoreUnavailable unless the store takes a write; a runner that gave back asks it."""
         self._queue = queue
         self._handler = handler
         self._sender = sender
+        self._check_store = check_store
         self._batch_size = settings.batch_size
         self._may_declare = settings.declare_topology
         self._priority = settings.worker_priority
@@ -85,16 +112,19 @@ class Runner:
         self._unsettled: list[tuple[Batch, list[AnyFact]]] = []
         self.link = Link(settings, f"consume:{queue.name}", self._consume)
         self._store_reason: str | None = None
+        self._gave_back = False
 
     @property
     def not_ready_reason(self) -> str | None:
         """Why the current batch waits, or None."""
-        return self._store_reason or self._sender.not_ready_reason
+        return self._store_reason
 
     # --- Receiving ----------------------------------------------------------------------------------------
 
     async def _consume(self, channel: Channel) -> None:
         await (declare_topology if self._may_declare else check_topology)(channel, queues_needed_by(self._queue))
+        if self._gave_back:
+            await self._until_store_is_back()
         self._channel = channel
         self._consumer_tag = await channel.consume(
             self._queue.name, self._received.put_nowait, prefetch=PREFETCH, priority=self._priority
@@ -207,34 +237,71 @@ class Runner:
         return effects
 
     async def _call_handler(self, batch: Batch, items: Sequence[Item]) -> Effects:
-        """Call the handler until the store answers, or until the broker has taken the batch back."""
-        attempt = 0
+        """Call the handler until the store answers; nothing comes of a batch that will be redelivered."""
+        return await self._until_store_answers(batch, partial(self._handler, items)) or Effects()
+
+    async def _until_store_answers(self, batch: Batch, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do the work until it reaches the store. None when the batch went back to the broker."""
+        attempt, started = 0, time.monotonic()
         while True:
             try:
-                effects = await self._handler(items)
+                result = await work()
                 self._store_reason = None
-                return effects
+                return result
             except StoreUnavailable as error:
                 attempt += 1
                 self._store_reason = f"the store is away: {error}"
                 metrics.STORE_FAILURES.labels(self._queue.name).inc()
                 log.warning(
                     "The store is away; holding %d items of %s and trying again: %s",
-                    len(items),
+                    len(batch.items),
                     self._queue.name,
                     error,
                 )
+            if time.monotonic() - started > HOLD_LIMIT and self._may_give_back(batch):
+                await self._give_back()
             if batch.will_be_redelivered:
-                self._store_reason = None
-                return Effects()
+                return None
             await asyncio.sleep(backoff(attempt))
+
+    def _may_give_back(self, batch: Batch) -> bool:
+        return all(message.deliveries < GIVE_BACK_LIMIT for message in batch.messages)
+
+    async def _give_back(self) -> None:
+        """Close the channel, so that the broker delivers everything unacked to a worker that reaches the store.
+
+        The link then opens another one, and `_consume` waits until the store takes writes.
+        """
+        if self._channel is None or self._channel.is_closed:
+            return
+        log.warning(
+            "The store was away for %.1f s; giving the messages of %s back to the broker.", HOLD_LIMIT, self._queue.name
+        )
+        metrics.GIVEN_BACK.labels(self._queue.name).inc()
+        self._gave_back = True
+        await self._channel.close()
+
+    async def _until_store_is_back(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._check_store()
+            except StoreUnavailable as error:
+                attempt += 1
+                self._store_reason = f"the store is away: {error}"
+                await asyncio.sleep(backoff(attempt))
+            else:
+                self._gave_back, self._store_reason = False, None
+                log.info("The store takes writes again; consuming %s.", self._queue.name)
+                return
 
     # --- Sending and settling -----------------------------------------------------------------------------
 
     async def _send(self, batch: Batch, effects: Effects) -> None:
         """Publish the frames, which clients wait for. Facts and acks follow, those of several batches together."""
         started = time.perf_counter()
-        if await self._sender.send_frames(effects, batch.traced, abandoned=lambda: batch.will_be_redelivered):
+        send = partial(self._sender.send_frames, effects, batch.traced, abandoned=lambda: batch.will_be_redelivered)
+        if await self._until_store_answers(batch, send):
             self._unsettled.append((batch, effects.facts))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle_all())
@@ -249,8 +316,18 @@ class Runner:
             batches = [batch for batch, _ in unsettled]
             facts = [fact for _, of_batch in unsettled for fact in of_batch]
             traced = [each for batch in batches for each in batch.traced]
-            if await self._sender.publish_facts(facts, traced, _all_will_be_redelivered(batches)):
-                await self._ack(batches)
+            try:
+                if await self._sender.publish_facts(facts, traced, _all_will_be_redelivered(batches)):
+                    await self._ack(batches)
+            except Exception:
+                # A later ack covers earlier messages, so none is sent before these batches are settled.
+                log.exception(
+                    "The facts of %d batches of %s could not be published; trying again.",
+                    len(batches),
+                    self._queue.name,
+                )
+                self._unsettled = unsettled + self._unsettled
+                await asyncio.sleep(SETTLE_AGAIN)
 
     async def _ack(self, batches: Sequence[Batch]) -> None:
         """Ack these batches and every earlier message: batches are settled in the order in which they came."""

@@ -39,39 +39,36 @@ def _never() -> bool:
 
 
 class Sender:
-    """Publishes for one runner. `not_ready_reason` says why frames wait, or is None."""
+    """Publishes for one runner."""
 
     def __init__(self, publisher: Publisher, router: Router) -> None:
         self._publisher = publisher
         self._router = router
         self._reported_at: dict[tuple[str, int], float] = {}
-        self.not_ready_reason: str | None = None
 
     # --- Frames -------------------------------------------------------------------------------------------
 
     async def send_frames(
         self, effects: Effects, traced: Sequence[Traced] = (), *, abandoned: Abandoned = _never
     ) -> bool:
-        """Publish the replies and pushes as frames and wait for every confirm; False when abandoned."""
-        if not effects.replies and not effects.pushes:
-            return True
-        routed = await self._route(effects, abandoned)
-        return all(await asyncio.gather(*(self._send_frame(frame, traced, abandoned) for frame in routed)))
+        """Publish the replies and pushes as frames and wait for every confirm; False when abandoned.
 
-    async def _route(self, effects: Effects, abandoned: Abandoned) -> list[RoutedFrame]:
-        attempt = 0
-        while True:
+        Raises StoreUnavailable before anything is published, when the recipients' edges cannot be looked up.
+        """
+        if effects.replies or effects.pushes:
+            routed = await self._router.frames(effects)
+            if not all(await asyncio.gather(*(self._send_frame(frame, traced, abandoned) for frame in routed))):
+                return False
+        await self._follow_up(effects)
+        return True
+
+    async def _follow_up(self, effects: Effects) -> None:
+        """Do what is to be done once frames are confirmed. Nothing depends on it: whatever is not done is repeated."""
+        for follow_up in effects.after_sending:
             try:
-                frames = await self._router.frames(effects)
-                self.not_ready_reason = None
-                return frames
+                await follow_up()
             except StoreUnavailable as error:
-                attempt += 1
-                self.not_ready_reason = f"the store is away: {error}"
-                if abandoned():
-                    self.not_ready_reason = None
-                    return []
-                await asyncio.sleep(backoff(attempt))
+                log.info("A note of what was sent could not be stored, and will be sent again: %s", error)
 
     async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         try:
@@ -86,7 +83,11 @@ class Sender:
         except Unroutable:
             metrics.UNROUTABLE.inc()
             await self._report_lost_edge(routed)
-            return True
+        except Exception:
+            # Only this frame is lost, and its number is missing: the edge notices, and its clients take a snapshot.
+            metrics.FRAMES_DROPPED.inc()
+            log.exception("A frame for edge %.100s cannot be published; it is dropped.", routed.edge_id)
+        return True
 
     async def _report_lost_edge(self, routed: RoutedFrame) -> None:
         """Tell the presence workers that an edge has no queue, so that they drop its sessions."""
@@ -107,13 +108,21 @@ class Sender:
     # --- Facts --------------------------------------------------------------------------------------------
 
     async def publish_facts(self, facts: Sequence[AnyFact], traced: Sequence[Traced], abandoned: Abandoned) -> bool:
-        """Publish facts, those of one name in one message, and wait for every confirm; False when abandoned."""
+        """Publish facts, those of one name in one message, and wait for every confirm; False when abandoned.
+
+        A fact without a queue is published again as well: it is worth waiting for who declares the queue.
+        """
         by_name: dict[str, list[AnyFact]] = {}
         for fact in facts:
             by_name.setdefault(fact.name, []).append(fact)
         publishes = [
             self._publish_until_confirmed(
-                FACTS, name, encode_bundle(same), abandoned, amqp_headers=tracing.current.inject_facts(traced, same)
+                FACTS,
+                name,
+                encode_bundle(same),
+                abandoned,
+                repeat_unroutable=True,
+                amqp_headers=tracing.current.inject_facts(traced, same),
             )
             for name, same in by_name.items()
         ]
@@ -151,15 +160,18 @@ class Sender:
         abandoned: Abandoned,
         *,
         persistent: bool = True,
+        repeat_unroutable: bool = False,
         amqp_headers: AmqpHeaders | None = None,
     ) -> bool:
-        """Publish until the broker confirms; False when abandoned. Raises Unroutable."""
+        """Publish until the broker confirms; False when abandoned. Raises MessageTooLarge, and Unroutable as asked."""
         attempt = 0
         while True:
             try:
                 await self._publisher.publish(exchange, key, body, persistent=persistent, amqp_headers=amqp_headers)
                 return True
-            except (BrokerUnavailable, PublishUnknown) as error:
+            except (BrokerUnavailable, PublishUnknown, Unroutable) as error:
+                if isinstance(error, Unroutable) and not repeat_unroutable:
+                    raise
                 attempt += 1
                 log.warning("A message to %s/%s is not confirmed; trying again: %s", exchange, key, error)
             if abandoned():

@@ -5,12 +5,13 @@ drift: facts may come twice, late, or in any order.
 """
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 
 from contracts.acks import UnreadCount
 from contracts.codec import Item
 from contracts.commands import MessageSeen
-from contracts.errors import not_found
+from contracts.errors import StoreUnavailable, not_found
 from contracts.facts import MessageStored
 from contracts.pushes import SeenByOther
 from contracts.values import rfc3339, utc_datetime
@@ -18,6 +19,7 @@ from infra import metrics
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header, Watermark
 from infra.store.inboxes import Inboxes, entry_of
+from infra.store.messages import Messages
 from workers.effects import Effects
 from workers.visibility import may_see
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Facts that a worker remembers, to tell how many of them come again; nothing else depends on it.
 REMEMBERED = 10_000
+#: Seconds for which a fact waits for its header.
+BEHIND_LIMIT = 10.0
 
 
 class Unread:
@@ -32,7 +36,9 @@ class Unread:
 
     def __init__(self, store: Store) -> None:
         self._conversations = Conversations(store)
+        self._messages = Messages(store)
         self._inboxes = Inboxes(store)
+        self._behind_since: dict[str, float] = {}
         self._handled: dict[tuple[str, int], None] = {}
 
     async def __call__(self, items: Sequence[Item]) -> Effects:
@@ -44,6 +50,7 @@ class Unread:
         if not conversation_ids:
             return effects
         headers = await self._conversations.headers(conversation_ids)
+        self._hold_if_older_than(facts, headers)
         changed = _changed(facts, headers)
         touched = changed | set(moved)
         await self._inboxes.write(entry_of(headers[id], user_id) for id, user_id in touched)
@@ -71,9 +78,36 @@ class Unread:
         while len(self._handled) > REMEMBERED:
             del self._handled[next(iter(self._handled))]
 
+    def _hold_if_older_than(self, facts: Sequence[MessageStored], headers: dict[str, Header]) -> None:
+        """Raise StoreUnavailable for a header that does not show what a fact tells: it was read from an old state.
+
+        Not for ever: what a fact tells may have been removed since.
+        """
+        now = time.monotonic()
+        behind = {
+            fact.conversation_id
+            for fact in facts
+            if fact.conversation_id in headers and headers[fact.conversation_id].last_seq < fact.seq
+        }
+        self._behind_since = {id: self._behind_since.get(id, now) for id in behind}
+        recent = [id for id, since in self._behind_since.items() if now - since < BEHIND_LIMIT]
+        if recent:
+            raise StoreUnavailable(f"The headers of {len(recent)} conversations are older than their messages.")
+
+    async def _last_seqs(self, commands: Sequence[MessageSeen], headers: dict[str, Header]) -> dict[str, int]:
+        """The highest seq of each conversation: the header's, or that of the log where someone has seen more."""
+        last_seqs = {id: header.last_seq for id, header in headers.items()}
+        ahead = {}
+        for command in commands:
+            header = headers.get(command.payload.conversation_id)
+            if header is not None and may_see(header, command.user_id) and command.payload.seq > header.last_seq:
+                ahead[header.id] = header.last_seq
+        return last_seqs | (await self._messages.highest_seqs(ahead) if ahead else {})
+
     async def _mark_read(self, commands: Sequence[MessageSeen], effects: Effects) -> dict[tuple[str, str], bool]:
         """Move watermarks; returns for each (conversation, user) that may read whether it went forward."""
         headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
+        last_seqs = await self._last_seqs(commands, headers)
         marks: dict[tuple[str, str], Watermark] = {}
         moved: dict[tuple[str, str], bool] = {}
         for command in commands:
@@ -83,7 +117,7 @@ class Unread:
                 continue
             key = (header.id, command.user_id)
             # Nobody has seen more than there is.
-            mark = Watermark(min(command.payload.seq, header.last_seq), utc_datetime(command.at))
+            mark = Watermark(min(command.payload.seq, last_seqs[header.id]), utc_datetime(command.at))
             read = header.watermark(command.user_id)
             if mark.seq > max(read.seq, marks[key].seq if key in marks else 0):
                 marks[key] = mark

@@ -104,12 +104,15 @@ class Channel:
 class IncomingMessage:
     """A message that the broker delivered. It can be acked only on the channel that it was delivered on."""
 
-    __slots__ = ("_channel", "_tag", "amqp_headers", "body", "redelivered")
+    __slots__ = ("_channel", "_tag", "amqp_headers", "body", "deliveries", "redelivered")
 
     def __init__(self, message: DeliveredMessage) -> None:
         self.body: bytes = message.body
         self.amqp_headers: Mapping[str, Any] = message.header.properties.headers or {}
         self.redelivered = bool(message.redelivered)
+        #: How often it was delivered before, as a quorum queue counts; 0 where it does not.
+        count = self.amqp_headers.get("x-delivery-count")
+        self.deliveries = count if isinstance(count, int) else 0
         self._channel = message.channel
         self._tag = message.delivery_tag
 

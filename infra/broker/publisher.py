@@ -7,11 +7,14 @@ from typing import Any
 import aiormq
 from pamqp.commands import Basic
 
-from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable
+from contracts.errors import BrokerUnavailable, MessageTooLarge, PublishUnknown, Unroutable
 from infra import metrics
 from infra.broker.link import NO_CONNECTION, Link, Setup, no_setup, text_of
 from infra.settings import Settings
 
+#: Bytes of one message that RabbitMQ 4 takes by default (`max_message_size`); more closes the channel, with all that
+#: waits for its confirm there.
+MAX_MESSAGE_BYTES = 16 << 20
 #: Seconds of uninterrupted refusals by one queue after which a publisher replaces its channel. On RabbitMQ 3.10, a
 #: channel that was opened while a quorum queue was losing its leader keeps asking the lost node and refuses until that
 #: node is back; a newer channel asks the new leader. When the queue is really full, the new channel refuses too.
@@ -47,6 +50,8 @@ class Publisher:
         flight), Unroutable when no queue is bound with the key, and PublishUnknown when the confirm did not arrive
         within `WARREN_PUBLISH_TIMEOUT` seconds or the connection broke.
         """
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(f"{len(body)} bytes for {exchange}/{key}; RabbitMQ takes {MAX_MESSAGE_BYTES}.")
         channel = self.link.channel
         if channel is None:
             raise BrokerUnavailable(self.link.not_ready_reason or NO_CONNECTION)

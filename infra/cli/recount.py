@@ -50,7 +50,7 @@ class Recount:
 class Differences:
     """Projections that are wrong: by header the stored `last` and the newest message, by inbox entry both states."""
 
-    headers: dict[str, tuple[Document | None, StoredMessage]] = field(default_factory=dict)
+    headers: dict[str, tuple[Document | None, StoredMessage | None]] = field(default_factory=dict)
     inboxes: dict[Key, tuple[Document | None, InboxEntry]] = field(default_factory=dict)
 
 
@@ -83,6 +83,7 @@ class Projections:
     """Compares and repairs headers and inbox entries. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self.conversations = Conversations(store)
         self._messages = Messages(store)
         self._inboxes = Inboxes(store)
@@ -97,7 +98,11 @@ class Projections:
             message = newest.get(header.id)
             if message is not None and message.seq > header.last_seq:
                 found.headers[header.id] = (header.last, message)
-                header = header.with_messages([message])  # noqa: PLW2901 - the header after its repair
+                header = header.with_messages([message], header.term)  # noqa: PLW2901 - as it will be
+            elif header.last_seq > (message.seq if message is not None else 0):
+                # A primary died with what the header claims; see workers/persistence.py.
+                found.headers[header.id] = (header.last, message)
+                continue
             if not header.last_seq:
                 continue
             for user_id in header.user_ids:
@@ -109,8 +114,13 @@ class Projections:
     async def repair(self, differences: Differences) -> None:
         """Repair the differences. What a worker has written since then stays."""
         if differences.headers:
-            messages = [message for _, message in differences.headers.values()]
-            await self.conversations.advance(messages, await self.conversations.headers(differences.headers))
+            term = await self._store.confirm_term()
+            headers = await self.conversations.headers(differences.headers)
+            newest = {id: message for id, (_, message) in differences.headers.items() if message is not None}
+            await self.conversations.project_anew(newest, headers.values(), term)
+            if newest:
+                # Senders have read their own messages.
+                await self.conversations.advance(newest.values(), headers, term)
         behind, ahead = [], {}
         for key, (state, entry) in differences.inboxes.items():
             if state is None or state["v"] < entry.state["v"]:

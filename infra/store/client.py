@@ -5,7 +5,8 @@ Motor and PyMongo's asyncio client share are used, so that `WARREN_MONGO_DRIVER`
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -18,12 +19,14 @@ from pymongo.monitoring import (
     TopologyOpenedEvent,
 )
 from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 from typing_extensions import override
 
+from contracts.errors import StoreUnavailable
 from infra import metrics
 from infra.settings import Settings
-from infra.store.operations import translated_errors
+from infra.store.operations import Term, Update, translated_errors, update_all
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,10 @@ BLOCKED = [("blocked", 1), ("_id", 1)]
 #: Seconds for which workers may use what they read about a user or a conversation. After that, they see a change that
 #: an operator made.
 CACHE_SECONDS = 5.0
+
+
+#: A write that changes nothing that anybody reads.
+_PRESENT = Update({"_id": "present"}, [{"$set": {"at": "$$NOW"}}], upsert=True)
 
 
 class PrimaryListener(TopologyListener):
@@ -96,6 +103,8 @@ class Store:
             settings.mongo_database,
             write_concern=WriteConcern("majority"),
             read_concern=ReadConcern("majority"),
+            # Whatever the address says: a secondary does not know yet what was just acknowledged.
+            read_preference=ReadPreference.PRIMARY,
         )
         self.messages: Any = database["messages"]
         self.conversations: Any = database["conversations"]
@@ -103,6 +112,8 @@ class Store:
         self.users: Any = database["users"]
         self.sessions: Any = database["sessions"]
         self.edges: Any = database["edges"]
+        self.terms: Any = database["terms"]
+        self._confirmed_term: Term = None
         #: Whether all writes are in one oplog, in order, so that waiting for the majority of one write includes earlier
         #: ones. True for a replica set, false behind a router. Set by `prepare`.
         self.has_one_log = False
@@ -120,10 +131,57 @@ class Store:
             await self.users.create_index(BLOCKED, partialFilterExpression={"blocked": True})
             await self.users.create_index([("online", -1), ("sort_name", 1), ("_id", 1)])
             await self.users.create_index([("offline_due", 1)], sparse=True)
+            await self.users.create_index([("changed_at", 1)], partialFilterExpression={"unannounced": True})
             await self.sessions.create_index([("user_id", 1)])
             await self.sessions.create_index([("edge_id", 1)])
             await self.sessions.create_index([("closed_at", 1)], expireAfterSeconds=SESSION_TTL)
             await self.edges.create_index([("seen_at", 1)], expireAfterSeconds=EDGE_TTL)
+        await self.confirm_term()
+
+    # --- Terms --------------------------------------------------------------------------------------------
+
+    @property
+    def present_term(self) -> Term:
+        """The term of the primary that the driver knows now; None where there is none, and behind a router."""
+        for server in self.client.topology_description.server_descriptions().values():
+            if server.server_type_name == "RSPrimary":
+                term: Term = server.election_id
+                return term
+        return None
+
+    async def confirm_term(self) -> Term:
+        """Make sure that majority reads show everything that was acknowledged in earlier terms; returns the term.
+
+        A new primary's majority reads may lack what the old one acknowledged, until a write of its own term is
+        committed (Raft, section 8: a leader commits an entry of its own before it serves reads). So each process
+        writes one, once in a term. Behind a router it cannot be told, and None is returned. Raises StoreUnavailable.
+        """
+        present = self.present_term
+        if present is not None and present == self._confirmed_term:
+            return present
+        if not self.has_one_log:
+            return None
+        async with translated_errors():
+            self._confirmed_term = await update_all(self.terms, [_PRESENT])
+        return self._confirmed_term
+
+    @asynccontextmanager
+    async def one_term(self) -> AsyncIterator[Term]:
+        """A block whose reads all show what was acknowledged before it. Raises StoreUnavailable.
+
+        Where the primary changes on the way, the block's end raises: what it read may be old.
+        """
+        term = await self.confirm_term()
+        yield term
+        if term is not None and self.present_term != term:
+            raise StoreUnavailable("The primary changed; what was read may be old.")
+
+    async def check_writes(self) -> None:
+        """Write something and wait for a majority. Raises StoreUnavailable."""
+        self._confirmed_term = None
+        async with translated_errors():
+            await update_all(self.terms, [_PRESENT])
+        await self.confirm_term()
 
     async def ping(self) -> None:
         """Check that the store answers. Raises StoreUnavailable."""

@@ -9,6 +9,9 @@ from infra.store.client import Store
 from infra.store.messages import StoredMessage
 from infra.store.operations import Document, Term, Update, find_all, translated_errors, union, update_all
 
+#: Headers that are read at a time to find out who shares a conversation with someone.
+AUDIENCE_PART = 200
+
 
 @dataclass(frozen=True)
 class Watermark:
@@ -63,12 +66,18 @@ class Header:
         """A participant's number of unread messages. It is computed from the header and never incremented."""
         return max(0, self.last_seq - self.watermark(user_id).seq)
 
-    def with_messages(self, messages: Iterable[StoredMessage]) -> "Header":
-        """The header as `Conversations.advance` writes it for these messages."""
+    @property
+    def term(self) -> Term:
+        """The term in which the newest message was inserted or confirmed; in a later one, it may be lost."""
+        term: Term = self.last.get("term") if self.last else None
+        return term
+
+    def with_messages(self, messages: Iterable[StoredMessage], term: Term) -> "Header":
+        """The header as it is once these messages are shown in it; see `Conversations.advance`."""
         last, reads = self.document.get("last"), {}
         for message in sorted(messages, key=lambda message: message.seq):
             if message.seq > (last["seq"] if last else 0):
-                last = message.projection()
+                last = message.projection(term)
             if message.seq > self.watermark(message.sender_id).seq:
                 reads[message.sender_id] = {"seq": message.seq, "at": message.sent_at}
         participants = [
@@ -139,8 +148,10 @@ class Conversations:
             async with translated_errors():
                 await update_all(self._conversations, operations)
 
-    async def advance(self, messages: Iterable[StoredMessage], headers: Mapping[str, Header]) -> Term:
-        """Project stored messages, at least one, into their headers: the newest message and each sender's watermark.
+    async def advance(
+        self, messages: Iterable[StoredMessage], headers: Mapping[str, Header], inserted_in: Term
+    ) -> Term:
+        """Project stored messages, at least one, into their headers: the newest, and each sender's own watermark.
 
         `headers` give each sender's position among the participants, which never changes. Returns the term of the
         primary that took the write: everything that the same primary took before is now committed to a majority.
@@ -153,13 +164,35 @@ class Conversations:
         operations = []
         for conversation_id, by_sender in newest.items():
             last = max(by_sender.values(), key=lambda message: message.seq)
-            raised: Document = {"last": last.projection(), "updated_at": last.sent_at}
+            raised: Document = {"last": last.projection(inserted_in), "updated_at": last.sent_at}
             for sender_id, message in by_sender.items():
                 path = headers[conversation_id].watermark_path(sender_id)
                 raised[path] = {"seq": message.seq, "at": message.sent_at}
             operations.append(Update({"_id": conversation_id}, {"$max": raised}))
         async with translated_errors():
             return await update_all(self._conversations, operations)
+
+    async def project_anew(self, newest: Mapping[str, StoredMessage], headers: Iterable[Header], term: Term) -> None:
+        """Let headers show the newest committed message of the log, or none, where they are still as they were read.
+
+        A header may claim what a primary lost that died: the message was inserted there, and its projection was
+        written to the successor. Watermarks go back with it, as nobody has read what does not exist.
+        """
+        updates = []
+        for header in headers:
+            message = newest.get(header.id)
+            last_seq = message.seq if message is not None else 0
+            seq = {"$min": ["$$part.read.seq", last_seq]}
+            part = {"$mergeObjects": ["$$part", {"read": {"seq": seq, "at": "$$part.read.at"}}]}
+            change: Document = {
+                "last": {"$literal": message.projection(term) if message is not None else None},
+                "participants": {"$map": {"input": "$participants", "as": "part", "in": part}},
+            }
+            as_read = {"_id": header.id, "last.seq": header.last_seq, "last.term": header.term}
+            updates.append(Update(as_read, [{"$set": change}]))
+        if updates:
+            async with translated_errors():
+                await update_all(self._conversations, updates)
 
     async def mark_read(self, marks: Mapping[tuple[str, str], Watermark], headers: Mapping[str, Header]) -> None:
         """Move watermarks, by (conversation, user), forward. A lower one than the stored changes nothing."""
@@ -174,12 +207,19 @@ class Conversations:
             async with translated_errors():
                 await update_all(self._conversations, operations)
 
-    async def conversations_of(self, user_ids: Collection[str]) -> list[Header]:
-        """Every conversation of any of these users, with the fields that decide who may see it."""
-        projection = {"participants.user_id": 1, "last.seq": 1, "opened_by": 1}
+    async def audiences(self, user_ids: Collection[str]) -> dict[str, set[str]]:
+        """For each user, everyone who shares a conversation with them that has a message; read a part at a time."""
+        asked = set(user_ids)
+        found: dict[str, set[str]] = {user_id: set() for user_id in asked}
+        query = {"participants.user_id": {"$in": list(asked)}, "last": {"$ne": None}}
+        cursor = self._conversations.find(query, {"_id": 0, "participants.user_id": 1}, batch_size=AUDIENCE_PART)
         async with translated_errors():
-            found = await find_all(self._conversations, {"participants.user_id": {"$in": list(user_ids)}}, projection)
-        return [Header(document["_id"], document) for document in found]
+            while part := await cursor.to_list(AUDIENCE_PART):
+                for header in part:
+                    members = {participant["user_id"] for participant in header["participants"]}
+                    for user_id in members & asked:
+                        found[user_id] |= members
+        return {user_id: audience - {user_id} for user_id, audience in found.items()}
 
     async def pages(self, queries: Sequence[PageQuery]) -> list[list[Header]]:
         """Up to `limit` headers for each query, newest activity first."""

@@ -25,10 +25,14 @@ class StoredMessage:
     body: str
     sent_at: datetime
 
-    def projection(self) -> Document:
-        """The header's `last` for this message. `seq` is the first field, because `$max` compares field by field."""
+    def projection(self, term: Term) -> Document:
+        """What the conversation's header shows of it, as `last`, with the term that it was inserted or confirmed in.
+
+        `seq` comes first, then `term`: $max compares field by field.
+        """
         return {
             "seq": self.seq,
+            "term": term,
             "id": self.id,
             "sender_id": self.sender_id,
             "preview": self.body[:PREVIEW_CHARACTERS],
@@ -68,7 +72,9 @@ class Messages:
             return await insert_all(self._messages, documents, majority=not self._store.has_one_log)
 
     async def by_id(self, ids: Collection[str]) -> dict[str, StoredMessage]:
-        """The committed messages with these ids, by id."""
+        """Those of the messages that are committed, by id."""
+        if not ids:
+            return {}
         async with translated_errors():
             found = await find_all(self._messages, {"_id": {"$in": list(ids)}})
         return {document["_id"]: read_message(document) for document in found}
@@ -82,15 +88,14 @@ class Messages:
         return above | {row["_id"]: row["seq"] for row in found}
 
     async def newest(self, conversation_ids: Collection[str]) -> dict[str, StoredMessage]:
-        """The newest message of each conversation, without those that have none."""
-        pipeline: list[dict[str, Any]] = [
-            {"$match": {"conversation_id": {"$in": list(conversation_ids)}}},
-            {"$sort": {"conversation_id": 1, "seq": -1}},
-            {"$group": {"_id": "$conversation_id", "message": {"$first": "$$ROOT"}}},
+        """The newest committed message of each conversation that has one; at most 200 conversations at a time."""
+        pipelines: list[list[dict[str, Any]]] = [
+            [{"$match": {"conversation_id": conversation_id}}, {"$sort": {"seq": -1}}, {"$limit": 1}]
+            for conversation_id in conversation_ids
         ]
         async with translated_errors():
-            found = await aggregate(self._messages, pipeline)
-        return {row["_id"]: read_message(row["message"]) for row in found}
+            found = await union(self._messages, pipelines)
+        return {document["conversation_id"]: read_message(document) for documents in found for document in documents}
 
     async def stream(self, conversation_ids: Collection[str]) -> AsyncIterator[StoredMessage]:
         """Every message of these conversations, in no certain order; one batch of a cursor is in memory at a time."""
@@ -116,8 +121,16 @@ class Messages:
 
 
 def read_message(document: Document) -> StoredMessage:
-    """Convert a document of `messages`."""
-    return StoredMessage(id=document["_id"], **{name: value for name, value in document.items() if name != "_id"})
+    """Read a document of `messages`; fields that a newer version wrote are skipped."""
+    return StoredMessage(
+        id=document["_id"],
+        conversation_id=document["conversation_id"],
+        seq=document["seq"],
+        sender_id=document["sender_id"],
+        client_message_id=document["client_message_id"],
+        body=document["body"],
+        sent_at=document["sent_at"],
+    )
 
 
 def _page(query: ListMessages) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from contracts.reports import EdgeAlive, SessionClose, SessionOpen
@@ -23,24 +23,45 @@ class SessionDirectory:
     """Reads and writes `sessions` and `edges`. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._sessions = store.sessions
         self._edges = store.edges
 
     async def locate(self, users: Collection[str]) -> list[Session]:
-        """The open sessions of these users."""
-        return await self._find({"user_id": {"$in": list(users)}, "open": True})
+        """Where these users are connected now."""
+        async with self._store.one_term():
+            return await self._find({"user_id": {"$in": list(users)}, "open": True})
 
-    async def record(self, changes: Iterable[SessionOpen | SessionClose]) -> None:
-        """Store opens and closes. For one user on one edge the highest version wins, in any order of arrival."""
+    async def connected(self, users: Collection[str]) -> set[str]:
+        """Those of these users who have a session that counts: open, and of no epoch that was dropped."""
+        sessions = await self.locate(users)
+        dropped = await self._dropped_epochs({session.edge_id for session in sessions})
+        return {session.user_id for session in sessions if session.epoch > dropped.get(session.edge_id, -1)}
+
+    async def record(self, changes: Collection[SessionOpen | SessionClose]) -> None:
+        """Store opens and closes, in any order of arrival and any number of times.
+
+        For one user on one edge the highest (epoch, version) wins. An open of an epoch that was dropped is taken back.
+        """
         newest: dict[tuple[str, str], SessionOpen | SessionClose] = {}
         for change in changes:
             key = (change.edge_id, change.user_id)
-            if key not in newest or change.version > newest[key].version:
+            if key not in newest or _order(change) > _order(newest[key]):
                 newest[key] = change
         if not newest:
             return
         async with translated_errors():
             await update_all(self._sessions, [_write_if_newer(change) for change in newest.values()])
+        # Looked at after the write: a drop marks its epoch before it deletes, so one of the two sees the other.
+        dropped = await self._dropped_epochs({edge_id for edge_id, _ in newest})
+        refused = [
+            {"_id": {"e": edge_id, "u": user_id}, "epoch": {"$lte": dropped[edge_id]}}
+            for (edge_id, user_id), change in newest.items()
+            if isinstance(change, SessionOpen) and change.epoch <= dropped.get(edge_id, -1)
+        ]
+        if refused:
+            async with translated_errors():
+                await self._sessions.delete_many({"$or": refused})
 
     async def renew_leases(self, alive: Iterable[EdgeAlive]) -> dict[str, bool]:
         """Renew leases by the store's clock. Returns for each edge whether its sessions are still stored."""
@@ -69,7 +90,14 @@ class SessionDirectory:
                 [
                     Update(
                         {"_id": edge_id},
-                        {"$setOnInsert": {"seen_at": datetime.now(UTC)}, "$max": {"epoch": epoch}},
+                        [
+                            {
+                                "$set": {
+                                    "seen_at": {"$ifNull": ["$seen_at", "$$NOW"]},
+                                    "epoch": {"$max": ["$epoch", epoch]},
+                                }
+                            }
+                        ],
                         upsert=True,
                     )
                     for edge_id, epoch in edges.items()
@@ -80,21 +108,27 @@ class SessionDirectory:
         """Edges with sessions whose lease has expired by the store's clock, with their epoch."""
         pipeline = [
             {"$match": {"$expr": {"$lt": ["$seen_at", {"$subtract": ["$$NOW", int(lease_seconds * 1000)]}]}}},
-            {"$match": {"$expr": {"$lt": [{"$ifNull": ["$dropped_epoch", -1]}, "$epoch"]}}},
+            {"$match": {"$expr": {"$lt": [{"$ifNull": ["$removed_epoch", -1]}, "$epoch"]}}},
             {"$limit": 1_000},
         ]
         async with translated_errors():
             return {edge["_id"]: edge["epoch"] for edge in await aggregate(self._edges, pipeline)}
 
-    async def drop_sessions(self, edge_id: str, epoch: int) -> list[str]:
-        """Delete the sessions of an edge up to an epoch. Returns the users who had an open one."""
-        query = {"edge_id": edge_id, "epoch": {"$lte": epoch}}
-        dropped = await self._find({**query, "open": True})
+    async def drop(self, edge_id: str, epoch: int) -> list[str]:
+        """Let the sessions of an edge up to an epoch count no more; returns whose they are. `remove` ends it.
+
+        An edge that asks is told to register again from now on.
+        """
         async with translated_errors():
-            # Marked first: an edge that renews its lease meanwhile is told to register its users again.
-            await self._edges.update_one({"_id": edge_id}, {"$max": {"dropped_epoch": epoch}})
-            await self._sessions.delete_many(query)
-        return [session.user_id for session in dropped]
+            await self._edges.update_one({"_id": edge_id}, {"$max": {"dropped_epoch": epoch}}, upsert=True)
+        sessions = await self._find({"edge_id": edge_id, "epoch": {"$lte": epoch}, "open": True})
+        return [session.user_id for session in sessions]
+
+    async def remove(self, edge_id: str, epoch: int) -> None:
+        """Remove the sessions of an edge up to an epoch that was dropped."""
+        async with translated_errors():
+            await self._sessions.delete_many({"edge_id": edge_id, "epoch": {"$lte": epoch}})
+            await self._edges.update_one({"_id": edge_id}, {"$max": {"removed_epoch": epoch}})
 
     async def edges_seen_at(self, edge_ids: Collection[str]) -> dict[str, datetime | None]:
         """When each edge last renewed its lease, by the store's clock, without edges that are not stored."""
@@ -102,14 +136,26 @@ class SessionDirectory:
             edges = await find_all(self._edges, {"_id": {"$in": list(edge_ids)}}, {"seen_at": 1})
         return {edge["_id"]: edge.get("seen_at") for edge in edges}
 
+    async def _dropped_epochs(self, edge_ids: Collection[str]) -> dict[str, int]:
+        """Up to which epoch each edge's sessions were dropped; edges without such an epoch are left out."""
+        if not edge_ids:
+            return {}
+        query = {"_id": {"$in": list(edge_ids)}, "dropped_epoch": {"$gt": -1}}
+        async with translated_errors():
+            return {edge["_id"]: edge["dropped_epoch"] for edge in await find_all(self._edges, query)}
+
     async def _find(self, query: dict[str, Any]) -> list[Session]:
         async with translated_errors():
             found = await find_all(self._sessions, query, {"_id": 0, "user_id": 1, "edge_id": 1, "epoch": 1})
         return [Session(**document) for document in found]
 
 
+def _order(change: SessionOpen | SessionClose) -> tuple[int, int]:
+    return change.epoch, change.version
+
+
 def _write_if_newer(change: SessionOpen | SessionClose) -> Update:
-    """Replace the session unless the stored one has a higher version. A closed session stays as a tombstone."""
+    """Replace the session unless what is stored has a higher (epoch, version). A close stays as a tombstone."""
     opened = isinstance(change, SessionOpen)
     document: Document = {
         "edge_id": change.edge_id,
@@ -117,11 +163,13 @@ def _write_if_newer(change: SessionOpen | SessionClose) -> Update:
         "epoch": change.epoch,
         "version": change.version,
         "open": opened,
-        "closed_at": None if opened else datetime.now(UTC),
     }
-    newer = {"$gt": [change.version, {"$ifNull": ["$version", -1]}]}
+    stored_epoch, stored_version = {"$ifNull": ["$epoch", -1]}, {"$ifNull": ["$version", -1]}
+    same_epoch = {"$and": [{"$eq": [change.epoch, stored_epoch]}, {"$gt": [change.version, stored_version]}]}
+    newer = {"$or": [{"$gt": [change.epoch, stored_epoch]}, same_epoch]}
     # $literal: a user id may start with a dollar sign.
-    merged = {"$mergeObjects": ["$$ROOT", {"$literal": document}]}
+    closed_at = None if opened else "$$NOW"
+    merged = {"$mergeObjects": ["$$ROOT", {"$literal": document}, {"closed_at": closed_at}]}
     return Update(
         {"_id": {"e": change.edge_id, "u": change.user_id}},
         [{"$replaceWith": {"$cond": [newer, merged, "$$ROOT"]}}],

@@ -1,9 +1,9 @@
 """The `users` collection: profiles from tokens, who is online or blocked, and the search for users."""
 
 import re
+import secrets
 import time
-from collections.abc import Collection, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from contracts.reports import SessionOpen
@@ -11,7 +11,12 @@ from infra.store.client import BLOCKED, CACHE_SECONDS, Store
 from infra.store.operations import FIRST_BATCH, Document, Update, find_all, translated_errors, union, update_all
 
 _WORDS = re.compile(r"[^\s,;]+")
-#: Words of a name or a query that the search uses.
+#: Users whose absence is judged, or whose state is announced again, at a time.
+MAX_DUE = 5_000
+#: Milliseconds between two changes of a user within which two workers might announce them in the wrong order, and
+#: milliseconds after which such a user, or one whose announcement was not confirmed, is announced again.
+HASTY_MS, ANNOUNCE_AGAIN_MS = 10_000, 3_000
+#: Words of a name or a query that count in the search.
 MAX_TERMS = 10
 
 
@@ -70,66 +75,121 @@ class Users:
         async with translated_errors():
             return await union(self._users, pipelines)
 
-    async def set_online(self, opens: Iterable[SessionOpen]) -> list[str]:
-        """Store profiles, cancel `offline_due`, and set users online. Returns those who were offline before.
-
-        Correct under any interleaving with `set_offline`: that changes only users with `offline_due`, which is removed
-        here before `online` is read.
-        """
+    async def store_profiles(self, opens: Iterable[SessionOpen]) -> None:
+        """Store what each user's token says of them."""
         newest = {command.user_id: command for command in opens}
-        if not newest:
-            return []
         async with translated_errors():
             await update_all(self._users, [_profile(command) for command in newest.values()])
-            query = {"_id": {"$in": list(newest)}, "online": {"$ne": True}}
+
+    async def set_online(self, ids: Collection[str]) -> list[str]:
+        """Set users online and cancel their planned absences; returns those who were offline until now.
+
+        Call `connected` of the session directory before and after: who closed meanwhile has no plan.
+        """
+        if not ids:
+            return []
+        async with translated_errors():
+            # In this order: `set_offline` acts only on a plan, which is cancelled before anyone looks at `online`.
+            planned = {"_id": {"$in": list(ids)}, "absence": {"$exists": True}}
+            await self._users.update_many(planned, {"$unset": _NO_ABSENCE})
+            query = {"_id": {"$in": list(ids)}, "online": {"$ne": True}}
             arrived = [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
             if arrived:
-                await self._users.update_many({"_id": {"$in": arrived}}, {"$set": {"online": True}})
+                await self._users.update_many({"_id": {"$in": arrived}}, [_change(online=True)])
         return arrived
 
-    async def schedule_offline(self, grace_ms: dict[str, int]) -> None:
-        """Let users go offline after their grace in milliseconds, unless they connect before."""
-        if not grace_ms:
-            return
-        now = datetime.now(UTC)
+    async def schedule_offline(self, grace_ms: Mapping[str, int]) -> None:
+        """Let those of these users who are online go offline after their grace, unless they come back.
+
+        A plan replaces the one before it, and has a name of its own: whoever judged the other one is too late.
+        """
         by_grace: dict[int, list[str]] = {}
         for user_id, grace in grace_ms.items():
             by_grace.setdefault(grace, []).append(user_id)
         operations = [
             Update(
                 {"_id": {"$in": users}, "online": True},
-                {"$set": {"offline_due": now + timedelta(milliseconds=grace)}},
+                [{"$set": {"offline_due": {"$add": ["$$NOW", grace]}, "absence": secrets.token_hex(8)}}],
                 multi=True,
             )
             for grace, users in by_grace.items()
         ]
-        async with translated_errors():
-            await update_all(self._users, operations)
+        if operations:
+            async with translated_errors():
+                await update_all(self._users, operations)
 
-    async def due_offline(self) -> list[str]:
-        """Users whose `offline_due` has passed."""
-        query = {"offline_due": {"$lte": datetime.now(UTC)}}
+    async def due_offline(self) -> dict[str, str]:
+        """Those whose planned absence is due by the store's clock, and the name of that plan."""
+        query = {"offline_due": {"$type": "date"}, "$expr": {"$lte": ["$offline_due", "$$NOW"]}}
         async with translated_errors():
-            users = await self._users.find(query, {"_id": 1}).limit(10_000).to_list(None)
+            users = await self._users.find(query, {"absence": 1}).limit(MAX_DUE).to_list(None)
+        return {user["_id"]: user["absence"] for user in users}
+
+    async def cancel_offline(self, plans: Mapping[str, str]) -> None:
+        """Keep users online who turned out to be connected, where the plan is still this one."""
+        if plans:
+            async with translated_errors():
+                await self._users.update_many(_with_plan(plans), {"$unset": _NO_ABSENCE})
+
+    async def set_offline(self, plans: Mapping[str, str]) -> list[str]:
+        """Set users offline where the plan is still this one; returns those who are offline now."""
+        if not plans:
+            return []
+        async with translated_errors():
+            gone = {"last_seen_at": "$$NOW"}
+            change = [_change(online=False), {"$set": gone}, {"$unset": list(_NO_ABSENCE)}]
+            await self._users.update_many(_with_plan(plans), change)
+            query = {"_id": {"$in": list(plans)}, "online": False}
+            return [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
+
+    async def online_without_plan(self, after: str, limit: int) -> list[str]:
+        """The next users by id who are online with no absence planned; "" begins."""
+        query = {"online": True, "absence": {"$exists": False}, "_id": {"$gt": after}}
+        async with translated_errors():
+            users = await self._users.find(query, {"_id": 1}).sort("_id", 1).limit(limit).to_list(None)
         return [user["_id"] for user in users]
 
-    async def cancel_offline(self, ids: Collection[str]) -> None:
-        """Keep users online who are connected to another edge."""
-        if ids:
-            async with translated_errors():
-                await self._users.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"offline_due": ""}})
+    # --- Announcements ------------------------------------------------------------------------------------
 
-    async def set_offline(self, ids: Collection[str]) -> list[Document]:
-        """Set offline those of the users whose `offline_due` has passed. Returns the documents of those offline now."""
-        if not ids:
-            return []
-        now = datetime.now(UTC)
+    async def announced(self, users: Mapping[str, Document]) -> None:
+        """Note that these states were announced, unless they have changed since, or change too often to be sure.
+
+        Two changes in a row may be announced by two workers in the wrong order; the sweep announces such a user again.
+        """
+        changes = [
+            {"_id": user_id, "changed_at": user.get("changed_at"), "hasty": {"$ne": True}}
+            for user_id, user in users.items()
+        ]
+        if changes:
+            async with translated_errors():
+                await self._users.update_many({"$or": changes}, {"$unset": {"unannounced": ""}})
+
+    async def take_unannounced(self) -> list[str]:
+        """Users whose last change is older than `ANNOUNCE_AGAIN_MS` and was not surely announced."""
+        old = {"$lt": ["$changed_at", {"$subtract": ["$$NOW", ANNOUNCE_AGAIN_MS]}]}
         async with translated_errors():
-            await self._users.update_many(
-                {"_id": {"$in": list(ids)}, "offline_due": {"$lte": now}},
-                {"$set": {"online": False, "last_seen_at": now}, "$unset": {"offline_due": ""}},
-            )
-            return await find_all(self._users, {"_id": {"$in": list(ids)}, "online": False})
+            query = {"unannounced": True, "$expr": old}
+            ids = [user["_id"] for user in await self._users.find(query, {"_id": 1}).limit(MAX_DUE).to_list(None)]
+            if ids:
+                await self._users.update_many({"_id": {"$in": ids}, **query}, {"$unset": {"hasty": ""}})
+        return ids
+
+
+#: Fields of a planned absence.
+_NO_ABSENCE = {"offline_due": "", "absence": ""}
+
+
+def _with_plan(plans: Mapping[str, str]) -> Document:
+    by_plan: dict[str, list[str]] = {}
+    for user_id, plan in plans.items():
+        by_plan.setdefault(plan, []).append(user_id)
+    return {"$or": [{"_id": {"$in": users}, "absence": plan} for plan, users in by_plan.items()]}
+
+
+def _change(*, online: bool) -> Document:
+    """A stage that notes a change between online and offline, to be announced; hasty, if the last one was just now."""
+    just_now = {"$gt": ["$changed_at", {"$subtract": ["$$NOW", HASTY_MS]}]}
+    return {"$set": {"online": online, "changed_at": "$$NOW", "unannounced": True, "hasty": just_now}}
 
 
 def _profile(command: SessionOpen) -> Update:
@@ -143,7 +203,6 @@ def _profile(command: SessionOpen) -> Update:
                 "sort_name": name.casefold(),
                 "terms": _terms(f"{name} {command.user_id}"),
             },
-            "$unset": {"offline_due": ""},
         },
         upsert=True,
     )

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -129,6 +131,11 @@ async def test_users_of_a_lost_edge_stay_online_for_a_grace(store: Store) -> Non
     assert not await is_online(store, "ada")
 
 
+@asynccontextmanager
+async def in_any_term() -> AsyncIterator[None]:
+    yield
+
+
 class Sweeping:
     """A sweep that runs, with a lease of 0.3 s."""
 
@@ -137,7 +144,13 @@ class Sweeping:
         self.consuming = True
         self.sent: list[Effects] = []
         self._task = asyncio.create_task(
-            sweep(presence, self._send, lease_seconds=0.3, consuming=lambda: self.consuming)
+            sweep(
+                presence,
+                self._send,
+                one_term=in_any_term,
+                lease_seconds=0.3,
+                consuming=lambda: self.consuming,
+            )
         )
 
     async def _send(self, effects: Effects) -> bool:

@@ -262,7 +262,7 @@ async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_asid
     assert dead == []
 
 
-async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frames_wait_while_sessions_cannot_be_looked_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await Presence(bench.store)([opened("ada")])
     locate, errors = SessionDirectory.locate, iter([StoreUnavailable("no primary"), StoreUnavailable("no primary")])
 
@@ -272,14 +272,19 @@ async def test_trouble_in_looking_up_sessions_ends_with_it(bench: Bench, monkeyp
         return await locate(sessions, users)
 
     monkeypatch.setattr(SessionDirectory, "locate", away_twice)
-    effects = Effects()
-    effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
-    async with bench.runner(Recorder()) as runner:
-        sending = asyncio.create_task(bench.sender.send_frames(effects))
+    edge = await bench.listen("edge.edge-1.1", lambda channel: declare_edge_queue(channel, edge_queue(EDGE, 1)))
+
+    async def handler(_: Sequence[Item]) -> Effects:
+        effects = Effects()
+        effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
+        return effects
+
+    async with bench.runner(handler) as runner:
+        await bench.publish(send("ada", "c", "m1"))
         await eventually(
             lambda: runner.not_ready_reason is not None, within=5, sentence="the runner says why it is not ready"
         )
-        assert await asyncio.wait_for(sending, 10)
+        await eventually(lambda: len(edge) == 1, within=10, sentence="the frame reaches the edge")
         assert runner.not_ready_reason is None, "an idle worker would never be ready again"
 
 
