@@ -2,13 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
+from infra.local.stack import Stack
+from infra.local.supervisor import Process
 from tests.browser.person import GLANCE, Cast, Person
+from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 from tests.support.socketio_client import Client
 from tests.support.waiting import eventually
@@ -17,6 +22,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 COUNT = 2000
 SENDERS = 4
+#: Messages that a sender has under way at once while the conversation is made.
+TOGETHER = 20
 #: Messages a second while Ada types.
 RATE = 50
 #: Pixels that a message may move when older ones are put above it: rounding, not a jump.
@@ -90,8 +97,16 @@ _WATCH_KEYS = """() => {
 }"""
 
 
-async def test_two_thousand_messages_scroll_without_a_jump(cast: Cast, people: People) -> None:
-    ada, conversation, senders = await long_conversation(cast, people)
+@pytest_asyncio.fixture(loop_scope="session")
+async def fast_edge(stack: Stack) -> AsyncIterator[Process]:
+    """An edge that lets anybody write as fast as they can."""
+    async with extra_edge(stack, {"WARREN_RATE_LIMIT": "0"}) as edge:
+        yield edge
+
+
+async def test_two_thousand_messages_scroll_without_a_jump(cast: Cast, people: People, fast_edge: Process) -> None:
+    # Given a group with 2,000 messages
+    ada, conversation, senders = await long_conversation(cast, people, fast_edge)
     bob = senders[0]
     # When Ada scrolls up to the beginning
     scrolled = await ada.page.evaluate(_SCROLL_UP)
@@ -124,6 +139,7 @@ async def test_two_thousand_messages_scroll_without_a_jump(cast: Cast, people: P
 
 
 async def test_the_first_unread_message_is_found_however_far_up(cast: Cast, people: People) -> None:
+    # Given more unread messages than a page of history has
     (ada,) = await cast.arrive("Ada")
     bob = await people.connect(people.name("bob"), 1)
     conversation = await people.start(bob, ada.user_id)
@@ -131,39 +147,40 @@ async def test_the_first_unread_message_is_found_however_far_up(cast: Cast, peop
         await people.say(bob, conversation, str(count))
     await expect(ada.badge("bob")).to_have_attribute("data-unread", "180", timeout=GLANCE)
     await ada.open("bob")
+
+    # When Ada asks for the first of them
     await ada.page.get_by_role("button", name="Jump to first unread message").click()
+
+    # Then she sees it, with the line above it
     await expect(ada.page.get_by_role("separator", name="New messages")).to_be_in_viewport(timeout=GLANCE)
     await expect(ada.messages.first).to_be_in_viewport()
     assert (await ada.bodies())[0] == "1"
 
 
-async def long_conversation(cast: Cast, people: People) -> tuple[Person, str, list[Client]]:
+async def long_conversation(cast: Cast, people: People, edge: Process) -> tuple[Person, str, list[Client]]:
     """A window on a group in which several people have said 2,000 things."""
     ada = await cast.person("Ada", 0)
     await ada.page.add_init_script(f"({_WATCH_RENDERING})()")
     await ada.sign_in()
-    senders = await people.arrive(*(f"sender{index}" for index in range(SENDERS)))
+    senders = [await people.connect(people.name(f"sender{index}"), edge) for index in range(SENDERS)]
     conversation = await people.start(senders[0], *senders[1:], ada.user_id, title="A long story")
 
-    async def tell(sender: Client, first: int) -> None:
-        for number in range(first, COUNT + 1, SENDERS):
-            code = "\n\n```js\nconst n = 1;\n```" if number % 50 == 0 else ""
-            while True:
-                ack = await sender.ack(
-                    "send_message",
-                    {
-                        "conversation_id": conversation,
-                        "client_message_id": f"n{number}",
-                        "body": f"number {number} *of many*{code}",
-                    },
-                )
-                if ack["ok"]:
-                    break
-                await asyncio.sleep(ack["error"]["retry_after_ms"] / 1000)
+    async def tell(sender: Client, numbers: range) -> None:
+        for first in range(0, len(numbers), TOGETHER):
+            saying = [people.say(sender, conversation, body_of(number)) for number in numbers[first : first + TOGETHER]]
+            await asyncio.gather(*saying)
 
-    await asyncio.gather(*(tell(sender, index + 1) for index, sender in enumerate(senders)))
+    # The others see the conversation once it has a message.
+    await tell(senders[0], range(1, 2))
+    await asyncio.gather(*(tell(by, range(first, COUNT + 1, SENDERS)) for first, by in enumerate(senders, start=2)))
     await ada.open("A long story")
     return ada, conversation, senders
+
+
+def body_of(number: int) -> str:
+    """A short text; each fiftieth has a block of code."""
+    code = "\n\n```js\nconst n = 1;\n```" if number % 50 == 0 else ""
+    return f"number {number} *of many*{code}"
 
 
 async def chatter(people: People, senders: list[Client], conversation: str, seconds: float) -> int:

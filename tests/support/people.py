@@ -63,11 +63,15 @@ class People:
         return conversation_id
 
     async def say(self, by: Client, conversation_id: str, body: str = "hello") -> Json:
-        """Send a message; return it as acked."""
-        sent = await by.call(
-            "send_message", conversation_id=conversation_id, client_message_id=self.client_message_id(), body=body
-        )
-        return sent["message"]
+        """Send a message, no faster than the edge allows; return it as acked."""
+        id = self.client_message_id()
+        message = {"conversation_id": conversation_id, "client_message_id": id, "body": body}
+        while True:
+            ack = await by.ack("send_message", message)
+            if ack["ok"]:
+                return ack["data"]["message"]
+            assert ack["error"]["code"] == "rate_limited", f"send_message: {ack['error']}"
+            await asyncio.sleep(ack["error"]["retry_after_ms"] / 1000)
 
     async def chat(self, *clients: Client) -> str:
         """A conversation of these users in which the first said hello and all were told; marks are set after that."""
