@@ -1,1 +1,1 @@
-"""Consume, decide, store, publish. Any number of each worker may run; none of them holds a socket."""
+"""Workers consume, decide, store and publish. Any number of each kind may run. They hold no sockets."""

@@ -1,4 +1,4 @@
-"""`python -m workers KIND`: one worker process. Starts, runs until SIGTERM, stops in order."""
+"""`python -m workers KIND`: runs one worker. It starts, consumes until SIGTERM or SIGINT, and stops in order."""
 
 import asyncio
 import logging
@@ -34,10 +34,12 @@ from workers.unread import Unread
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the store has to answer when /readyz is asked, and that its answer counts for those who ask next.
-STORE_PATIENCE, STORE_ASKED_EVERY = 2.0, 1.0
+#: Seconds that the store has to answer a check of /readyz, and seconds for which the answer is cached.
+STORE_CHECK_LIMIT, STORE_CHECK_INTERVAL = 2.0, 1.0
+#: Seconds to wait at the end for all tasks.
+STOP_LIMIT = 5.0
 
-#: What each worker consumes, and with which handler. Presence also looks after leases (see `run`).
+#: The queues that each worker consumes, with their handlers.
 WORKERS: dict[str, list[tuple[Queue, Callable[[Store], Handler]]]] = {
     "persistence": [(PERSISTENCE, Persistence)],
     "unread": [(UNREAD, Unread)],
@@ -46,80 +48,96 @@ WORKERS: dict[str, list[tuple[Queue, Callable[[Store], Handler]]]] = {
 }
 
 
-async def run(kind: str, settings: WorkerSettings) -> None:
-    """Run one worker until SIGTERM or SIGINT."""
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+class Worker:
+    """The composition root of a worker: builds its parts, starts them, and stops them in order. Call `run` once."""
 
-    name = f"{kind} {socket.gethostname()}:{os.getpid()}"
-    log.info("Worker %s starts.", name)
-    tracing.start(settings, kind, name)
-    store = Store(settings, tracing.current.store_listeners())
-    publisher = Publisher(settings, name)
-    runners: list[Runner] = []
-    # A worker that has nothing to do would not notice by itself.
-    store_reason = cached(_store_reason(store), STORE_ASKED_EVERY)
+    def __init__(self, kind: str, name: str, settings: WorkerSettings, stopping: asyncio.Event) -> None:
+        self._kind = kind
+        self._name = name
+        self._settings = settings
+        self._stopping = stopping
+        self._store = Store(settings, tracing.current.store_listeners())
+        self._publisher = Publisher(settings, name)
+        self._runners: list[Runner] = []
+        # An idle worker uses the store only when /readyz checks it.
+        self._check_store = cached(_store_check(self._store), STORE_CHECK_INTERVAL)
 
-    async def readiness() -> str | None:
-        if stopping.is_set():
-            return "stopping"
-        if not runners:
-            return "the store has not answered yet"
-        links = (publisher.link, *(runner.link for runner in runners))
-        reasons = [*(link.not_ready_reason for link in links), *(runner.not_ready_reason for runner in runners)]
-        return next((reason for reason in reasons if reason is not None), None) or await store_reason()
+    async def run(self) -> None:
+        """Run until `stopping` is set, then finish the current batches. Raises what a runner raises."""
+        settings = self._settings
+        health = HealthServer(settings.worker_host, settings.worker_port, self.readiness)
+        tasks = [asyncio.create_task(health.run()), asyncio.create_task(monitor_event_loop())]
+        try:
+            if not await _run_unless(self._stopping, _prepare(self._store)):
+                return
+            for queue, make_handler in WORKERS[self._kind]:
+                tasks += self._add_runner(queue, make_handler(self._store))
+            links = [self._publisher.link, *(runner.link for runner in self._runners)]
+            tasks += [asyncio.create_task(link.run()) for link in links]
+            loops = [asyncio.create_task(runner.run()) for runner in self._runners]
+            tasks += loops
+            gc.tune()
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
+            await self._finish(loops)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=STOP_LIMIT)
+            await self._store.close()
 
-    health = asyncio.create_task(HealthServer(settings.worker_host, settings.worker_port, readiness).run())
-    tasks = [health, asyncio.create_task(monitor_event_loop())]
-    try:
-        if not await _unless(stopping, _store_ready(store)):
-            return
-        for queue, make in WORKERS[kind]:
-            # A source per runner: each numbers its own frames, so that an edge can tell when one is missing.
-            router = Router(SessionDirectory(store), source=f"{name} {queue.name} {os.urandom(4).hex()}")
-            handler = make(store)
-            sender = Sender(publisher, router)
-            runner = Runner(
-                queue, _in_one_term(store, handler), sender=sender, settings=settings, check_store=store.check_writes
-            )
-            runners.append(runner)
-            if isinstance(handler, Presence):
-                tasks.append(
-                    asyncio.create_task(
-                        sweep(
-                            handler,
-                            sender.send_frames,
-                            one_term=store.one_term,
-                            lease_seconds=settings.lease_seconds,
-                            consuming=runner.link.up.is_set,
-                        )
-                    )
-                )
-        links = [asyncio.create_task(link.run()) for link in (publisher.link, *(r.link for r in runners))]
-        loops = [asyncio.create_task(runner.run()) for runner in runners]
-        gc.tune()
-        await asyncio.wait([asyncio.create_task(stopping.wait()), *loops], return_when=asyncio.FIRST_COMPLETED)
+    def _add_runner(self, queue: Queue, handler: Handler) -> list[asyncio.Task[None]]:
+        """Create the runner of a queue. Returns the tasks that its handler needs."""
+        # Each runner is a source of its own: edges detect missing frames by the numbers of a source.
+        source = f"{self._name} {queue.name} {os.urandom(4).hex()}"
+        sender = Sender(self._publisher, Router(SessionDirectory(self._store), source))
+        runner = Runner(
+            queue,
+            _in_one_term(self._store, handler),
+            sender=sender,
+            settings=self._settings,
+            check_store=self._store.check_writes,
+        )
+        self._runners.append(runner)
+        if not isinstance(handler, Presence):
+            return []
+        work = sweep(
+            handler,
+            sender.send_frames,
+            one_term=self._store.one_term,
+            lease_seconds=self._settings.lease_seconds,
+            consuming=runner.link.up.is_set,
+        )
+        return [asyncio.create_task(work)]
+
+    async def _finish(self, loops: list[asyncio.Task[None]]) -> None:
+        """Cancel the consumers, then wait until the current batches are handled, published and acked."""
         log.info("Stopping.")
-        # 1. Take no more. 2. Finish, publish and ack the batch in hand. 3. Close, whatever is left over.
-        for runner in runners:
+        for runner in self._runners:
             await runner.stop()
-        _, late = await asyncio.wait(loops, timeout=settings.stop_timeout)
+        _, late = await asyncio.wait(loops, timeout=self._settings.stop_timeout)
         if late:
-            log.warning("%d batches were not finished in time; they will be delivered again.", len(late))
-        tasks += [*loops, *links]
+            log.warning("%d batches were not finished in time; they will be redelivered.", len(late))
         for loop in loops:
             if loop.done() and not loop.cancelled() and (error := loop.exception()) is not None:
                 raise error
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=5)
-        await store.close()
+
+    async def readiness(self) -> str | None:
+        """Why this worker cannot work now, for /readyz; None when it can."""
+        if self._stopping.is_set():
+            return "stopping"
+        if not self._runners:
+            return "the store has not answered yet"
+        links = (self._publisher.link, *(runner.link for runner in self._runners))
+        reasons = [
+            *(link.not_ready_reason for link in links),
+            *(runner.not_ready_reason for runner in self._runners),
+        ]
+        return next((reason for reason in reasons if reason is not None), None) or await self._check_store()
 
 
 def _in_one_term(store: Store, handler: Handler) -> Handler:
-    """A handler whose reads show everything that was acknowledged before: see `Store.one_term`."""
+    """Run each batch of a handler in `Store.one_term`, so that its reads include all acknowledged writes."""
 
     async def handle(items: Sequence[Item]) -> Effects:
         async with store.one_term():
@@ -128,24 +146,24 @@ def _in_one_term(store: Store, handler: Handler) -> Handler:
     return handle
 
 
-def _store_reason(store: Store) -> Readiness:
-    """Ask the store for a sign of life, and say what is wrong when there is none in time."""
+def _store_check(store: Store) -> Readiness:
+    """A function that returns why the store is away, or None."""
 
-    async def reason() -> str | None:
+    async def check() -> str | None:
         try:
-            async with asyncio.timeout(STORE_PATIENCE):
+            async with asyncio.timeout(STORE_CHECK_LIMIT):
                 await store.ping()
         except StoreUnavailable as error:
             return f"the store is away: {error}"
         except TimeoutError:
-            return f"the store is away: no answer within {STORE_PATIENCE:g} s"
+            return f"the store is away: no answer within {STORE_CHECK_LIMIT:g} s"
         return None
 
-    return reason
+    return check
 
 
-async def _store_ready(store: Store) -> None:
-    """Wait until the store answers."""
+async def _prepare(store: Store) -> None:
+    """Wait until the store answers and has its indexes."""
     attempt = 0
     while True:
         try:
@@ -153,22 +171,33 @@ async def _store_ready(store: Store) -> None:
             return
         except StoreUnavailable as error:
             attempt += 1
-            log.warning("Waiting for MongoDB: %s", error)
+            log.warning("The store is away; the worker waits for it: %s", error)
             await asyncio.sleep(backoff(attempt))
 
 
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, or give it up when the process is told to stop; returns whether it was done."""
-    doing, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
-    await asyncio.wait([doing, stop], return_when=asyncio.FIRST_COMPLETED)
+async def _run_unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Run `work`, or cancel it when `stopping` is set. Returns whether it was finished."""
+    working, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
-    if not doing.done():
-        doing.cancel()
+    if not working.done():
+        working.cancel()
         with suppress(asyncio.CancelledError):
-            await doing
+            await working
         return False
-    await doing
+    await working
     return True
+
+
+async def run(kind: str, settings: WorkerSettings) -> None:
+    """Run one worker until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    name = f"{kind} {socket.gethostname()}:{os.getpid()}"
+    log.info("Worker %s starts.", name)
+    tracing.start(settings, kind, name)
+    await Worker(kind, name, settings, stopping).run()
 
 
 def main(kind: str = typer.Argument(help=" | ".join(WORKERS))) -> None:

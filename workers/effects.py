@@ -19,7 +19,7 @@ class Effects:
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     pushes: list[Push] = field(default_factory=list)
     facts: list[AnyFact] = field(default_factory=list)
-    #: What to do once every frame is confirmed; it may be lost in a crash, and may raise StoreUnavailable.
+    #: Called once every frame is confirmed. They are lost in a crash, and may raise StoreUnavailable.
     after_sending: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     def reply(self, command: AnyCommand | Command, data: Value) -> None:

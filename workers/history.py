@@ -1,4 +1,7 @@
-"""History: lists of conversations, messages and users. Only reads: when the store is away, that is the answer."""
+"""History: lists conversations and messages, finds users, and reads presence.
+
+It only reads. When the store is away, it answers `unavailable` at once instead of holding the batch.
+"""
 
 import time
 from collections.abc import Sequence
@@ -17,10 +20,10 @@ from workers.effects import Effects
 from workers.views import conversation_view, found_user_view, message_view, presence_view
 from workers.visibility import may_see
 
-#: Seconds after which nobody waits for the answer to a read any more, clock differences included.
+#: Seconds after which a command is skipped, because its client has had a `timeout`; includes clock differences.
 STALE_AFTER = 60.0
-#: Participants on one page of conversations, about 400 KB of text; a page of large groups ends early, well below what
-#: may wait for a socket.
+#: Participants on one page of conversations, about 400 KB of text. A page of large groups ends early, so that it stays
+#: well below the buffer of a socket.
 PAGE_PARTICIPANTS = 2_000
 
 
@@ -59,27 +62,27 @@ class History:
             except Refused as refusal:
                 effects.refuse(command, refusal)
             else:
-                # One more than asked for tells whether there is a next page.
+                # One more than the limit shows whether there is a next page.
                 valid.append((command, PageQuery(command.user_id, before, payload.limit + 1)))
         if not valid:
             return
         found = await self._conversations.pages([query for _, query in valid])
         pages = [_page(headers, command.payload.limit) for (command, _), headers in zip(valid, found, strict=True)]
         users = await self._users.find({user for page, _ in pages for header in page for user in header.user_ids})
-        # What the page shows is counted as it shows it: an inbox may still wait for the fact of the newest message.
-        elsewhere = await self._inboxes.totals_outside(
+        # Conversations on the page are counted from their headers: an inbox may lag behind the newest message.
+        totals_outside = await self._inboxes.totals_outside(
             [
                 (command.user_id, [header.id for header in page])
                 for (command, _), (page, _) in zip(valid, pages, strict=True)
             ]
         )
-        for (command, _), (page, next_cursor), unread in zip(valid, pages, elsewhere, strict=True):
+        for (command, _), (page, next_cursor), total_outside in zip(valid, pages, totals_outside, strict=True):
             effects.reply(
                 command,
                 ConversationPage.model_construct(
                     conversations=[conversation_view(header, command.user_id, users) for header in page],
                     next_cursor=next_cursor,
-                    total_unread=unread + sum(header.unread(command.user_id) for header in page),
+                    total_unread=total_outside + sum(header.unread(command.user_id) for header in page),
                 ),
             )
 
@@ -106,15 +109,15 @@ class History:
     async def _get_presence(self, commands: Sequence[GetPresence], effects: Effects) -> None:
         users = await self._users.find({user_id for command in commands for user_id in command.payload.user_ids})
         for command in commands:
-            asked = dict.fromkeys(command.payload.user_ids)
-            presence = [presence_view(user_id, users.get(user_id)) for user_id in asked]
+            user_ids = dict.fromkeys(command.payload.user_ids)
+            presence = [presence_view(user_id, users.get(user_id)) for user_id in user_ids]
             effects.reply(command, PresenceList.model_construct(presence=presence))
 
 
 def _page(found: list[Header], limit: int) -> tuple[list[Header], str | None]:
-    """The page that is shown of what was found, and the cursor of the next one, if any.
+    """The page of the headers that were found, and the cursor of the next page or None.
 
-    It ends early when it would show too many people; there is always at least one conversation on it.
+    A page ends early when it would have more than `PAGE_PARTICIPANTS`. It has at least one conversation.
     """
     page = found[:limit]
     people = 0

@@ -1,9 +1,9 @@
 """Persistence: stores messages and starts conversations.
 
-A batch of messages costs the same round trips whatever its size: headers and blocked senders side by side, one
-ordered insert, one bulk of headers; then the runner looks up sessions and publishes. A small batch may know its
-headers already (see `header_cache`). A message that was stored before (its id says so) is answered with what is
-there, and everything that follows from it is done again: that is what makes a crash at any point harmless.
+A batch of messages needs the same number of round trips at any size: headers and blocked senders in parallel, one
+ordered insert, one update of headers; then the runner looks up sessions and publishes. A small batch may have its
+headers in the cache (see `header_cache`). When a message was stored before, which its id shows, it is acked with the
+stored message, and its pushes and facts are sent again. So a crash at any point does no harm.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from workers.header_cache import HeaderCache
 from workers.views import conversation_view, message_view
 from workers.visibility import may_see
 
-#: Inserts of one batch that may lose a race for a seq before the batch is held like one whose store is away.
-MAX_ROUNDS = 50
+#: Inserts of one batch that may lose a race for a seq. After that, the batch is held as if the store were away.
+MAX_INSERTS = 50
 
 
 class Persistence:
@@ -63,38 +63,38 @@ class Persistence:
             self._users.blocked({command.user_id for command in commands}),
         )
         ids = [(command, _id_of(command)) for command in commands]
-        # What was stored before its sender was blocked is answered with what is there.
-        accepted = await self._messages.by_id([id for command, id in ids if command.user_id in blocked])
+        # A message that was stored before its sender was blocked is acked with the stored message.
+        stored_before = await self._messages.by_id([id for command, id in ids if command.user_id in blocked])
         allowed: list[tuple[SendMessage, str]] = []
         for command, id in ids:
             header = headers.get(command.payload.conversation_id)
             if header is None or not may_see(header, command.user_id):
                 effects.refuse(command, not_found())
-            elif command.user_id in blocked and id not in accepted:
-                effects.refuse(command, Refused(Code.FORBIDDEN, "You may not write."))
+            elif command.user_id in blocked and id not in stored_before:
+                effects.refuse(command, Refused(Code.FORBIDDEN, "You are not allowed to send messages."))
             else:
                 allowed.append((command, id))
         stored, repeated = await self._store_all(allowed, headers, term)
         if self._store.present_term == term:
-            self._header_cache.keep(headers, stored.values(), term)
-        await self._announce_first([message for message in stored.values() if message.seq == 1], effects)
+            self._header_cache.update(headers, stored.values(), term)
+        await self._push_new_conversations([message for message in stored.values() if message.seq == 1], effects)
         read: dict[tuple[str, str], int] = {}
         for command, id in allowed:
             message, header = stored[id], headers[command.payload.conversation_id]
             key = (header.id, command.user_id)
             before = max(read.get(key, 0), header.watermark(command.user_id).seq)
             read[key] = max(before, message.seq)
-            # A header that shows the message already no longer tells what its sender had read before.
+            # The header may include a repeated message already; then it does not tell what its sender had read before.
             behind = before < message.seq - 1 or id in repeated
-            _announce(command, message, header, effects, sender_was_behind=behind)
+            _add_effects(command, message, header, effects, sender_was_behind=behind)
 
     async def _headers(self, ids: Collection[str], term: Term) -> dict[str, Header]:
-        """Headers whose newest message is committed, so that numbers may go on from it."""
-        cached = self._header_cache.find(ids)
+        """The headers of conversations. Their newest message is committed, so that the next seq may follow it."""
+        cached = self._header_cache.get(ids)
         if cached is not None and not _unconfirmed(cached, term):
             return cached
         found = await self._conversations.headers(ids)
-        # The primary that took it may have died before a majority had it.
+        # The primary that took the newest message may have failed before a majority had it.
         unconfirmed = _unconfirmed(found, term)
         if not unconfirmed:
             return found
@@ -103,18 +103,18 @@ class Persistence:
         await self._conversations.project_anew(newest, unconfirmed, term)
         confirmed = await self._conversations.headers(unconfirmed_ids)
         if _unconfirmed(confirmed, term):
-            raise StoreUnavailable("Another worker shows messages of an earlier term; trying again.")
+            raise StoreUnavailable("Another worker projects messages of an earlier term into the headers.")
         return found | confirmed
 
     async def _store_all(
         self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header], term: Term
     ) -> tuple[dict[str, StoredMessage], set[str]]:
-        """Store each message once, with the next seq of its conversation, and show it in the header.
+        """Store each message once, with the next seq of its conversation, and project it into the header.
 
-        Returns all by id, committed to a majority, and the ids of those that were there before.
+        Returns all messages by id, committed to a majority, and the ids of those that were stored before.
         """
         now = datetime.now(UTC)
-        now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what BSON keeps of it
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # BSON stores milliseconds
         pending: dict[str, StoredMessage] = {}
         for command, id in commands:
             payload = command.payload
@@ -125,13 +125,13 @@ class Persistence:
         last = {message.conversation_id: headers[message.conversation_id].last_seq for message in pending.values()}
         stored: dict[str, StoredMessage] = {}
         repeated: set[str] = set()
-        for attempt in range(MAX_ROUNDS):
+        for attempt in range(MAX_INSERTS):
             if not pending:
                 return stored, repeated
             numbered = _number(list(pending.values()), last)
             count, inserted_in = await self._messages.insert(numbered)
             inserted = {message.id: message for message in numbered[:count]}
-            # Nothing is numbered after these before they are committed, which this write waits for.
+            # This write waits until the messages are committed. No later message gets a number before that.
             if inserted and await self._conversations.advance(inserted.values(), headers, inserted_in) != inserted_in:
                 self._header_cache.clear()
                 raise StoreUnavailable("The primary changed before the messages were committed.")
@@ -139,26 +139,26 @@ class Persistence:
             pending = {id: message for id, message in pending.items() if id not in inserted}
             if pending:
                 metrics.SEQ_RETRIES.inc()
-                # The first retry is at once; after that, workers get out of step. They wait before they look, as a
-                # number that was read a while ago is lost already.
+                # The first retry starts at once. Later ones wait at random, so that workers that race for the same seqs
+                # draw apart. They wait before they read, because a seq that was read a while ago is taken by now.
                 await asyncio.sleep(random.uniform(0, 0.005) * attempt)  # noqa: S311 - jitter, not a secret
-                # Either someone stored one of these before, or another worker took a seq: see what is there now.
+                # A message was stored before, or another worker has taken a seq: read what is stored now.
                 known, last = await asyncio.gather(
                     self._messages.by_id(pending),
                     self._messages.highest_seqs({m.conversation_id: last[m.conversation_id] for m in pending.values()}),
                 )
                 if numbered[count].id not in known:
-                    self._header_cache.was_wrong()
+                    self._header_cache.invalidate()
                 if known:
-                    # Who stored them may not have lived to show them.
+                    # The worker that stored them may have crashed before it updated the headers.
                     await self._conversations.advance(known.values(), headers, term)
                 stored.update(known)
                 repeated.update(known)
                 pending = {id: message for id, message in pending.items() if id not in known}
-        raise StoreUnavailable(f"{len(pending)} messages lost the race for a seq {MAX_ROUNDS} times.")
+        raise StoreUnavailable(f"{len(pending)} messages lost the race for a seq {MAX_INSERTS} times.")
 
-    async def _announce_first(self, messages: Sequence[StoredMessage], effects: Effects) -> None:
-        """Show a conversation to everyone in it once its first message is stored."""
+    async def _push_new_conversations(self, messages: Sequence[StoredMessage], effects: Effects) -> None:
+        """Push a conversation to its participants when its first message is stored."""
         if not messages:
             return
         headers = await self._conversations.headers({message.conversation_id for message in messages})
@@ -171,17 +171,17 @@ class Persistence:
     # --- Conversations ------------------------------------------------------------------------------------
 
     async def _start(self, commands: Sequence[StartConversation], effects: Effects) -> None:
-        asked = {user for command in commands for user in (*command.payload.participant_ids, command.user_id)}
-        users = await self._users.find(asked)
+        user_ids = {id for command in commands for id in (*command.payload.participant_ids, command.user_id)}
+        users = await self._users.find(user_ids)
         starts: list[tuple[StartConversation, NewConversation]] = []
         for command in commands:
             try:
-                starts.append((command, _start(command, users)))
+                starts.append((command, _new_conversation(command, users)))
             except Refused as refusal:
                 effects.refuse(command, refusal)
         await self._conversations.start([start for _, start in starts])
         headers = await self._conversations.headers({start.id for _, start in starts})
-        # A direct conversation that exists may hold nobody new, but its people may not have been looked up yet.
+        # A conversation that exists may have participants who were not looked up yet.
         users |= await self._users.find(
             {user_id for header in headers.values() for user_id in header.user_ids if user_id not in users}
         )
@@ -192,10 +192,10 @@ class Persistence:
             effects.push("conversation_updated", update, [command.user_id], command.sid)
 
 
-def _announce(
+def _add_effects(
     command: SendMessage, message: StoredMessage, header: Header, effects: Effects, *, sender_was_behind: bool
 ) -> None:
-    """Everything that follows from one stored message."""
+    """Add the ack, the push and the fact of one stored message."""
     view = message_view(message)
     effects.reply(command, MessageSent.model_construct(message=view))
     effects.push("new_message", NewMessage.model_construct(message=view), header.user_ids, command.sid)
@@ -220,7 +220,7 @@ def _id_of(command: SendMessage) -> str:
 
 
 def _number(messages: list[StoredMessage], last: dict[str, int]) -> list[StoredMessage]:
-    """Give each message the next seq of its conversation, in the order in which they came."""
+    """Give each message the next seq of its conversation, in the order of the batch."""
     next_seq = dict(last)
     numbered = []
     for message in messages:
@@ -229,17 +229,17 @@ def _number(messages: list[StoredMessage], last: dict[str, int]) -> list[StoredM
     return numbered
 
 
-def _start(command: StartConversation, users: dict[str, Document]) -> NewConversation:
-    """What a command starts. Raises Refused."""
+def _new_conversation(command: StartConversation, users: dict[str, Document]) -> NewConversation:
+    """The conversation that a command starts. Raises Refused."""
     others = sorted({user for user in command.payload.participant_ids if user != command.user_id})
     if not others:
-        details = [{"field": "participant_ids", "reason": "names nobody but yourself"}]
+        details = [{"field": "participant_ids", "reason": "names only yourself"}]
         raise Refused(Code.INVALID_PAYLOAD, "The payload does not match: participant_ids.", details=details)
     if users.get(command.user_id, {}).get("blocked"):
         raise Refused(Code.FORBIDDEN, "You may not start conversations.")
     unknown = [user for user in others if user not in users]
     if unknown:
-        details = [{"field": "participant_ids", "reason": f"nobody here is called {user}"} for user in unknown]
+        details = [{"field": "participant_ids", "reason": f"there is no user {user}"} for user in unknown]
         raise Refused(Code.USER_NOT_FOUND, "Someone you named has never been here.", details=details)
     people = [command.user_id, *others]
     if len(others) == 1:

@@ -1,4 +1,4 @@
-"""Presence: the session directory, who is online, edges' leases, and typing."""
+"""Presence: keeps the session directory and the edges' leases, and pushes who is online and who is typing."""
 
 import asyncio
 import logging
@@ -24,18 +24,18 @@ from workers.visibility import may_see, viewers
 
 log = logging.getLogger(__name__)
 
-#: Milliseconds that users of an edge without a queue stay online: a short broker loss is no absence.
+#: Milliseconds that the users of an edge without a queue stay online, so that a short broker outage does not show.
 LOST_GRACE_MS = 10_000
-#: Milliseconds that a user stays online whose open arrived after its close: the next open may be on its way.
+#: Milliseconds that a user stays online whose open arrived after the close: the next open may follow.
 LATE_OPEN_GRACE_MS = 5_000
-#: Seconds between two parts of the check of everyone who is online, and users in one part.
-RECONCILE_INTERVAL, RECONCILED = 10.0, 5_000
-#: Seconds between two looks at leases and planned absences.
+#: Seconds between two steps of the check of all online users, and users in one step.
+RECONCILE_INTERVAL, RECONCILE_USERS = 10.0, 5_000
+#: Seconds between two checks of leases and of users who are due to go offline.
 SWEEP_INTERVAL = 1.0
 
 
 class Presence:
-    """The handler of the presence queue, and the rules that the sweep applies."""
+    """The handler of the presence queue. `sweep` calls its other methods regularly."""
 
     def __init__(self, store: Store) -> None:
         self._sessions = SessionDirectory(store)
@@ -51,8 +51,8 @@ class Presence:
         closes = [item for item in items if isinstance(item, SessionClose)]
         if alive:
             known = await self._sessions.renew_leases(alive)
-            for sign in alive:
-                effects.reply(sign, LeaseRenewed.model_construct(known=known[sign.edge_id]))
+            for renewal in alive:
+                effects.reply(renewal, LeaseRenewed.model_construct(known=known[renewal.edge_id]))
         for lost in {(item.edge_id, item.epoch) for item in items if isinstance(item, EdgeLost)}:
             await self.drop_edge(*lost, grace_ms=LOST_GRACE_MS, reason="no queue")
         if opens or closes:
@@ -61,13 +61,13 @@ class Presence:
         if opens:
             await self._users.store_profiles(opens)
             connected = await self._sessions.connected({command.user_id for command in opens})
-            await self._announce(await self._users.set_online(connected), effects)
+            await self._push_presence(await self._users.set_online(connected), effects)
             for command in opens:
                 user = user_view(command.user_id, {"name": command.user_name, "picture": command.picture})
                 effects.reply(command, SessionOpened.model_construct(user=user))
         for close in closes:
             effects.reply(close, Nothing())
-        # Also of those who opened: who closed before they were set online had no plan then.
+        # Also of users who opened: when the close came first, they were not online yet and nothing was scheduled.
         grace = dict.fromkeys((command.user_id for command in opens), LATE_OPEN_GRACE_MS)
         grace |= {close.user_id: close.grace_ms for close in closes}
         await self._schedule_offline(grace)
@@ -76,9 +76,9 @@ class Presence:
         return effects
 
     async def drop_edge(self, edge_id: str, epoch: int, *, grace_ms: int, reason: str) -> None:
-        """Forget an edge's sessions; who is connected nowhere else goes offline after the grace.
+        """Drop an edge's sessions up to an epoch. Users without another session go offline after `grace_ms`.
 
-        Absences are planned before the sessions go, so that whoever repeats this finds the same users again.
+        Users are scheduled before the sessions are removed, so that a repetition after a crash finds the same users.
         """
         users = await self._sessions.drop(edge_id, epoch)
         await self._schedule_offline(dict.fromkeys(users, grace_ms))
@@ -87,12 +87,12 @@ class Presence:
         log.warning("Dropped %d sessions of edge %s up to epoch %d: %s.", len(users), edge_id, epoch, reason)
 
     async def drop_expired_edges(self, lease_seconds: float) -> None:
-        """Forget the sessions of every edge that gave no sign of life for a lease."""
+        """Drop the sessions of every edge that has not renewed its lease for `lease_seconds`."""
         for edge_id, epoch in (await self._sessions.expired_leases(lease_seconds)).items():
             await self.drop_edge(edge_id, epoch, grace_ms=0, reason="lease")
 
     async def announce_offline(self) -> Effects:
-        """Set offline whoever's planned absence is due and who is connected nowhere; tell those who share."""
+        """Set users offline who are due and have no session. Returns the pushes for those who may see them."""
         effects = Effects()
         plans = await self._users.due_offline()
         if not plans:
@@ -100,28 +100,28 @@ class Presence:
         connected = await self._sessions.connected(plans)
         await self._users.cancel_offline({user: plan for user, plan in plans.items() if user in connected})
         gone = await self._users.set_offline({user: plan for user, plan in plans.items() if user not in connected})
-        await self._announce(gone, effects)
+        await self._push_presence(gone, effects)
         return effects
 
     async def announce_again(self) -> Effects:
-        """Announce users whose last change was perhaps not announced, or in the wrong order."""
+        """Push the presence of users whose last change may not have been pushed, or in the wrong order."""
         effects = Effects()
-        await self._announce(await self._users.take_unannounced(), effects)
+        await self._push_presence(await self._users.take_unannounced(), effects)
         return effects
 
     async def reconcile(self) -> None:
-        """Plan the absence of users who are online for two looks, with no session and no plan; a part at a time.
+        """Schedule users who are online in two checks without a session and without a schedule; a part at a time.
 
-        A healthy system has none: each one is a mistake, and is counted.
+        A healthy system has no such users: each one is an error, and is counted.
         """
-        part = await self._users.online_without_plan(self._reconciled_up_to, RECONCILED)
-        self._reconciled_up_to = part[-1] if len(part) == RECONCILED else ""
+        part = await self._users.online_without_plan(self._reconciled_up_to, RECONCILE_USERS)
+        self._reconciled_up_to = part[-1] if len(part) == RECONCILE_USERS else ""
         stranded = set(part) - await self._sessions.connected(part)
         confirmed = stranded & self._suspects
         self._suspects = (self._suspects - set(part)) | (stranded - confirmed)
         if confirmed:
             metrics.PRESENCE_CORRECTIONS.inc(len(confirmed))
-            log.error("%d users were online without a session; their absence is planned now.", len(confirmed))
+            log.error("%d users were online without a session; they go offline now.", len(confirmed))
             await self._schedule_offline(dict.fromkeys(confirmed, 0))
 
     async def _schedule_offline(self, grace_ms: Mapping[str, int]) -> None:
@@ -130,12 +130,12 @@ class Presence:
         connected = await self._sessions.connected(grace_ms)
         await self._users.schedule_offline({user: grace for user, grace in grace_ms.items() if user not in connected})
 
-    async def _announce(self, user_ids: Collection[str], effects: Effects) -> None:
-        """Tell everyone who shares a conversation with these users whether they are online."""
+    async def _push_presence(self, user_ids: Collection[str], effects: Effects) -> None:
+        """Push the users' presence to everybody who may see a conversation with them."""
         if not user_ids:
             return
         audiences = await self._conversations.audiences(user_ids)
-        # Read last: what is announced is the newest that there is.
+        # Read last, so that the newest presence is pushed.
         users = await self._users.find(user_ids)
         for user_id, audience in audiences.items():
             if audience:
@@ -144,7 +144,7 @@ class Presence:
 
 
 class TypingNotices:
-    """The handler of the typing queue: best effort, stores nothing."""
+    """The handler of the typing queue. Best effort: it stores nothing."""
 
     def __init__(self, store: Store) -> None:
         self._conversations = Conversations(store)
@@ -175,10 +175,10 @@ async def sweep(
     lease_seconds: float,
     consuming: Callable[[], bool],
 ) -> None:
-    """Look after leases and planned absences until cancelled.
+    """Every second, set users offline who are due, and drop edges whose lease has expired; until cancelled.
 
-    A lease is judged only after this worker itself has consumed, and reached the store, for a whole lease
-    without a break: before that, an edge's sign of life may still wait in the queue.
+    Leases are checked only after this worker has consumed its queue and reached the store for `lease_seconds` without
+    interruption. Before that, an edge's renewal may still be in the queue.
     """
     healthy_since: float | None = None
     reconcile_at = time.monotonic() + RECONCILE_INTERVAL
@@ -198,8 +198,8 @@ async def sweep(
                 if time.monotonic() > reconcile_at:
                     await presence.reconcile()
                     reconcile_at = time.monotonic() + RECONCILE_INTERVAL
-            # What is not sent is announced again by a later sweep.
+            # What is not sent is pushed again by a later sweep.
             await send(effects)
         except StoreUnavailable as error:
             healthy_since = None
-            log.warning("The sweep waits for the store: %s", error)
+            log.warning("The store is away; the sweep of leases waits for it: %s", error)

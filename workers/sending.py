@@ -59,16 +59,16 @@ class Sender:
             routed = await self._router.frames(effects)
             if not all(await asyncio.gather(*(self._send_frame(frame, traced, abandoned) for frame in routed))):
                 return False
-        await self._follow_up(effects)
+        await self._run_follow_ups(effects)
         return True
 
-    async def _follow_up(self, effects: Effects) -> None:
-        """Do what is to be done once frames are confirmed. Nothing depends on it: whatever is not done is repeated."""
+    async def _run_follow_ups(self, effects: Effects) -> None:
+        """Call what has to be called once frames are confirmed. What fails is done again by a later sweep."""
         for follow_up in effects.after_sending:
             try:
                 await follow_up()
             except StoreUnavailable as error:
-                log.info("A note of what was sent could not be stored, and will be sent again: %s", error)
+                log.info("Pushes could not be marked as sent, and will be sent again: %s", error)
 
     async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         try:
@@ -84,7 +84,7 @@ class Sender:
             metrics.UNROUTABLE.inc()
             await self._report_lost_edge(routed)
         except Exception:
-            # Only this frame is lost, and its number is missing: the edge notices, and its clients take a snapshot.
+            # Only this frame is lost. The edge detects the missing number, and its clients take a snapshot.
             metrics.FRAMES_DROPPED.inc()
             log.exception("A frame for edge %.100s cannot be published; it is dropped.", routed.edge_id)
         return True
@@ -110,7 +110,7 @@ class Sender:
     async def publish_facts(self, facts: Sequence[AnyFact], traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         """Publish facts, those of one name in one message, and wait for every confirm; False when abandoned.
 
-        A fact without a queue is published again as well: it is worth waiting for who declares the queue.
+        A fact without a queue is published again too, until an operator or a worker has declared the queue.
         """
         by_name: dict[str, list[AnyFact]] = {}
         for fact in facts:
@@ -163,7 +163,8 @@ class Sender:
         repeat_unroutable: bool = False,
         amqp_headers: AmqpHeaders | None = None,
     ) -> bool:
-        """Publish until the broker confirms; False when abandoned. Raises MessageTooLarge, and Unroutable as asked."""
+        """Publish until the broker confirms; False when abandoned. Raises MessageTooLarge, and Unroutable unless it is
+        repeated."""
         attempt = 0
         while True:
             try:

@@ -1,7 +1,7 @@
-"""Unread: keeps inboxes true to the headers, and moves read watermarks.
+"""Unread: moves read watermarks, and keeps the inboxes equal to the headers.
 
-Counts are computed from a header that was read in one piece after every write it must show, so that they never
-drift: facts may come twice, late, or in any order.
+Counts are computed from a header that is read after all writes it must include. So they stay correct when facts arrive
+twice, late, or in any order.
 """
 
 import logging
@@ -25,9 +25,9 @@ from workers.visibility import may_see
 
 log = logging.getLogger(__name__)
 
-#: Facts that a worker remembers, to tell how many of them come again; nothing else depends on it.
-REMEMBERED = 10_000
-#: Seconds for which a fact waits for its header.
+#: Facts that a worker remembers to count redelivered ones. Only a metric uses them.
+MAX_REMEMBERED = 10_000
+#: Seconds for which a fact waits until its conversation's header includes it.
 BEHIND_LIMIT = 10.0
 
 
@@ -50,38 +50,38 @@ class Unread:
         if not conversation_ids:
             return effects
         headers = await self._conversations.headers(conversation_ids)
-        self._hold_if_older_than(facts, headers)
+        self._hold_if_behind(facts, headers)
         changed = _changed(facts, headers)
         touched = changed | set(moved)
         await self._inboxes.write(entry_of(headers[id], user_id) for id, user_id in touched)
         totals = await self._inboxes.totals({user_id for _, user_id in touched})
-        for id, user_id in changed | {key for key, went in moved.items() if went}:
+        for id, user_id in changed | {key for key, forward in moved.items() if forward}:
             effects.push("unread_updated", _count(headers[id], user_id, totals), [user_id])
-        for (id, user_id), went in moved.items():
-            if went:
-                self._tell_others(headers[id], user_id, effects)
+        for (id, user_id), forward in moved.items():
+            if forward:
+                self._push_seen(headers[id], user_id, effects)
         for command in seen:
             key = (command.payload.conversation_id, command.user_id)
             if key in moved:
                 effects.reply(command, _count(headers[key[0]], command.user_id, totals))
-        self._note(facts)
+        self._count_repeated(facts)
         return effects
 
-    def _note(self, facts: Sequence[MessageStored]) -> None:
-        """Count the facts that came before, as far as this worker remembers; they changed nothing."""
+    def _count_repeated(self, facts: Sequence[MessageStored]) -> None:
+        """Count the facts that this worker handled before, among the last `MAX_REMEMBERED`. They change nothing."""
         keys = [(fact.conversation_id, fact.seq) for fact in facts]
         repeated = sum(key in self._handled for key in keys)
         if repeated:
             metrics.REPEATED_FACTS.inc(repeated)
             log.info("%d facts were redelivered.", repeated)
         self._handled.update(dict.fromkeys(keys))
-        while len(self._handled) > REMEMBERED:
+        while len(self._handled) > MAX_REMEMBERED:
             del self._handled[next(iter(self._handled))]
 
-    def _hold_if_older_than(self, facts: Sequence[MessageStored], headers: dict[str, Header]) -> None:
-        """Raise StoreUnavailable for a header that does not show what a fact tells: it was read from an old state.
+    def _hold_if_behind(self, facts: Sequence[MessageStored], headers: dict[str, Header]) -> None:
+        """Raise StoreUnavailable while a header does not include a fact's message: it was read from an old state.
 
-        Not for ever: what a fact tells may have been removed since.
+        Only for `BEHIND_LIMIT` seconds, because the message may have been deleted since.
         """
         now = time.monotonic()
         behind = {
@@ -95,7 +95,7 @@ class Unread:
             raise StoreUnavailable(f"The headers of {len(recent)} conversations are older than their messages.")
 
     async def _last_seqs(self, commands: Sequence[MessageSeen], headers: dict[str, Header]) -> dict[str, int]:
-        """The highest seq of each conversation: the header's, or that of the log where someone has seen more."""
+        """The highest seq of each conversation: of its header, or of its messages when a command has a higher one."""
         last_seqs = {id: header.last_seq for id, header in headers.items()}
         ahead = {}
         for command in commands:
@@ -105,7 +105,7 @@ class Unread:
         return last_seqs | (await self._messages.highest_seqs(ahead) if ahead else {})
 
     async def _mark_read(self, commands: Sequence[MessageSeen], effects: Effects) -> dict[tuple[str, str], bool]:
-        """Move watermarks; returns for each (conversation, user) that may read whether it went forward."""
+        """Move watermarks. Returns for each allowed (conversation, user) whether its watermark moved forward."""
         headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
         last_seqs = await self._last_seqs(commands, headers)
         marks: dict[tuple[str, str], Watermark] = {}
@@ -116,17 +116,17 @@ class Unread:
                 effects.refuse(command, not_found())
                 continue
             key = (header.id, command.user_id)
-            # Nobody has seen more than there is.
+            # A seq above the newest message's counts as that.
             mark = Watermark(min(command.payload.seq, last_seqs[header.id]), utc_datetime(command.at))
             read = header.watermark(command.user_id)
             if mark.seq > max(read.seq, marks[key].seq if key in marks else 0):
                 marks[key] = mark
-            # A mark that is there already is this command's own when it comes again after a crash.
+            # An equal watermark was set by this same command, which was redelivered after a crash.
             moved[key] = moved.get(key, False) or mark.seq > read.seq or mark == read
         await self._conversations.mark_read(marks, headers)
         return moved
 
-    def _tell_others(self, header: Header, reader: str, effects: Effects) -> None:
+    def _push_seen(self, header: Header, reader: str, effects: Effects) -> None:
         read = header.watermark(reader)
         seen = SeenByOther.model_construct(
             conversation_id=header.id,
@@ -138,9 +138,9 @@ class Unread:
 
 
 def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> set[tuple[str, str]]:
-    """Whose count a fact changed: every recipient's, and the sender's if they had messages unread.
+    """The (conversation, user) pairs whose count a fact changes: all recipients, and a sender with unread messages.
 
-    A sender who had read everything has nothing unread before and after; their entry may keep its older version.
+    A sender who has read everything has 0 unread before and after, so the inbox entry may keep its older version.
     """
     changed = set()
     for fact in facts:

@@ -1,4 +1,4 @@
-"""What the store holds, as clients see it."""
+"""Converts stored data to the models that clients see."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from infra.store.operations import Document
 
 
 def message_view(message: StoredMessage) -> Message:
-    """A message."""
+    """A stored message as clients see it."""
     return Message.model_construct(
         id=message.id,
         conversation_id=message.conversation_id,
@@ -23,7 +23,7 @@ def message_view(message: StoredMessage) -> Message:
 
 
 def conversation_view(header: Header, viewer: str, users: Mapping[str, Document]) -> Conversation:
-    """A conversation as one participant sees it, fully populated; `users` are documents by id."""
+    """A conversation as the participant `viewer` sees it. `users` are the participants' documents by id."""
     document = header.document
     return Conversation.model_construct(
         id=header.id,
@@ -40,13 +40,13 @@ def conversation_view(header: Header, viewer: str, users: Mapping[str, Document]
 
 
 def user_view(user_id: str, document: Document | None) -> User:
-    """Someone as others see them; a user without a document shows their id as name."""
+    """A user as others see them. Without a document, or without a name in it, the name is the id."""
     document = document or {}
     return User.model_construct(id=user_id, name=document.get("name") or user_id, picture=document.get("picture"))
 
 
 def found_user_view(document: Document) -> FoundUser:
-    """A row of a search."""
+    """A user found by a search."""
     user = user_view(document["_id"], document)
     return FoundUser.model_construct(
         id=user.id,
@@ -58,7 +58,7 @@ def found_user_view(document: Document) -> FoundUser:
 
 
 def presence_view(user_id: str, document: Document | None) -> Presence:
-    """Whether someone is online. Who was never seen is offline, and nothing more is said."""
+    """A user's presence. A user who has never connected is offline."""
     document = document or {}
     return Presence.model_construct(
         user_id=user_id, online=bool(document.get("online")), last_seen_at=_last_seen(document)

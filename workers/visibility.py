@@ -1,13 +1,16 @@
-"""Who may know of a conversation: no ghost chats."""
+"""Who may see a conversation. Before its first message, only the users who started it may.
+
+Otherwise a chat that somebody opens and never writes to would appear in the other user's list.
+"""
 
 from infra.store.conversations import Header
 
 
 def may_see(header: Header, user_id: str) -> bool:
-    """Whether a user may know of it: without a message, only those who started it may."""
+    """Whether a user may see the conversation."""
     return user_id in (header.user_ids if header.last is not None else header.opened_by)
 
 
 def viewers(header: Header) -> list[str]:
-    """The participants who may know of it."""
+    """The participants who may see the conversation."""
     return [user_id for user_id in header.user_ids if may_see(header, user_id)]

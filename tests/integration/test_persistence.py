@@ -202,7 +202,7 @@ async def test_what_is_kept_of_a_header_is_what_the_store_has(store: Store) -> N
         senders = rng.choices(("ada", "bob", "cleo"), k=rng.randint(1, 4))
         commands = [send(sender, chat, f"m{number}-{place}") for place, sender in enumerate(senders)]
         await persistence([*commands, *rng.choices(commands, k=1)])
-        found = kept.find({chat})
+        found = kept.get({chat})
         assert found is not None
         document = (await Conversations(store).headers({chat}))[chat].document
         shown = {name: document[name] for name in ("last", "participants")}

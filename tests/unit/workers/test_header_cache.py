@@ -45,9 +45,9 @@ def message(conversation_id: str, seq: int, sender: str = "u0") -> StoredMessage
 
 
 def test_a_header_is_kept_as_it_is_with_the_stored_messages() -> None:
-    kept = HeaderCache()
-    kept.keep({"a": header("a")}, [message("a", 2, "u1"), message("a", 1)], TERM)
-    found = kept.find({"a"})
+    cache = HeaderCache()
+    cache.update({"a": header("a")}, [message("a", 2, "u1"), message("a", 1)], TERM)
+    found = cache.get({"a"})
     assert found is not None
     assert found["a"].last_seq == 2
     assert (found["a"].watermark("u0").seq, found["a"].watermark("u1").seq) == (1, 2)
@@ -55,53 +55,53 @@ def test_a_header_is_kept_as_it_is_with_the_stored_messages() -> None:
 
 
 def test_a_header_is_read_again_after_a_while_however_busy_its_conversation_is(clock: Clock) -> None:
-    kept = HeaderCache()
-    kept.keep({"a": header("a")}, [message("a", 1)], TERM)
+    cache = HeaderCache()
+    cache.update({"a": header("a")}, [message("a", 1)], TERM)
     for seq in range(2, 100):
         clock.now += CACHE_SECONDS / 8
-        found = kept.find({"a"})
+        found = cache.get({"a"})
         if found is None:
             break
-        kept.keep(found, [message("a", seq)], TERM)
+        cache.update(found, [message("a", seq)], TERM)
     assert clock.now - 1_000 == CACHE_SECONDS, "that is how long it was not read"
 
 
 def test_one_unknown_header_or_a_large_batch_is_read_whole() -> None:
-    kept = HeaderCache()
+    cache = HeaderCache()
     ids = [f"c{n}" for n in range(SMALL_BATCH + 1)]
     for id in ids:
-        kept.keep({id: header(id)}, [message(id, 1)], TERM)
-    assert kept.find(ids) is None
-    assert kept.find(ids[1:]) is not None
-    assert kept.find(["c0", "other"]) is None
+        cache.update({id: header(id)}, [message(id, 1)], TERM)
+    assert cache.get(ids) is None
+    assert cache.get(ids[1:]) is not None
+    assert cache.get(["c0", "other"]) is None
 
 
 def test_what_a_large_batch_makes_old_is_not_kept() -> None:
-    kept = HeaderCache()
+    cache = HeaderCache()
     ids = [f"c{n}" for n in range(SMALL_BATCH + 1)]
-    kept.keep({"c0": header("c0")}, [message("c0", 1)], TERM)
-    kept.keep({"other": header("other")}, [message("other", 1)], TERM)
-    kept.keep({id: header(id) for id in ids}, [message(id, 2) for id in ids], TERM)
-    assert kept.find(["c0"]) is None
-    assert kept.find(["other"]) is not None
+    cache.update({"c0": header("c0")}, [message("c0", 1)], TERM)
+    cache.update({"other": header("other")}, [message("other", 1)], TERM)
+    cache.update({id: header(id) for id in ids}, [message(id, 2) for id in ids], TERM)
+    assert cache.get(["c0"]) is None
+    assert cache.get(["other"]) is not None
 
 
 def test_nothing_is_guessed_for_a_while_after_a_wrong_guess(clock: Clock) -> None:
-    kept = HeaderCache()
-    kept.keep({"a": header("a")}, [message("a", 1)], TERM)
-    kept.was_wrong()
-    kept.keep({"a": header("a")}, [message("a", 2)], TERM)
-    assert kept.find({"a"}) is None
+    cache = HeaderCache()
+    cache.update({"a": header("a")}, [message("a", 1)], TERM)
+    cache.invalidate()
+    cache.update({"a": header("a")}, [message("a", 2)], TERM)
+    assert cache.get({"a"}) is None
     clock.now += PAUSE
-    kept.keep({"a": header("a")}, [message("a", 3)], TERM)
-    assert kept.find({"a"}) is not None
+    cache.update({"a": header("a")}, [message("a", 3)], TERM)
+    assert cache.get({"a"}) is not None
 
 
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
-    kept = HeaderCache()
+    cache = HeaderCache()
     for number in range(MAX_HEADERS + 1):
-        kept.keep({f"c{number}": header(f"c{number}")}, [message(f"c{number}", 1)], TERM)
-    assert kept.find({"c0"}) is None
-    assert kept.find({"c1", f"c{MAX_HEADERS}"}) is not None
-    kept.keep({"large": header("large", MAX_PARTICIPANTS + 1)}, [message("large", 1)], TERM)
-    assert kept.find({"large"}) is None
+        cache.update({f"c{number}": header(f"c{number}")}, [message(f"c{number}", 1)], TERM)
+    assert cache.get({"c0"}) is None
+    assert cache.get({"c1", f"c{MAX_HEADERS}"}) is not None
+    cache.update({"large": header("large", MAX_PARTICIPANTS + 1)}, [message("large", 1)], TERM)
+    assert cache.get({"large"}) is None
