@@ -159,9 +159,8 @@ class Process:
         """Say with which exit code or signal it ended."""
         code = self.exit_code
         if code is None:
-            return f"{self.name} has not ended"
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{self.name} {how}"
+            return "has not ended"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def tail(self, lines: int = 25) -> str:
         """The last lines of its log as people read them, to be shown in an error."""
@@ -197,7 +196,7 @@ async def until_ready(processes: Sequence[Process], seconds: float = READY_LIMIT
                 return
             for process in late:
                 if not process.is_running:
-                    raise ProcessError(f"{process.how_it_ended()} before it was ready.\n{process.tail()}")
+                    raise ProcessError(f"{process.name} {process.how_it_ended()} before it was ready.\n{process.tail()}")
             if time.monotonic() > deadline:
                 raise ProcessError("\n".join(_lateness(process, seconds, late[process]) for process in late))
             await asyncio.sleep(ASK_EVERY)
@@ -276,7 +275,7 @@ class Supervisor:
     def ended_by_themselves(self) -> str:
         """Name the processes that ended although nobody here told them to, with the end of their logs; else empty."""
         ended = [process for process in self.processes if process.ended_by_itself]
-        return "\n".join(f"{process.how_it_ended()}, by itself.\n{process.tail()}" for process in ended)
+        return "\n".join(f"{process.name} {process.how_it_ended()}, by itself.\n{process.tail()}" for process in ended)
 
     async def stop(self, seconds: float = STOP_LIMIT) -> None:
         """Stop the edges, then the workers; each stage gets `seconds`, then what is left of it is killed.

@@ -74,11 +74,11 @@ def test_what_happens_to_a_process_comes_behind_its_last_words(tmp_path: Path) -
     edge = process("edge", tmp_path)
     shown, written = screen(edge)
     write(edge, ("10:00:00", "ERROR", "last words"))
-    shown.warn(edge, "edge ended with exit code 1; restarting it in 1 s.")
+    shown.warn(edge, "ended with exit code 1; restarting it in 1 s.")
     shown.say("Stopping.")
     last_words, warning, own = written.getvalue().splitlines()
     assert last_words == "edge 10:00:00 ERROR   last words"
-    assert warning.endswith("WARNING edge ended with exit code 1; restarting it in 1 s.")
+    assert warning.endswith("WARNING ended with exit code 1; restarting it in 1 s.")
     assert own == "Stopping."
 
 

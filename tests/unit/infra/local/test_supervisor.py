@@ -73,7 +73,7 @@ async def test_a_frozen_process_hears_that_it_shall_stop(tmp_path: Path) -> None
     process.spawn()
     process.send(signal.SIGSTOP)
     assert await process.terminate(10) == -signal.SIGTERM
-    assert process.how_it_ended() == "child was ended by SIGTERM"
+    assert process.how_it_ended() == "was ended by SIGTERM"
 
 
 async def test_a_process_that_does_not_stop_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ async def test_a_process_that_ends_by_itself_is_restarted_and_named(
     await eventually(lambda: process.pid != first and process.is_running, sentence="it was restarted")
     await process.until_ready()
     keeping.cancel()
-    assert said == ["server server was ended by SIGKILL; restarting it in 0 s."]
+    assert said == ["server was ended by SIGKILL; restarting it in 0 s."]
 
 
 def test_each_failure_doubles_the_delay_up_to_a_limit() -> None:
