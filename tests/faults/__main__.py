@@ -7,7 +7,7 @@ or when service did not recover in time.
 import os
 import platform
 import resource
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from infra.local.errors import LocalServiceError
 from tests.faults import environment, fault_report
 from tests.faults.context import Fault
 from tests.faults.environment import Environment
-from tests.faults.fault_run import Outcome, Progress, run_fault
+from tests.faults.fault_run import Outcome, Pace, Progress, fresh_warren, run_fault
 from tests.faults.registry import FAULTS
 
 
@@ -87,19 +87,24 @@ async def _run_all(console: Console, faults: list[Fault], seconds: float, seed: 
 async def _run_one(
     fault: Fault, shared: Environment | None, where: Path, seconds: float, seed: int, progress: Progress
 ) -> Outcome:
-    """Run a fault on the shared single nodes, or on a cluster of its own."""
+    """Run a fault in a fresh Warren, on the shared single nodes or on a cluster of its own."""
+    progress("starting")
+    async with (
+        _environment_of(fault, shared, where) as used,
+        fresh_warren(used, f"fault-{fault.name}", fault.edges) as warren,
+    ):
+        return await run_fault(fault, warren, pace=Pace(load=seconds), seed=seed, progress=progress)
+
+
+def _environment_of(fault: Fault, shared: Environment | None, where: Path) -> AbstractAsyncContextManager[Environment]:
     match fault.environment:
         case "broker cluster":
-            progress("starting a RabbitMQ cluster")
-            async with environment.broker_cluster(where / fault.name) as own:
-                return await run_fault(fault, own, seconds=seconds, seed=seed, progress=progress)
+            return environment.broker_cluster(where / fault.name)
         case "replica set":
-            progress("starting a replica set")
-            async with environment.replica_set(where / fault.name) as own:
-                return await run_fault(fault, own, seconds=seconds, seed=seed, progress=progress)
+            return environment.replica_set(where / fault.name)
         case "single nodes":
             assert shared is not None
-            return await run_fault(fault, shared, seconds=seconds, seed=seed, progress=progress)
+            return nullcontext(shared)
 
 
 def _line(outcome: Outcome) -> str:

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aio_pika
@@ -22,8 +23,6 @@ from tests.faults.recovery import normal_latency, recovered_at
 from tests.faults.registry import FAULTS
 from tests.faults.symptoms import SymptomWatch
 
-#: Seconds of traffic before the fault, and of normal service after it that end a run.
-BASELINE, STEADY = 5.0, 5.0
 #: Seconds after the fault's end until service must have recovered.
 RECOVERY_LIMIT = 90.0
 #: Seconds until every view and every count must agree with the store, once all messages are acked.
@@ -33,6 +32,27 @@ WORKERS: dict[WorkerKind, int] = {"persistence": 2, "unread": 1, "presence": 1, 
 
 #: Is told which stage a run is in.
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Lengths of a run's stages, in seconds."""
+
+    #: All of the load, at least.
+    load: float = 60.0
+    #: Load before the fault.
+    baseline: float = 5.0
+    #: Normal service after the fault that ends the load.
+    steady: float = 5.0
+
+
+@dataclass(frozen=True)
+class Warren:
+    """Warren's processes on an environment that may break."""
+
+    environment: Environment
+    tenant: Tenant
+    stack: Stack
 
 
 @dataclass(frozen=True)
@@ -55,38 +75,45 @@ class Outcome:
         return not self.verdict.complaints and self.recovered_after is not None
 
 
-async def run_fault(
-    fault: Fault, environment: Environment, *, seconds: float, seed: int, progress: Progress = lambda _: None
-) -> Outcome:
-    """Inject a fault into a fresh Warren under load for at least `seconds`, and judge the histories."""
-    rng = random.Random(f"{seed} {fault.name}")
-    progress("starting")
+@asynccontextmanager
+async def fresh_warren(environment: Environment, name: str, edges: int = 2) -> AsyncIterator[Warren]:
+    """Start Warren with a virtual host and a database of its own, and stop it afterwards."""
     async with (
         fresh_tenant(environment) as tenant,
-        Stack(tenant, edges=fault.edges, workers=WORKERS, name=f"fault-{fault.name}") as stack,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+        Stack(tenant, edges=edges, workers=WORKERS, name=name) as stack,
     ):
-        traffic = ChatTraffic(stack, http, rng)
+        yield Warren(environment, tenant, stack)
+
+
+async def run_fault(
+    fault: Fault, warren: Warren, *, pace: Pace, seed: int, progress: Progress = lambda _: None
+) -> Outcome:
+    """Inject a fault into Warren under load, and judge the histories."""
+    rng = random.Random(f"{seed} {fault.name}")
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        traffic = ChatTraffic(warren.stack, http, rng)
         try:
+            progress("connecting")
             await traffic.connect()
-            return await _run(fault, Context(stack, tenant, environment, traffic, rng), seconds, progress)
+            context = Context(warren.stack, warren.tenant, warren.environment, traffic, rng)
+            return await _run(fault, context, pace, progress)
         finally:
             await traffic.disconnect()
 
 
-async def _run(fault: Fault, context: Context, seconds: float, progress: Progress) -> Outcome:
+async def _run(fault: Fault, context: Context, pace: Pace, progress: Progress) -> Outcome:
     traffic = context.traffic
     began = time.monotonic()
     traffic.start()
     progress("baseline")
-    await asyncio.sleep(BASELINE)
+    await asyncio.sleep(pace.baseline)
     context.normal_latency = normal_latency(traffic.sent)
     async with SymptomWatch(context.stack, {each for other in FAULTS.values() for each in other.symptoms}) as watch:
         progress("broken")
         await fault.inject(context)
         ended = time.monotonic()
         progress("recovering")
-        moment = await _recovery(context, ended, until=began + seconds)
+        moment = await _recovery(context, ended, until=began + pace.load, steady=pace.steady)
     missing = watch.missing([*fault.symptoms, *context.symptoms])
     progress("settling")
     await traffic.drain()
@@ -103,12 +130,12 @@ async def _run(fault: Fault, context: Context, seconds: float, progress: Progres
     )
 
 
-async def _recovery(context: Context, ended: float, *, until: float) -> float | None:
+async def _recovery(context: Context, ended: float, *, until: float, steady: float) -> float | None:
     """Watch the traffic until then, and until service was normal for a while; returns when it recovered."""
     traffic, moment = context.traffic, None
     while (now := time.monotonic()) < max(ended + RECOVERY_LIMIT, until):
         moment = recovered_at(traffic.sent, traffic.probes, ended=ended, now=now, normal=context.normal_latency)
-        if moment is not None and now - moment > STEADY and now > until:
+        if moment is not None and now - moment > steady and now > until:
             break
         await asyncio.sleep(0.25)
     return moment

@@ -1,4 +1,4 @@
-"""The short version of `make faults`: four faults, each in a fresh Warren, with nothing lost and all counts right."""
+"""The short version of `make faults`: four faults in one Warren, with nothing lost and all counts right."""
 
 from collections.abc import AsyncIterator
 
@@ -6,27 +6,31 @@ import pytest
 import pytest_asyncio
 
 from infra.local.paths import ROOT
-from tests.faults.environment import Environment, private_directory, single_nodes
-from tests.faults.fault_run import run_fault
+from tests.faults.environment import private_directory, single_nodes
+from tests.faults.fault_run import Pace, Warren, fresh_warren, run_fault
 from tests.faults.registry import FAULTS
 
-#: Seconds of load for each fault, at least.
-SECONDS = 12.0
+#: What each fault needs to happen and to be judged, and no more.
+PACE = Pace(load=8.0, baseline=2.0, steady=3.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def environment() -> AsyncIterator[Environment]:
-    """A broker and a store that may break: no other test uses them."""
-    async with private_directory() as where, single_nodes(where) as environment:
-        yield environment
+async def warren() -> AsyncIterator[Warren]:
+    """A Warren whose every part may break; it must recover from one fault before the next begins."""
+    async with (
+        private_directory() as where,
+        single_nodes(where) as environment,
+        fresh_warren(environment, "faults") as warren,
+    ):
+        yield warren
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", ["kill-persistence", "kill-edge", "restart-rabbitmq", "kill-mongod"])
-async def test_nothing_is_lost_and_service_recovers(environment: Environment, name: str) -> None:
-    outcome = await run_fault(FAULTS[name], environment, seconds=SECONDS, seed=1)
+async def test_nothing_is_lost_and_service_recovers(warren: Warren, name: str) -> None:
+    outcome = await run_fault(FAULTS[name], warren, pace=PACE, seed=1)
 
     assert outcome.verdict.complaints == []
     assert outcome.recovered_after is not None, "service did not recover in time"

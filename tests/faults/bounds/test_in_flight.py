@@ -5,18 +5,20 @@ import itertools
 import json
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
 import psutil
 import pytest
+import pytest_asyncio
 from pymongo.uri_parser import parse_uri
 
 from infra.bench.load.client import CallFailed, Socket, open_socket
 from infra.local.ports import LOOPBACK
 from infra.local.stack import Stack
 from infra.local.supervisor import Process
-from infra.local.tenant import Tenant, temporary_tenant
+from infra.local.tenant import temporary_tenant
 from tests.faults.bounds.own_edge import MEGABYTE, own_edge, print_figure
 from tests.support.people import People
 from tests.support.proxy import Proxy, proxy, target_of
@@ -24,12 +26,16 @@ from tests.support.raw_websocket import raw_socket
 from tests.support.scrape import metric
 from tests.support.waiting import eventually
 
-#: Seconds that a slow service delays each answer, and for which it is slow.
-DELAY, SLOW_SECONDS = 2.0, 20.0
+#: Seconds that a slow service delays whatever passes, and for which it is slow.
+DELAY, SLOW_SECONDS = 1.0, 10.0
+#: Half of the defaults, so that ten seconds show what twenty would: a delay of 1 s is to them what 2 s are to those.
+LIMITS = {"WARREN_REPLY_TIMEOUT": "5", "WARREN_MONGO_TIMEOUT_MS": "2500"}
 #: Users of a slow Warren, and the messages that each keeps in flight.
 USERS, IN_FLIGHT = 10, 40
 #: Bytes that a process may grow while a service is slow.
 GROWTH = 64 * MEGABYTE
+#: Seconds until a message must be answered: twice a reply limit, as it may wait for those before it.
+ANSWER_LIMIT = 30.0
 
 
 async def test_of_a_thousand_events_at_once_a_hundred_are_in_flight(people: People, stack: Stack) -> None:
@@ -59,98 +65,129 @@ async def test_of_a_thousand_events_at_once_a_hundred_are_in_flight(people: Peop
             await raw.receive("43")
 
 
+# --- Slow services ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class ProxiedWarren:
+    """A Warren whose broker and store are behind proxies."""
+
+    stack: Stack
+    #: By what they are in front of: `broker`, `store`.
+    proxies: dict[str, Proxy]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def proxied() -> AsyncIterator[ProxiedWarren]:
+    """One edge and one worker of each kind, without a rate limit."""
+    async with (
+        temporary_tenant("slow") as tenant,
+        proxy(target_of(tenant.amqp_url)) as broker,
+        proxy(parse_uri(tenant.mongo_url)["nodelist"][0]) as store,
+    ):
+        # Without `directConnection` the driver would learn the address behind the proxy from the replica set.
+        mongo_url = f"mongodb://{LOOPBACK}:{store.port}/?directConnection=true"
+        behind = replace(tenant, amqp_url=broker.in_front_of(tenant.amqp_url), mongo_url=mongo_url)
+        async with Stack(behind, edges=1, rate_limit=False, env=LIMITS, name="slow") as stack:
+            yield ProxiedWarren(stack, {"broker": broker, "store": store})
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("slow", ["broker", "store"])
-async def test_a_slow_service_bounds_what_is_in_flight_and_recovers(slow: str) -> None:
-    async with AsyncExitStack() as held:
-        # Given a Warren whose broker or store is behind a proxy
-        link, tenant = await _behind_a_proxy(held, slow)
-        stack = await held.enter_async_context(Stack(tenant, edges=1, rate_limit=False, name=f"slow-{slow}"))
-        (edge,) = stack.edges
-        sockets, chats = await _connect_pairs(held, stack)
+async def test_a_slow_service_bounds_what_is_in_flight_and_recovers(proxied: ProxiedWarren, slow: str) -> None:
+    stack, link = proxied.stack, proxied.proxies[slow]
+    # Given users in pairs
+    async with _pairs(stack, slow) as users:
         memory = {process: _resident(process) for process in stack.processes}
 
         # When the service is slow, and each user keeps 40 messages in flight
         link.delay = DELAY
         outcomes: Counter[str] = Counter()
-        pending: list[float] = []
         until = time.monotonic() + SLOW_SECONDS
-
-        async def watch_pending() -> None:
-            while time.monotonic() < until:
-                pending.append(await metric(edge, "warren_edge_pending_replies"))
-                await asyncio.sleep(0.5)
-
-        await asyncio.gather(
-            watch_pending(),
-            *(
-                _keep_sending(socket, chat, f"{lane}-", until, outcomes)
-                for socket, chat in zip(sockets, chats, strict=True)
-                for lane in range(IN_FLIGHT)
-            ),
-        )
-
-        # Then there are no other outcomes than these, and nothing piled up
+        senders = [
+            asyncio.create_task(_keep_sending(user, f"{slow}{lane}-", until, outcomes))
+            for user in users
+            for lane in range(IN_FLIGHT)
+        ]
+        in_flight = await _most_in_flight(stack.edges[0], until)
         growth, name = max((_resident(process) - before, process.name) for process, before in memory.items())
-        print_figure(f"{slow} slower by {DELAY:.0f} s: {dict(outcomes)}, at most {max(pending):.0f} commands in flight")
+
+        # Then it recovers when the service is fast again
+        link.delay = 0.0
+        fast_again = time.monotonic()
+        await eventually(lambda: _serves(users[0]), within=60, sentence="Warren serves again")
+        print_figure(f"served again {time.monotonic() - fast_again:.1f} s after the {slow} was fast again")
+
+        # And there are no other outcomes than these, and nothing piled up
+        await asyncio.gather(*senders)
+        print_figure(f"{slow} slower by {DELAY:.0f} s: {dict(outcomes)}, at most {in_flight:.0f} commands in flight")
         print_figure(f"memory grew by at most {growth / MEGABYTE:.1f} MiB ({name})")
         assert set(outcomes) <= {"ok", "unavailable", "timeout"}
         # Each socket's messages and its session, and the edge's own heartbeat
-        assert max(pending) <= USERS * IN_FLIGHT + USERS + 1
+        assert in_flight <= USERS * IN_FLIGHT + USERS + 1
         assert growth < GROWTH
 
-        # And it recovers by itself
-        link.delay = 0.0
-        fast_again = time.monotonic()
-        await eventually(lambda: _serves(sockets[0], chats[0]), within=60, sentence="Warren serves again")
-        print_figure(f"served again {time.monotonic() - fast_again:.1f} s after the {slow} was fast again")
+
+@dataclass
+class User:
+    """A socket, and its conversation with another user."""
+
+    socket: Socket
+    conversation_id: str
+
+    async def send(self, client_message_id: str) -> None:
+        """Send a message. Raises CallFailed."""
+        message = {
+            "conversation_id": self.conversation_id,
+            "client_message_id": client_message_id,
+            "body": "slow",
+        }
+        await self.socket.call("send_message", message, ANSWER_LIMIT)
 
 
-async def _behind_a_proxy(held: AsyncExitStack, slow: str) -> tuple[Proxy, Tenant]:
-    """A tenant of its own with a proxy in front of its broker or its store."""
-    tenant = await held.enter_async_context(temporary_tenant("slow"))
-    if slow == "broker":
-        link = await held.enter_async_context(proxy(target_of(tenant.amqp_url)))
-        return link, replace(tenant, amqp_url=link.in_front_of(tenant.amqp_url))
-    link = await held.enter_async_context(proxy(parse_uri(tenant.mongo_url)["nodelist"][0]))
-    # Without `directConnection` the driver would learn the address behind the proxy from the replica set.
-    return link, replace(tenant, mongo_url=f"mongodb://{LOOPBACK}:{link.port}/?directConnection=true")
+@asynccontextmanager
+async def _pairs(stack: Stack, label: str) -> AsyncIterator[list[User]]:
+    """Connected users, each with a conversation with its neighbour."""
+    names = [f"{label}{number}-{stack.run.name}" for number in range(USERS)]
+    async with AsyncExitStack() as held:
+        sockets = [await open_socket(stack.edges[0].url, stack.token(name)) for name in names]
+        for socket in sockets:
+            held.callback(socket.close)
+        started = [
+            await socket.call("start_conversation", {"participant_ids": [names[number ^ 1]]})
+            for number, socket in enumerate(sockets)
+        ]
+        yield [User(socket, each["conversation"]["id"]) for socket, each in zip(sockets, started, strict=True)]
 
 
-async def _connect_pairs(held: AsyncExitStack, stack: Stack) -> tuple[list[Socket], list[str]]:
-    """Connect the users, and start a conversation of each with its neighbour; returns sockets and conversations."""
-    names = [f"slow{number}-{stack.run.name}" for number in range(USERS)]
-    sockets = [await open_socket(stack.edges[0].url, stack.token(name)) for name in names]
-    for socket in sockets:
-        held.callback(socket.close)
-    started = [
-        await socket.call("start_conversation", {"participant_ids": [names[number ^ 1]]})
-        for number, socket in enumerate(sockets)
-    ]
-    return sockets, [each["conversation"]["id"] for each in started]
-
-
-async def _keep_sending(socket: Socket, chat: str, label: str, until: float, outcomes: Counter[str]) -> None:
-    """Send one message after the other, and count how each ends."""
+async def _keep_sending(user: User, label: str, until: float, outcomes: Counter[str]) -> None:
+    """Send one message after the other until then, and count how each ends."""
     for number in itertools.count():
         if time.monotonic() > until:
             return
-        message = {"conversation_id": chat, "client_message_id": f"{label}{number}", "body": "slow"}
         try:
-            await socket.call("send_message", message)
+            await user.send(f"{label}{number}")
             outcomes["ok"] += 1
         except CallFailed as error:
             outcomes[error.code] += 1
             await asyncio.sleep(0.2)
 
 
-async def _serves(socket: Socket, chat: str) -> bool:
+async def _most_in_flight(edge: Process, until: float) -> float:
+    """Watch an edge until then; returns the highest number of commands that waited for a reply."""
+    seen = []
+    while time.monotonic() < until:
+        seen.append(await metric(edge, "warren_edge_pending_replies"))
+        await asyncio.sleep(0.25)
+    return max(seen)
+
+
+async def _serves(user: User) -> bool:
     """Whether a message is acked within a second."""
-    message = {"conversation_id": chat, "client_message_id": f"after{time.monotonic_ns()}", "body": "?"}
     began = time.monotonic()
     try:
-        await socket.call("send_message", message)
+        await user.send(f"after{time.monotonic_ns()}")
     except CallFailed:
         return False
     return time.monotonic() - began < 1
