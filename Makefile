@@ -13,6 +13,9 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --
 DEPTRY := $(VENV)/bin/deptry --no-ansi
 # What the wheel holds.
 PACKAGES := contracts edge infra workers
+# What `make check` and `make test` check before they run tests, and how: two at a time, the output of each in one piece.
+CHECKS := lint types web-check
+IN_PARALLEL = $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
@@ -28,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/d
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster rolling services services-stop web web-check chromium test test-rabbitmq4 load faults audit lint types format docs lock release-notes clean
+.PHONY: help setup run cluster rolling services services-stop web wheel web-check chromium promtool redis check test unit test-rabbitmq4 load bench faults audit lint types format docs lock release-notes clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +55,9 @@ services-stop: $(INSTALLED) ## Stop them
 
 web: $(PAGE) ## Build the web client
 
+wheel: $(INSTALLED) $(PAGE) ## Build a wheel in dist/, with the web client in it
+	@$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
 web-check: $(WEB_INSTALLED) ## Check the web client: types, style, generated protocol, unit tests
 	@cd $(WEB) && npm run --silent check && npm test --silent
 
@@ -69,8 +75,15 @@ promtool: # What the tests of alerts run; Debian's package, whose service must n
 		&& { ! test -d /run/systemd/system || systemctl disable --now prometheus; }; } \
 		|| { echo 'The tests of alerts need promtool (Debian: apt-get install prometheus).'; exit 1; }
 
-test: setup lint types web-check ## Check style and types, then run the tests (they start the services they need)
+check: $(INSTALLED) $(WEB_INSTALLED) ## Check style, types, the web client and the unit tests; needs no service, takes half a minute
+	@$(IN_PARALLEL) $(CHECKS) unit
+
+test: setup ## Make the same checks, then run all tests (they start the services they need)
+	@$(IN_PARALLEL) $(CHECKS)
 	@$(PYTHON) -m pytest $(ARGS)
+
+unit: $(INSTALLED) ## Run the unit tests
+	@$(PYTHON) -m pytest --quiet tests/unit $(ARGS)
 
 test-rabbitmq4: setup ## Run the broker-facing tests against RabbitMQ 4, in a Debian root of its own (takes root's rights)
 	@$(PYTHON) -m tests.run_with_rabbitmq4 $(ARGS)
@@ -91,7 +104,7 @@ bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Measure Warren beside what people
 faults: $(INSTALLED) ## Break each part under load, and compare what clients, store and server say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)
 
-audit: $(INSTALLED) $(AUDIT) ## Look for known vulnerabilities as well (asks services on the net; ARGS=--strict)
+audit: $(INSTALLED) $(AUDIT) ## Find known vulnerabilities in dependencies and unsafe code (needs network; ARGS=--strict)
 	@$(PYTHON) .ci/audit.py $(ARGS)
 
 lint: $(INSTALLED) ## Check style, unsafe code, and that what is imported is declared

@@ -1,4 +1,4 @@
-"""The workflows of GitHub Actions: valid, pinned, with few rights, and only with commands that exist."""
+"""What GitHub and git run and show: workflows, templates and hooks are valid, and use the targets of developers."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,7 @@ import yaml
 from tests.deploy.processes import ROOT, run
 from tests.faults.registry import FAULTS
 
+MAKEFILE = (ROOT / "Makefile").read_text()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -29,6 +30,12 @@ def test_actionlint_finds_nothing() -> None:
     run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
 
 
+def test_the_templates_of_issues_are_valid() -> None:
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    run("check-jsonschema", "--builtin-schema", "vendor.github-issue-forms", folder / "bug.yml", folder / "feature.yml")
+    run("check-jsonschema", "--builtin-schema", "vendor.github-issue-config", folder / "config.yml")
+
+
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
 def test_actions_are_pinned_to_a_commit_and_say_which_version_that_is(file: Path) -> None:
     used = re.findall(r"uses: (.+)$", file.read_text(), re.MULTILINE)
@@ -45,10 +52,10 @@ def test_a_workflow_may_only_read_unless_a_job_says_so_and_ends_by_itself(file: 
 
 
 def test_workflows_run_what_exists() -> None:
-    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
     named = {target for line in re.findall(r"^make ([^A-Z\n]+)", commands(), re.MULTILINE) for target in line.split()}
     assert named <= targets
-    assert {"lint", "types", "web-check", "audit", "faults"} <= named
+    assert {"check", "test", "audit", "faults", "wheel"} <= named
     (faults,) = re.findall(r'make faults ARGS="([^"]+)"', commands())
     assert set(faults.split()) <= set(FAULTS)
     assert [path for path in re.findall(r"tests/[\w/]+", commands()) if not (ROOT / path).exists()] == []
@@ -58,3 +65,15 @@ def test_tests_run_on_every_python_that_is_supported() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
     assert 'requires-python = ">=3.11,<3.14"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_hooks_run_the_parts_of_make_check_and_download_nothing() -> None:
+    file = ROOT / ".pre-commit-config.yaml"
+    run("pre-commit", "validate-config", file)
+    repositories = yaml.safe_load(file.read_text())["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    # A hook in any other language gets an environment of its own, with packages from the network.
+    assert {hook["language"] for hook in hooks} == {"unsupported"}
+    (checks,) = re.findall(r"^CHECKS := (.+)$", MAKEFILE, re.MULTILINE)
+    assert [hook["entry"] for hook in hooks] == [f"make {check}" for check in (*checks.split(), "unit")]
