@@ -1,4 +1,4 @@
-"""What a fault gets: the parts that it may break, the traffic meanwhile, and a place for what it observes."""
+"""What a fault gets: the parts that it may break, the traffic, and a place for what it observes."""
 
 import random
 import time

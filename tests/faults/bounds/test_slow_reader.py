@@ -85,7 +85,7 @@ async def test_a_client_that_does_not_read_costs_its_own_buffer_and_is_cut_off(p
             meanwhile = await measuring
             looking.cancel()
 
-            # Then it is cut off, as the metric says
+            # Then the edge cuts it off and counts it
             async def cut() -> bool:
                 return await metric(edge, "warren_edge_slow_sockets_total") == slow_before + 1
 
@@ -131,7 +131,7 @@ async def _keep_looking(look: Callable[[], object]) -> None:
 
 
 async def _p99(sockets: tuple[Socket, Socket], conversation_id: str, label: str, until: asyncio.Event) -> float:
-    """Send in turn, the second first, until told to stop; the 99th percentile of acks, milliseconds."""
+    """Send in turn, the second first, until `until` is set; the 99th percentile of acks, milliseconds."""
     taken: list[float] = []
     number = 0
     while not until.is_set():

@@ -15,7 +15,7 @@ NO_PRESENCE = 60.0
 #: Seconds until a presence worker that judges too early has done so: longer than a lease.
 JUDGING = 25.0
 
-#: A killed worker: the process is a new one, whose log starts anew without a line that the old one stops.
+#: A killed worker: the process is a new one, and the log has no line that the old one stops.
 KILLED = Symptom("process_start_time_seconds", "starts.")
 REDELIVERED = Symptom("warren_worker_redelivered_total", "were redelivered: their first consumer is gone")
 STALLED = Symptom("warren_process_stalls_total", "This process stalled for")
@@ -48,7 +48,7 @@ async def freeze_worker(context: Context) -> None:
 
 
 async def remove_presence(context: Context) -> None:
-    """Stop all presence workers for a minute; no client may get told that a connected user went offline."""
+    """Stop all presence workers for a minute; no push may say that a connected user is offline."""
     before = sum(len(client.offline_pushes) for client in context.traffic.clients)
     for worker in context.stack.workers["presence"]:
         await context.stack.kill(worker)
