@@ -196,7 +196,9 @@ async def until_ready(processes: Sequence[Process], seconds: float = READY_LIMIT
                 return
             for process in late:
                 if not process.is_running:
-                    raise ProcessError(f"{process.name} {process.how_it_ended()} before it was ready.\n{process.tail()}")
+                    raise ProcessError(
+                        f"{process.name} {process.how_it_ended()} before it was ready.\n{process.tail()}"
+                    )
             if time.monotonic() > deadline:
                 raise ProcessError("\n".join(_lateness(process, seconds, late[process]) for process in late))
             await asyncio.sleep(ASK_EVERY)
