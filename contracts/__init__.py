@@ -1,1 +1,1 @@
-"""What crosses a process boundary: commands, facts, frames, errors, topology. Frozen values; no I/O, no settings."""
+"""What crosses a process boundary: commands, facts, frames, errors, topology. Frozen values; no I/O and no settings."""

@@ -1,6 +1,6 @@
-"""`python -m contracts`: writes what is generated from the contracts; with `--check`, only compares.
+"""`python -m contracts`: writes the files that are generated from the contracts; with `--check`, only compares them.
 
-A wire format that could not run side by side with the one before it is refused.
+It refuses a wire format that is not compatible with the version before it.
 """
 
 import argparse
@@ -15,8 +15,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file with its text: the same contracts always give the same bytes. Raises Incompatible."""
-    wire = snapshot.due(snapshot.CHANGELOG.read_text(), snapshot.stored())
+    """Every generated file with its text. The same contracts always give the same bytes. Raises Incompatible."""
+    wire = snapshot.expected(snapshot.CHANGELOG.read_text(), snapshot.stored())
     return {
         DOCS / "schema" / "protocol.json": _text(schema.client_schema()),
         DOCS / "asyncapi.json": _text(asyncapi.document()),
@@ -25,33 +25,33 @@ def generated() -> dict[Path, str]:
 
 
 def stale() -> list[Path]:
-    """The files that are not what the contracts say, missing ones included."""
+    """The generated files that are out of date or missing."""
     return [file for file, text in generated().items() if not file.is_file() or file.read_text() != text]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or compare; returns the exit code."""
+    """Write or compare the files. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m contracts", description="Write docs/schema, docs/asyncapi.json and contracts/snapshots."
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is out of date")
     check = parser.parse_args(arguments).check
     try:
-        found = stale()
+        files = stale()
     except snapshot.Incompatible as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    for file in found:
+    for file in files:
         if check:
-            sys.stderr.write(f"{_named(file)} is stale: run `make docs`.\n")
+            sys.stderr.write(f"{_short(file)} is out of date: run `make docs`.\n")
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(generated()[file])
-        sys.stdout.write(f"Wrote {_named(file)}.\n")
-    return 1 if check and found else 0
+        sys.stdout.write(f"Wrote {_short(file)}.\n")
+    return 1 if check and files else 0
 
 
-def _named(file: Path) -> Path:
+def _short(file: Path) -> Path:
     return Path(*file.parts[-3:]) if file.parent != DOCS else file.relative_to(DOCS.parent)
 
 

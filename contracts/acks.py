@@ -1,4 +1,4 @@
-"""The data of each ack that is ok: what a client, or an edge itself, gets for what it asked."""
+"""The data of acks that are ok: of client events, and of edges' own reports."""
 
 from contracts.models import Conversation, FoundUser, Message, Presence, User
 from contracts.values import Timestamp, Value
@@ -15,7 +15,7 @@ class MessageSent(Value):
 
 
 class UnreadCount(Value):
-    """One conversation's unread messages, and the user's in all, as the store has them."""
+    """A user's unread messages in one conversation and in all, and the user's watermark in this conversation."""
 
     conversation_id: str
     unread_count: int
@@ -44,7 +44,7 @@ class PresenceList(Value):
 
 
 class Nothing(Value):
-    """The empty answer of `typing`."""
+    """The empty data of an ack, as of `typing`."""
 
 
 class TokenRefreshed(Value):
@@ -69,12 +69,12 @@ ACKS: dict[str, type[Value]] = {
 
 
 class SessionOpened(Value):
-    """Answers `session.open`: from now on, what is delivered to the user reaches this edge."""
+    """Answers `session.open`: from now on, pushes for the user are routed to this edge."""
 
     user: User
 
 
 class LeaseRenewed(Value):
-    """Answers `edge.alive`. When the sessions are not `known` any more, the edge registers its users again."""
+    """Answers `edge.alive`. When the edge's sessions are not `known`, the edge must register its users again."""
 
     known: bool

@@ -1,7 +1,7 @@
-"""What clients ask for: imperatives that workers carry out or refuse.
+"""Commands of clients, in the imperative: workers carry them out or refuse them.
 
-A command is its client's payload plus who asked, where, and when. The worker that answers puts a reply with
-the same `request` into the frame for `edge_id`.
+A command is the client's payload with the user, the socket, the edge and the time. The worker answers with a reply of
+the same `request`, in a frame for the edge `edge_id`.
 """
 
 from typing import Annotated, Literal, Self
@@ -26,14 +26,14 @@ from contracts.values import (
 
 
 class StartConversationPayload(Value):
-    """One other person starts (or finds) the direct conversation with them; more start a group."""
+    """One participant starts, or finds, the direct conversation with that user; several start a group."""
 
     participant_ids: list[UserId] = Field(min_length=1, max_length=MAX_PARTICIPANTS - 1)
     title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
 
 
 class SendMessagePayload(Value):
-    """A message; repeating the same `client_message_id` is always safe."""
+    """A message. Sending the same `client_message_id` again is always safe."""
 
     conversation_id: ConversationId
     client_message_id: ClientMessageId
@@ -41,7 +41,7 @@ class SendMessagePayload(Value):
 
 
 class MessageSeenPayload(Value):
-    """All messages up to `seq` were on screen."""
+    """The user has seen all messages up to `seq`."""
 
     conversation_id: ConversationId
     seq: Seq
@@ -55,7 +55,7 @@ class ListConversationsPayload(Value):
 
 
 class ListMessagesPayload(Value):
-    """A page of a conversation: the newest, those before a seq, or those after one; always ascending."""
+    """A page of a conversation's messages: the newest, those before a seq, or those after one. Always ascending."""
 
     conversation_id: ConversationId
     before_seq: Seq | None = None
@@ -64,14 +64,14 @@ class ListMessagesPayload(Value):
 
     @model_validator(mode="after")
     def one_direction(self) -> Self:
-        """Refuse a page that would have to run both ways."""
+        """Refuse a page in both directions."""
         if self.before_seq is not None and self.after_seq is not None:
             raise ValueError("before_seq and after_seq exclude each other")
         return self
 
 
 class FindUsersPayload(Value):
-    """People whose name or id has a word that starts as each word of the query does."""
+    """Users whose name or id has, for each word of the query, a word that starts with it."""
 
     query: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100, pattern=PRINTABLE)] = ""
     online_only: bool = False
@@ -79,29 +79,32 @@ class FindUsersPayload(Value):
 
 
 class GetPresencePayload(Value):
-    """Who of these people is online."""
+    """Which of these users are online."""
 
     user_ids: list[UserId] = Field(min_length=1, max_length=100)
 
 
 class TypingPayload(Value):
-    """Someone starts or stops typing; best effort."""
+    """The user starts or stops typing. Best effort."""
 
     conversation_id: ConversationId
     typing: bool
 
 
 class RefreshTokenPayload(Value):
-    """A new token of the same user with a later expiry; answered by the edge itself."""
+    """A new token of the same user with a later expiry. The edge itself answers."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 
 
-# --- Commands: payloads on their way to a worker ----------------------------------------------------------
+# --- Commands: payloads with their sender, for workers ----------------------------------------------------
 
 
 class Command(Value):
-    """Who asks, from where, and when. `at` is milliseconds since the epoch by the edge's clock."""
+    """The fields of every command. `at` is the edge's clock in milliseconds since the epoch.
+
+    The reply carries `request`, which is unique in one edge process; 0 means that no reply is expected.
+    """
 
     edge_id: str
     request: int
@@ -109,14 +112,14 @@ class Command(Value):
 
 
 class ClientCommand(Command):
-    """A command that a user's socket sent; `user_id` is the token's `sub`, never a payload's word."""
+    """A command from the socket `sid`. `user_id` is the token's `sub` and never comes from the payload."""
 
     user_id: str
     sid: str
 
 
 class StartConversation(ClientCommand):
-    """`nonce` is 128 random bits from the edge: who does not read the command cannot guess what id a group gets."""
+    """`nonce` is 128 random bits from the edge. The id of a group derives from it, so that nobody can guess the id."""
 
     name: Literal["start_conversation"] = "start_conversation"
     nonce: str
@@ -162,7 +165,7 @@ AnyClientCommand = (
     StartConversation | SendMessage | MessageSeen | ListConversations | ListMessages | FindUsers | GetPresence | Typing
 )
 
-#: The commands that a client's event of the same name turns into, with the payload that the event must have.
+#: The command and the payload of each client event that is relayed to a worker, by the event's name.
 CLIENT_COMMANDS: dict[str, tuple[type[ClientCommand], type[Value]]] = {
     "start_conversation": (StartConversation, StartConversationPayload),
     "send_message": (SendMessage, SendMessagePayload),
@@ -174,7 +177,7 @@ CLIENT_COMMANDS: dict[str, tuple[type[ClientCommand], type[Value]]] = {
     "typing": (Typing, TypingPayload),
 }
 
-#: Every event that a client may send, with its payload. `refresh_token` ends at the edge.
+#: The payload of every event that a client may send. The edge itself handles `refresh_token`.
 CLIENT_EVENTS: dict[str, type[Value]] = {
     **{name: payload for name, (_, payload) in CLIENT_COMMANDS.items()},
     "refresh_token": RefreshTokenPayload,

@@ -1,9 +1,10 @@
-"""What one version writes and another does not read, told from their JSON Schemas.
+"""Compares two versions of the wire format by their JSON Schemas: what one writes and the other does not read.
 
-Processes of two versions run side by side while a new one is rolled out, or back. So each has to read what the other
-writes; as readers refuse unknown fields, even a new field takes two steps. docs/design.md has them.
+Processes of two versions run side by side while a new version is rolled out or back, so each must read what the other
+writes. Readers refuse unknown fields; therefore even a new field takes two steps, which docs/design.md describes.
 
-Understands the part of JSON Schema that pydantic writes for our values, and is strict where it cannot tell.
+The comparison supports the part of JSON Schema that pydantic generates for these values. Where it cannot decide, it
+reports an incompatibility.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,22 +13,22 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-#: Limits that hold from below and from above, by their keyword; `pattern` is apart.
+#: Keywords of lower limits and of upper limits. `pattern` is compared separately.
 AT_LEAST = ("minLength", "minItems", "minimum", "exclusiveMinimum")
 AT_MOST = ("maxLength", "maxItems", "maximum", "exclusiveMaximum")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A writer's and a reader's schemas, each with the definitions that its references lead to."""
+    """A writer's and a reader's schema documents, with the definitions of their references."""
 
     writer: Schema
     reader: Schema
-    #: Whether the reader skips fields that it does not know: clients do, our own processes refuse them.
+    #: Whether the reader ignores unknown fields. Clients do; Warren's processes refuse them.
     skips_unknown: bool = False
 
-    def misfits(self, written: Schema, read: Schema, path: str) -> Iterator[str]:
-        """A sentence for each thing that a writer may write below `path` and the reader refuses."""
+    def incompatibilities(self, written: Schema, read: Schema, path: str) -> Iterator[str]:
+        """A sentence for each value below `path` that the writer may write and the reader refuses."""
         branches, readers = _branches(written, self.writer), _branches(read, self.reader)
         for branch in branches:
             label = _label(branch)
@@ -46,7 +47,7 @@ class Comparison:
         yield from _values(written, read, path)
         yield from _limits(written, read, path)
         if "items" in read:
-            yield from self.misfits(written.get("items", {}), read["items"], f"{path}[]")
+            yield from self.incompatibilities(written.get("items", {}), read["items"], f"{path}[]")
         if types[0] == "object":
             yield from self._fields(written, read, path)
 
@@ -54,7 +55,7 @@ class Comparison:
         ours, theirs = written.get("properties", {}), read.get("properties", {})
         for name, field in ours.items():
             if name in theirs:
-                yield from self.misfits(field, theirs[name], f"{path}.{name}")
+                yield from self.incompatibilities(field, theirs[name], f"{path}.{name}")
             elif read.get("additionalProperties") is False and not self.skips_unknown:
                 yield f"{path}.{name}: is written, and readers refuse what they do not know"
         for name in read.get("required", []):
@@ -65,11 +66,11 @@ class Comparison:
             if taken is False:
                 yield f"{path}: any field may be written, and readers refuse what they do not know"
             else:
-                yield from self.misfits(_any(rest), taken, f"{path}.*")
+                yield from self.incompatibilities(_any(rest), taken, f"{path}.*")
 
 
 def _values(written: Schema, read: Schema, path: str) -> Iterator[str]:
-    """A writer's values must all be among the reader's, where the reader has a list of them."""
+    """Where the reader has a list of values, every value of the writer must be in it."""
     known = _listed(read)
     if known is None:
         return
@@ -98,7 +99,7 @@ def _listed(schema: Schema) -> Sequence[Any] | None:
 
 
 def _branches(schema: Schema, document: Schema) -> list[Schema]:
-    """The schemas of which a value satisfies one: references are followed and nested choices laid flat."""
+    """The alternatives of a schema, with references resolved and nested alternatives flattened."""
     if "$ref" in schema:
         return _branches(document["$defs"][schema["$ref"].rsplit("/", 1)[-1]], document)
     choices = schema.get("anyOf") or schema.get("oneOf")
@@ -106,7 +107,7 @@ def _branches(schema: Schema, document: Schema) -> list[Schema]:
 
 
 def _label(schema: Schema) -> str | None:
-    """What tells the kinds of item in a bundle from each other."""
+    """The discriminator that distinguishes the items of a bundle."""
     label: str | None = schema.get("properties", {}).get("name", {}).get("const")
     return label
 

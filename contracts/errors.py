@@ -1,13 +1,13 @@
-"""Every way in which Warren says no.
+"""All errors that Warren raises, and the error codes that clients get.
 
 WarrenError
-├── Refused             a client asked for something it does not get; carries a Code
-├── DecodeError         bytes that are no bundle or frame of ours; carries the bytes
-├── BrokerUnavailable   nothing was accepted: the broker is away, blocked, or its queue is full
-├── PublishUnknown      the broker did not confirm in time: it may or may not have the message
-├── Unroutable          the broker has no queue for the message, so nobody got it
-├── MessageTooLarge     the broker will never take the message, whenever it is published
-└── StoreUnavailable    the store did not answer, or not with a majority
+├── Refused             a client's request is refused; carries the error for the ack
+├── DecodeError         bytes are not a valid bundle or frame; carries the bytes
+├── BrokerUnavailable   the broker accepted nothing: it is away or blocked, or the queue is full
+├── PublishUnknown      no confirm in time: the broker may have the message or not
+├── Unroutable          no queue is bound for the message, so the broker dropped it
+├── MessageTooLarge     the message is over the broker's limit, so the broker never accepts it
+└── StoreUnavailable    the store did not answer, or has no majority
 """
 
 from enum import StrEnum
@@ -19,7 +19,7 @@ from contracts.values import Value
 
 
 class Code(StrEnum):
-    """The error codes that clients see; they never change their meaning."""
+    """The error codes that clients get. Their meaning never changes."""
 
     UNAUTHORIZED = "unauthorized"
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a code, not a secret
@@ -41,7 +41,7 @@ RETRYABLE = frozenset({Code.TOO_MANY_CONNECTIONS, Code.RATE_LIMITED, Code.UNAVAI
 
 
 class Error(Value):
-    """What an ack carries when it is not ok. `details` names each field and why, or the id in the log."""
+    """The error of an ack that is not ok. `details` name each wrong field and the reason, or the id in the log."""
 
     code: Code
     message: str
@@ -51,11 +51,11 @@ class Error(Value):
 
 
 class WarrenError(Exception):
-    """The base of every error that Warren raises itself."""
+    """The base of all errors that Warren raises."""
 
 
 class Refused(WarrenError):
-    """Raised when a client asks for something that it does not get."""
+    """Raised when a client's request is refused; `error` goes into the ack."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Refused(WarrenError):
 
 
 class DecodeError(WarrenError):
-    """Raised when bytes cannot be turned into a value of ours; `body` keeps them for the dead letter."""
+    """Raised when bytes cannot be decoded; `body` keeps them for the dead letter."""
 
     def __init__(self, reason: str, body: bytes) -> None:
         super().__init__(reason)
@@ -88,11 +88,11 @@ class DecodeError(WarrenError):
 
 
 class BrokerUnavailable(WarrenError):
-    """Raised when the broker did not accept a message, so that nothing happened."""
+    """Raised when the broker did not accept a message: it has no effect, and publishing it again is safe."""
 
 
 class PublishUnknown(WarrenError):
-    """Raised when the broker's confirm did not come in time: the message may be there or not."""
+    """Raised when the broker's confirm did not arrive: the broker may have the message or not."""
 
 
 class MessageTooLarge(WarrenError):
@@ -100,25 +100,25 @@ class MessageTooLarge(WarrenError):
 
 
 class Unroutable(WarrenError):
-    """Raised when a mandatory message found no queue."""
+    """Raised when no queue is bound for a mandatory message."""
 
 
 class StoreUnavailable(WarrenError):
-    """Raised when the store cannot take or answer an operation now; the same call may work later."""
+    """Raised when the store cannot execute an operation now. The same call may succeed later."""
 
 
 def not_found() -> Refused:
-    """The same answer for a conversation that does not exist and for one that is not yours."""
+    """The refusal for a conversation that does not exist, and for one that the user may not see: they look the same."""
     return Refused(Code.NOT_FOUND, "There is no such conversation.")
 
 
 def _text(value: object) -> str:
-    """Text of a bounded length that can be encoded, whatever a client called its fields."""
+    """The first 200 characters in a form that can be encoded: a client chooses the names of its fields."""
     return str(value)[:200].encode(errors="replace").decode()
 
 
 def invalid_payload(errors: list[Any]) -> Refused:
-    """Turn pydantic's list of errors into the refusal that names each field and why."""
+    """The refusal for pydantic's list of errors; it names each field and the reason, 20 of them at most."""
     details = [
         {"field": _text(".".join(str(part) for part in error["loc"])) or "payload", "reason": _text(error["msg"])}
         for error in errors[:20]

@@ -1,4 +1,7 @@
-"""What happened, in the past tense. A fact may arrive twice and in any order; it only says where to look."""
+"""Facts: what has happened, in the past tense.
+
+A fact may arrive twice and in any order. Its consumer reads the current state from the store.
+"""
 
 from typing import Literal
 
@@ -6,10 +9,10 @@ from contracts.values import Value
 
 
 class MessageStored(Value):
-    """A message is committed to a majority and the conversation's header shows it.
+    """A message is committed to a majority, and its conversation's header includes it.
 
-    `sender_was_behind` tells that sending moved the sender's own watermark over messages of others, so that
-    the sender's unread count changed too; it is also true where that can no longer be told.
+    `sender_was_behind` says that sending moved the sender's own watermark past messages of others, so that the sender's
+    unread count changed too. It is also true when that is unknown.
     """
 
     name: Literal["message.stored"] = "message.stored"

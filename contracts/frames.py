@@ -1,7 +1,7 @@
-"""What an edge must hand out: replies to its own commands, and pushes to the sockets of users.
+"""Frames: what an edge has to deliver, replies to its commands and pushes to sockets of users.
 
-A worker sends one frame per edge and batch. Payloads travel as finished JSON text: encoded once by the worker,
-and put on the sockets by the edge without being looked into.
+A worker sends one frame per edge and batch. Acks and payloads are JSON text: the worker encodes them once, and the edge
+writes them to sockets without parsing them.
 """
 
 from contracts.pushes import PushName
@@ -9,14 +9,14 @@ from contracts.values import Value
 
 
 class Reply(Value):
-    """The answer to the command that the edge numbered `request`; `ack` is the JSON text of the whole ack."""
+    """The reply to the command that the edge numbered `request`. `ack` is the JSON text of the whole ack."""
 
     request: int
     ack: str
 
 
 class Push(Value):
-    """One push to every socket of each of the users, except the socket `except_sid`."""
+    """An event for every socket of the users in `to`, except the socket `except_sid`. `payload` is JSON text."""
 
     event: PushName
     payload: str
@@ -25,10 +25,10 @@ class Push(Value):
 
 
 class Frame(Value):
-    """Everything one batch has for one edge.
+    """Everything that one batch has for one edge.
 
-    `number` counts, from 1 and without a gap, the frames that `source` (one worker process) made for this edge:
-    an edge that misses one knows that pushes were lost, and tells its clients to take a snapshot.
+    `number` counts, from 1 and without a gap, the frames of `source` (one consumer of a worker process) for this edge.
+    When a number is missing, the edge knows that pushes were lost, and tells its clients to take a snapshot.
     """
 
     source: str

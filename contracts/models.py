@@ -1,4 +1,4 @@
-"""Users, conversations and messages in the one form in which clients see them."""
+"""Users, conversations and messages as clients see them."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from contracts.values import Timestamp, Value
 
 
 class User(Value):
-    """Someone as others see them; `picture` is an address or null."""
+    """A user as other users see them; `picture` is a URL or null."""
 
     id: str
     name: str
@@ -14,14 +14,14 @@ class User(Value):
 
 
 class FoundUser(User):
-    """A user as a search shows them."""
+    """A user in the result of a search."""
 
     online: bool
     last_seen_at: Timestamp | None
 
 
 class Presence(Value):
-    """Whether someone is connected, and when they were last."""
+    """Whether a user is online, and when the user was last online."""
 
     user_id: str
     online: bool
@@ -29,7 +29,7 @@ class Presence(Value):
 
 
 class Message(Value):
-    """One message of a conversation; `seq` is dense from 1 and the same for everyone."""
+    """A message. `seq` numbers a conversation's messages from 1 without gaps, and is the same for every participant."""
 
     id: str
     conversation_id: str
@@ -41,7 +41,7 @@ class Message(Value):
 
 
 class LastMessage(Value):
-    """The newest message of a conversation, as its header shows it."""
+    """The newest message of a conversation, with the start of its body."""
 
     id: str
     seq: int
@@ -51,7 +51,7 @@ class LastMessage(Value):
 
 
 class Participant(Value):
-    """Someone in a conversation, and how far they have read."""
+    """A participant of a conversation, with the seq up to which the participant has read."""
 
     user: User
     online: bool
@@ -61,7 +61,7 @@ class Participant(Value):
 
 
 class Conversation(Value):
-    """A conversation as one of its participants sees it: `unread_count` is theirs."""
+    """A conversation as one participant sees it: `unread_count` is that participant's."""
 
     id: str
     kind: Literal["direct", "group"]

@@ -1,4 +1,4 @@
-"""The payload of each push: what a client gets without asking."""
+"""The payload of each push: the events that a server sends by itself."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from contracts.values import Timestamp, Value
 
 
 class Limits(Value):
-    """What a client should keep to; 0 means without limit."""
+    """The edge's limits for a client; 0 means no limit."""
 
     max_body_characters: int
     max_event_bytes: int
@@ -17,7 +17,7 @@ class Limits(Value):
 
 
 class SessionReady(Value):
-    """The socket can be routed to: time to take a fresh snapshot."""
+    """Pushes reach the socket from now on: the client should take a snapshot."""
 
     user: User
     edge_id: str

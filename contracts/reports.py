@@ -1,4 +1,4 @@
-"""What edges report of their sessions: commands to the presence workers that no client sends."""
+"""Reports of edges about their sessions: commands for the presence workers that no client sends."""
 
 from typing import Literal
 
@@ -6,10 +6,10 @@ from contracts.commands import Command
 
 
 class SessionOpen(Command):
-    """An edge holds at least one socket of this user from now on.
+    """The edge has at least one socket of this user from now on.
 
-    `epoch` is the edge's registration (milliseconds, grows); `version` orders the opens and closes of one user
-    on one edge, so that they may arrive in any order.
+    `epoch` identifies the edge's registration: the time of its start in milliseconds, which only increases. `version`
+    orders the opens and closes of one user on one edge, so that they may arrive in any order.
     """
 
     name: Literal["session.open"] = "session.open"
@@ -21,7 +21,7 @@ class SessionOpen(Command):
 
 
 class SessionClose(Command):
-    """An edge holds no socket of this user any more. Offline is announced `grace_ms` later, if still so."""
+    """The edge has no socket of this user any more. The user goes offline after `grace_ms` without another session."""
 
     name: Literal["session.close"] = "session.close"
     epoch: int
@@ -31,16 +31,16 @@ class SessionClose(Command):
 
 
 class EdgeAlive(Command):
-    """The edge renews its lease. The reply says whether its sessions are still known."""
+    """The edge renews its lease. The reply says whether its sessions are still stored."""
 
     name: Literal["edge.alive"] = "edge.alive"
     epoch: int
 
 
 class EdgeLost(Command):
-    """A frame for this edge found no queue: its sessions up to `epoch` are worth nothing.
+    """The edge `edge_id` lost its queue: its sessions up to `epoch` are invalid. No reply is expected.
 
-    `edge_id` is the edge that was lost, and nobody waits for a reply.
+    A worker sends it when a frame finds no queue, and the edge itself after a new registration.
     """
 
     name: Literal["edge.lost"] = "edge.lost"

@@ -1,7 +1,6 @@
-"""Exchanges, queues and bindings as values. Names are chosen to be read in RabbitMQ's console.
+"""Exchanges, queues and bindings as values. Their names are meant to be read in RabbitMQ's management pages.
 
-Declares and runs unchanged on RabbitMQ 3.10 to 4.3. `infra/broker/declare.py` is the only place that turns these
-values into calls to a broker.
+The same topology works on RabbitMQ 3.10 to 4.3. Only `infra/broker/declare.py` declares it.
 """
 
 from dataclasses import dataclass, field
@@ -12,18 +11,18 @@ FACTS = "warren.facts"
 FRAMES = "warren.frames"
 DEAD = "warren.dead"
 
-#: Redeliveries after which the broker itself gives a message up: its consumers die on it.
+#: Redeliveries after which the broker dead-letters a message by itself, because its consumers keep dying.
 DELIVERY_LIMIT = 10
-#: The same for dead letters, out of reach: a look at them counts as a delivery, and RabbitMQ from 4.0 on drops
-#: a message after 20 of them where no limit is set.
+#: The same for dead-letter queues, out of reach. Reading a letter counts as a delivery, and since 4.0 RabbitMQ drops a
+#: message after 20 deliveries when no limit is set.
 DEAD_DELIVERY_LIMIT = 1_000_000_000
-#: Messages and bytes that a work queue holds before it refuses more; the publisher is told.
+#: Messages and bytes in a work queue above which it refuses more; the publisher gets a nack.
 WORK_QUEUE_MAX_LENGTH = 1_000_000
 WORK_QUEUE_MAX_BYTES = 1 << 30
-#: Milliseconds that a typing notice is worth something, and how many may wait.
+#: Milliseconds after which a typing message expires, and messages in the queue.
 TYPING_TTL_MS = 5_000
 TYPING_MAX_LENGTH = 5_000
-#: Bytes of frames that wait for one edge before the oldest are dropped; the edge notices the gap.
+#: Bytes of frames in one edge's queue above which the oldest are dropped; the edge detects the gap.
 EDGE_QUEUE_MAX_BYTES = 64 << 20
 
 
@@ -36,20 +35,20 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue with its arguments, and the (exchange, key) pairs that it is bound with."""
+    """A queue with its arguments, and its bindings as (exchange, key) pairs."""
 
     name: str
     bindings: tuple[tuple[str, str], ...]
     arguments: dict[str, Any] = field(default_factory=dict, hash=False)
     durable: bool = True
     exclusive: bool = False
-    #: Whether its consumers write the same documents. The broker then fills one of them before it gives another any:
-    #: those who take turns halve each other's batches, and race.
+    #: Whether the broker fills one consumer before it sends to the next. For consumers that write the same documents:
+    #: if they took turns, each would get smaller batches, and they would race.
     fill_one_consumer_first: bool = False
 
 
 def dead_letter_queue(queue: str) -> str:
-    """The name of the queue that keeps what fell out of another."""
+    """The name of a work queue's dead-letter queue."""
     return f"{queue}.dead"
 
 
@@ -62,7 +61,7 @@ def _work_queue(name: str, *bindings: tuple[str, str], fill_one_consumer_first: 
             "x-delivery-limit": DELIVERY_LIMIT,
             "x-dead-letter-exchange": DEAD,
             "x-dead-letter-routing-key": name,
-            # Needs reject-publish; without it a dead letter could be lost on its way.
+            # Requires reject-publish. With the default strategy, dead letters can be lost.
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
             "x-max-length": WORK_QUEUE_MAX_LENGTH,
@@ -78,7 +77,7 @@ def _dead_queue(name: str) -> Queue:
 
 
 def edge_queue(edge_id: str, epoch: int) -> Queue:
-    """The queue of one edge for one broker connection; it goes when the connection does."""
+    """The queue of one edge for one broker connection; it is deleted with the connection."""
     return Queue(
         f"edge.{edge_id}.{epoch}",
         ((FRAMES, edge_id),),
@@ -108,7 +107,7 @@ HISTORY = _work_queue(
     (COMMANDS, "find_users"),
     (COMMANDS, "get_presence"),
 )
-#: Best effort by design: short, transient messages, and the oldest goes first.
+#: Best effort by design: transient messages that expire soon, and the oldest are dropped first.
 TYPING = Queue(
     "typing",
     ((COMMANDS, "typing"),),
@@ -117,6 +116,6 @@ TYPING = Queue(
 
 WORK_QUEUES = (PERSISTENCE, UNREAD, PRESENCE, HISTORY)
 DEAD_QUEUES = tuple(_dead_queue(queue.name) for queue in WORK_QUEUES)
-#: Queues of which every node of a cluster has a copy.
+#: Quorum queues, which RabbitMQ replicates to several nodes of a cluster.
 REPLICATED_QUEUES = (*WORK_QUEUES, *DEAD_QUEUES)
 QUEUES = (*WORK_QUEUES, TYPING, *DEAD_QUEUES)

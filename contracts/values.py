@@ -1,30 +1,30 @@
-"""The base of every value on a wire, and the field types that several of them share."""
+"""The base class of all values in the contracts, and the field types that they share."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-#: The largest integer that JavaScript clients and BSON's int64 both hold exactly.
+#: The largest integer that JavaScript represents exactly (Number.MAX_SAFE_INTEGER).
 MAX_SAFE_INTEGER = 2**53 - 1
-#: Characters in a message's body, counted after trimming.
+#: Characters in a message body, after whitespace was stripped.
 MAX_BODY_CHARACTERS = 4000
-#: Rows a client may ask for at once, and how many it gets when it does not say.
+#: The largest page that a client may ask for, and the default page.
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 50
-#: People in one group, its creator included: bounds the size of a header and of a fan-out.
+#: Participants of one conversation, including its creator. It bounds the size of a header and of a fan-out.
 MAX_PARTICIPANTS = 500
 
 
 class Value(BaseModel):
-    """A frozen value that refuses unknown fields and never coerces one type into another."""
+    """A frozen value. It refuses unknown fields and does not coerce types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-#: Nothing but printable characters: no control character, and in ids that are parts of other ids no line break.
+#: Text without control characters. Ids that are parts of other ids must not contain a line break.
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-#: A user id is the token's `sub`: up to 128 characters, none of them a control character.
+#: A user id is the token's `sub`: 1 to 128 characters without control characters.
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
 ClientMessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -36,10 +36,10 @@ Timestamp = str
 
 
 def rfc3339(moment: datetime) -> Timestamp:
-    """Write an aware moment as RFC 3339 in UTC with milliseconds."""
+    """An aware datetime as RFC 3339 text in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def utc_datetime(milliseconds: int) -> datetime:
-    """Turn milliseconds since the epoch into an aware UTC moment."""
+    """Milliseconds since the epoch as an aware datetime in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -2,7 +2,7 @@
 /* eslint-disable */
 
 /**
- * The error codes that clients see; they never change their meaning.
+ * The error codes that clients get. Their meaning never changes.
  */
 export type Code =
   | "unauthorized"
@@ -21,7 +21,7 @@ export type Code =
   | "internal";
 
 /**
- * What crosses the socket: see docs/protocol.md.
+ * Everything between a client and an edge: see docs/protocol.md.
  */
 export interface Protocol {
   commands: Commands;
@@ -32,7 +32,7 @@ export interface Protocol {
   };
 }
 /**
- * What a client may send: payload and ack of each event.
+ * The events that a client may send: payload, data and ack of each.
  */
 export interface Commands {
   start_conversation: {
@@ -127,7 +127,7 @@ export interface Commands {
   };
 }
 /**
- * One other person starts (or finds) the direct conversation with them; more start a group.
+ * One participant starts, or finds, the direct conversation with that user; several start a group.
  */
 export interface StartConversationPayload {
   participant_ids: string[];
@@ -137,7 +137,7 @@ export interface ConversationStarted {
   conversation: Conversation;
 }
 /**
- * A conversation as one of its participants sees it: `unread_count` is theirs.
+ * A conversation as one participant sees it: `unread_count` is that participant's.
  */
 export interface Conversation {
   id: string;
@@ -152,7 +152,7 @@ export interface Conversation {
   participants: Participant[];
 }
 /**
- * The newest message of a conversation, as its header shows it.
+ * The newest message of a conversation, with the start of its body.
  */
 export interface LastMessage {
   id: string;
@@ -162,7 +162,7 @@ export interface LastMessage {
   sent_at: string;
 }
 /**
- * Someone in a conversation, and how far they have read.
+ * A participant of a conversation, with the seq up to which the participant has read.
  */
 export interface Participant {
   user: User;
@@ -172,7 +172,7 @@ export interface Participant {
   last_read_at: string | null;
 }
 /**
- * Someone as others see them; `picture` is an address or null.
+ * A user as other users see them; `picture` is a URL or null.
  */
 export interface User {
   id: string;
@@ -187,7 +187,7 @@ export interface Refusal {
   error: Error;
 }
 /**
- * What an ack carries when it is not ok. `details` names each field and why, or the id in the log.
+ * The error of an ack that is not ok. `details` name each wrong field and the reason, or the id in the log.
  */
 export interface Error {
   code: Code;
@@ -199,7 +199,7 @@ export interface Error {
   }[];
 }
 /**
- * A message; repeating the same `client_message_id` is always safe.
+ * A message. Sending the same `client_message_id` again is always safe.
  */
 export interface SendMessagePayload {
   conversation_id: string;
@@ -210,7 +210,7 @@ export interface MessageSent {
   message: Message;
 }
 /**
- * One message of a conversation; `seq` is dense from 1 and the same for everyone.
+ * A message. `seq` numbers a conversation's messages from 1 without gaps, and is the same for every participant.
  */
 export interface Message {
   id: string;
@@ -222,14 +222,14 @@ export interface Message {
   sent_at: string;
 }
 /**
- * All messages up to `seq` were on screen.
+ * The user has seen all messages up to `seq`.
  */
 export interface MessageSeenPayload {
   conversation_id: string;
   seq: number;
 }
 /**
- * One conversation's unread messages, and the user's in all, as the store has them.
+ * A user's unread messages in one conversation and in all, and the user's watermark in this conversation.
  */
 export interface UnreadCount {
   conversation_id: string;
@@ -251,7 +251,7 @@ export interface ConversationPage {
   total_unread: number;
 }
 /**
- * A page of a conversation: the newest, those before a seq, or those after one; always ascending.
+ * A page of a conversation's messages: the newest, those before a seq, or those after one. Always ascending.
  */
 export interface ListMessagesPayload {
   conversation_id: string;
@@ -264,7 +264,7 @@ export interface MessagePage {
   has_more: boolean;
 }
 /**
- * People whose name or id has a word that starts as each word of the query does.
+ * Users whose name or id has, for each word of the query, a word that starts with it.
  */
 export interface FindUsersPayload {
   query?: string;
@@ -275,7 +275,7 @@ export interface UsersFound {
   users: FoundUser[];
 }
 /**
- * A user as a search shows them.
+ * A user in the result of a search.
  */
 export interface FoundUser {
   id: string;
@@ -285,7 +285,7 @@ export interface FoundUser {
   last_seen_at: string | null;
 }
 /**
- * Who of these people is online.
+ * Which of these users are online.
  */
 export interface GetPresencePayload {
   user_ids: string[];
@@ -294,7 +294,7 @@ export interface PresenceList {
   presence: Presence[];
 }
 /**
- * Whether someone is connected, and when they were last.
+ * Whether a user is online, and when the user was last online.
  */
 export interface Presence {
   user_id: string;
@@ -302,18 +302,18 @@ export interface Presence {
   last_seen_at: string | null;
 }
 /**
- * Someone starts or stops typing; best effort.
+ * The user starts or stops typing. Best effort.
  */
 export interface TypingPayload {
   conversation_id: string;
   typing: boolean;
 }
 /**
- * The empty answer of `typing`.
+ * The empty data of an ack, as of `typing`.
  */
 export interface Nothing {}
 /**
- * A new token of the same user with a later expiry; answered by the edge itself.
+ * A new token of the same user with a later expiry. The edge itself answers.
  */
 export interface RefreshTokenPayload {
   token: string;
@@ -322,7 +322,7 @@ export interface TokenRefreshed {
   expires_at: string;
 }
 /**
- * What a server sends by itself: the payload of each event.
+ * The events that a server sends by itself: the payload of each.
  */
 export interface Pushes {
   session_ready: SessionReady;
@@ -335,7 +335,7 @@ export interface Pushes {
   server_draining: ServerDraining;
 }
 /**
- * The socket can be routed to: time to take a fresh snapshot.
+ * Pushes reach the socket from now on: the client should take a snapshot.
  */
 export interface SessionReady {
   user: User;
@@ -344,7 +344,7 @@ export interface SessionReady {
   limits: Limits;
 }
 /**
- * What a client should keep to; 0 means without limit.
+ * The edge's limits for a client; 0 means no limit.
  */
 export interface Limits {
   max_body_characters: number;
@@ -376,7 +376,7 @@ export interface ServerDraining {
   reconnect_after_ms: number;
 }
 /**
- * Goes with the connection, never into its URL.
+ * Sent when connecting, never in the URL.
  */
 export interface Auth {
   token: string;

@@ -13,7 +13,7 @@ from contracts import snapshot
 from contracts.codec import decode_bundle, decode_frame
 from contracts.compatibility import Comparison, Schema
 from contracts.schema import DEFS, definitions
-from contracts.snapshot import Incompatible, differences, due, headings, stored
+from contracts.snapshot import Incompatible, differences, expected, headings, stored
 from contracts.values import Value
 
 CHANGELOG = snapshot.CHANGELOG.read_text()
@@ -177,7 +177,7 @@ def client_is_told_less(new: Schema) -> None:
         (version_of_the_envelope_raised, "Bundle.v: 2 is written and not read"),
         (queue_changed, "Queue persistence has other arguments"),
         (binding_dropped, "publishes message.stored to warren.facts, and no queue"),
-        (client_event_dropped, "know event find_users, which is gone"),
+        (client_event_dropped, "use event find_users, which was removed"),
         (client_must_say_more, "event list_messages.limit: readers need it"),
         (client_is_told_less, "push new_message.message.sent_at: readers need it"),
     ],
@@ -225,7 +225,7 @@ def fits(writer: type[Value], reader: type[Value]) -> bool:
     written = {"$defs": definitions([(writer, "serialization")], DEFS)}
     read = {"$defs": definitions([(reader, "validation")], DEFS)}
     compare = Comparison(written, read)
-    said = not list(compare.misfits(written["$defs"][writer.__name__], read["$defs"][reader.__name__], "it"))
+    said = not list(compare.incompatibilities(written["$defs"][writer.__name__], read["$defs"][reader.__name__], "it"))
     try:
         reader.model_validate_json(writer.model_validate({"seq": 1}).model_dump_json())
         done = True
@@ -278,20 +278,20 @@ def client_was_told_less(old: Schema) -> None:
 
 
 def test_what_has_not_changed_stays_the_version_it_is() -> None:
-    assert due(RELEASED, {1: current(1)}) == current(1)
+    assert expected(RELEASED, {1: current(1)}) == current(1)
 
 
 def test_a_version_that_was_never_released_may_change() -> None:
-    assert due(FIRST, {1: changed_by(field_removed)}) == current(1)
+    assert expected(FIRST, {1: changed_by(field_removed)}) == current(1)
 
 
 def test_a_released_version_is_followed_by_another_that_the_changelog_tells_of() -> None:
     old = changed_by(client_was_told_less)
     with pytest.raises(Incompatible, match="`### Wire format 2` of Unreleased"):
-        due(RELEASED, {1: old})
-    assert due(NEXT, {1: old}) == current(2)
+        expected(RELEASED, {1: old})
+    assert expected(NEXT, {1: old}) == current(2)
 
 
 def test_a_version_that_could_not_follow_the_one_before_is_refused() -> None:
     with pytest.raises(Incompatible, match="Version 1 does not read what version 2 writes"):
-        due(NEXT, {1: changed_by(field_removed)})
+        expected(NEXT, {1: changed_by(field_removed)})

@@ -27,7 +27,7 @@ def test_check_says_which_file_is_stale(
 ) -> None:
     monkeypatch.setattr(documents, "DOCS", tmp_path / "docs")
     assert documents.main(["--check"]) == 1
-    assert "docs/asyncapi.json is stale" in capsys.readouterr().err
+    assert "docs/asyncapi.json is out of date" in capsys.readouterr().err
     assert documents.main([]) == 0
     assert documents.main(["--check"]) == 0
     (tmp_path / "docs" / "asyncapi.json").write_text("{}")
