@@ -28,16 +28,16 @@ async def services() -> AsyncIterator[Services]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def run(services: Services) -> AsyncIterator[Tenant]:
+async def tenant(services: Services) -> AsyncIterator[Tenant]:
     """A virtual host and a database that only this session uses."""
-    async with temporary_tenant() as run:
-        yield run
+    async with temporary_tenant() as tenant:
+        yield tenant
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stack(run: Tenant) -> AsyncIterator[Stack]:
+async def stack(tenant: Tenant) -> AsyncIterator[Stack]:
     """Two edges and one worker of each kind, shared by all tests of the session. Leave it as you found it."""
-    async with Stack(run) as stack:
+    async with Stack(tenant) as stack:
         yield stack
 
 

@@ -17,10 +17,10 @@ from infra.store.messages import Messages
 READ_LIMIT = 60.0
 
 
-async def read_store(run: Tenant, conversation_ids: Collection[str]) -> history.Stored:
+async def read_store(tenant: Tenant, conversation_ids: Collection[str]) -> history.Stored:
     """What Warren stored of these conversations. Raises StoreUnavailable or TimeoutError."""
     settings = Settings(
-        mongo_url=SecretStr(run.mongo_url), mongo_database=run.database, mongo_timeout_ms=int(1000 * READ_LIMIT)
+        mongo_url=SecretStr(tenant.mongo_url), mongo_database=tenant.database, mongo_timeout_ms=int(1000 * READ_LIMIT)
     )
     store = Store(settings)
     try:

@@ -64,7 +64,7 @@ class Stack:
 
     def __init__(
         self,
-        run: Tenant,
+        tenant: Tenant,
         *,
         edges: int = 2,
         workers: Mapping[WorkerKind, int] | None = None,
@@ -72,9 +72,9 @@ class Stack:
         env: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> None:
-        self.run = run
+        self.tenant = tenant
         self.secret = secrets.token_hex(32)
-        self.logs = RUNS / (name or run.name)
+        self.logs = RUNS / (name or tenant.name)
         self.edges: list[Process] = []
         self.workers: dict[WorkerKind, list[Process]] = {kind: [] for kind in WORKER_KINDS}
         self._supervisor = Supervisor()
@@ -82,9 +82,9 @@ class Stack:
         self._made: Counter[str] = Counter()
         self._env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WARREN_")},
-            "WARREN_AMQP_URL": run.amqp_url,
-            "WARREN_MONGO_URL": run.mongo_url,
-            "WARREN_MONGO_DATABASE": run.database,
+            "WARREN_AMQP_URL": tenant.amqp_url,
+            "WARREN_MONGO_URL": tenant.mongo_url,
+            "WARREN_MONGO_DATABASE": tenant.database,
             "WARREN_JWT_SECRET": self.secret,
             "WARREN_DEV": "true",
             **({} if rate_limit else {"WARREN_RATE_LIMIT": "0"}),

@@ -12,9 +12,13 @@ from tests.support.people import People
 from tests.support.waiting import eventually
 
 
-async def operator(run: Tenant, *arguments: str) -> None:
-    """Run `python -m infra …` on the run's database."""
-    env = {"WARREN_AMQP_URL": run.amqp_url, "WARREN_MONGO_URL": run.mongo_url, "WARREN_MONGO_DATABASE": run.database}
+async def operator(tenant: Tenant, *arguments: str) -> None:
+    """Run `python -m infra …` on the tenant's database."""
+    env = {
+        "WARREN_AMQP_URL": tenant.amqp_url,
+        "WARREN_MONGO_URL": tenant.mongo_url,
+        "WARREN_MONGO_DATABASE": tenant.database,
+    }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "infra", *arguments, cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE
     )
@@ -23,11 +27,11 @@ async def operator(run: Tenant, *arguments: str) -> None:
 
 
 @pytest.mark.answers(Code.FORBIDDEN)
-async def test_a_blocked_user_reads_but_does_not_write(people: People, run: Tenant) -> None:
+async def test_a_blocked_user_reads_but_does_not_write(people: People, tenant: Tenant) -> None:
     # Given two who chat, and one of them gets blocked by an operator
     ada, bob, cy = await people.arrive("ada", "bob", "cy")
     conversation_id = await people.chat(ada, bob)
-    await operator(run, "block", ada.user_id)
+    await operator(tenant, "block", ada.user_id)
 
     # When it is in force, within seconds, and they write or start a conversation
     async def in_force() -> bool:
@@ -56,7 +60,7 @@ async def test_a_blocked_user_reads_but_does_not_write(people: People, run: Tena
     assert error["code"] == "not_found"
 
     # When they are allowed again, then what was refused can be sent with the same id
-    await operator(run, "unblock", ada.user_id)
+    await operator(tenant, "unblock", ada.user_id)
     refused = {"conversation_id": conversation_id, "client_message_id": "m", "body": "hello"}
 
     async def allowed() -> bool:

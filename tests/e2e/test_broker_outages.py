@@ -35,25 +35,25 @@ class CutOffEdge:
 
 
 @asynccontextmanager
-async def edge_behind_proxy(stack: Stack, run: Tenant, reply_timeout: float) -> AsyncIterator[CutOffEdge]:
+async def edge_behind_proxy(stack: Stack, tenant: Tenant, reply_timeout: float) -> AsyncIterator[CutOffEdge]:
     """An edge whose broker can be taken away, and that waits so many seconds for replies."""
-    async with proxy(target_of(run.amqp_url)) as broker:
-        env = {"WARREN_AMQP_URL": broker.in_front_of(run.amqp_url), "WARREN_REPLY_TIMEOUT": str(reply_timeout)}
+    async with proxy(target_of(tenant.amqp_url)) as broker:
+        env = {"WARREN_AMQP_URL": broker.in_front_of(tenant.amqp_url), "WARREN_REPLY_TIMEOUT": str(reply_timeout)}
         async with extra_edge(stack, env) as edge:
             yield CutOffEdge(edge, broker)
 
 
 @pytest_asyncio.fixture
-async def impatient(stack: Stack, run: Tenant) -> AsyncIterator[CutOffEdge]:
+async def impatient(stack: Stack, tenant: Tenant) -> AsyncIterator[CutOffEdge]:
     """An edge that gives up waiting long before its broker is back."""
-    async with edge_behind_proxy(stack, run, 1) as edge:
+    async with edge_behind_proxy(stack, tenant, 1) as edge:
         yield edge
 
 
 @pytest_asyncio.fixture
-async def patient(stack: Stack, run: Tenant) -> AsyncIterator[CutOffEdge]:
+async def patient(stack: Stack, tenant: Tenant) -> AsyncIterator[CutOffEdge]:
     """An edge that waits for longer than its broker is away."""
-    async with edge_behind_proxy(stack, run, 30) as edge:
+    async with edge_behind_proxy(stack, tenant, 30) as edge:
         yield edge
 
 
@@ -141,7 +141,7 @@ async def test_nobody_else_notices_that_one_edge_lost_its_broker(people: People,
 
 
 async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
-    people: People, stack: Stack, run: Tenant, patient: CutOffEdge
+    people: People, stack: Stack, tenant: Tenant, patient: CutOffEdge
 ) -> None:
     # Given two who chat, and a message that the broker has and no worker
     ada, bob = await people.connect(people.name("ada"), patient.process), await people.connect(people.name("bob"), 1)
@@ -156,7 +156,7 @@ async def test_an_ack_that_was_lost_with_its_connection_is_fetched_anew(
         ready.append(await channel.count_ready(PERSISTENCE.name))
 
     async def accepted() -> bool:
-        await connect_once(Settings(amqp_url=SecretStr(run.amqp_url)), count)
+        await connect_once(Settings(amqp_url=SecretStr(tenant.amqp_url)), count)
         return ready[-1] == 1
 
     async def cut_off() -> bool:

@@ -18,14 +18,14 @@ from tests.support.socketio_client import Json
 
 
 @pytest.mark.answers(Code.INTERNAL)
-async def test_a_poisoned_conversation_is_put_aside_and_harms_no_other(people: People, run: Tenant) -> None:
+async def test_a_poisoned_conversation_is_put_aside_and_harms_no_other(people: People, tenant: Tenant) -> None:
     # Given two conversations, and one of them gets broken in the store
     ada, bob, cy, di = await people.arrive("ada", "bob", "cy", "di")
     poisoned, healthy = await people.chat(ada, bob), await people.chat(cy, di)
     persistence = people.stack.workers["persistence"][0]
     dead_before = await metric(persistence, "warren_worker_dead_letters_total")
-    with pymongo.MongoClient[dict[str, Any]](run.mongo_url) as mongo:
-        conversations = mongo[run.database]["conversations"]
+    with pymongo.MongoClient[dict[str, Any]](tenant.mongo_url) as mongo:
+        conversations = mongo[tenant.database]["conversations"]
         intact = conversations.find_one({"_id": poisoned})
         assert intact is not None
         conversations.update_one({"_id": poisoned}, {"$set": {"participants": "poison"}})
@@ -50,7 +50,7 @@ async def test_a_poisoned_conversation_is_put_aside_and_harms_no_other(people: P
     # And the healthy one is none the worse
     assert [ack["data"]["message"]["seq"] for ack in acks[1::2]] == [2, 3, 4, 5, 6]
     # And what could not be handled is kept with what an operator needs to know, each on its own
-    letters = await dead_letters(run, "persistence", poisoned)
+    letters = await dead_letters(tenant, "persistence", poisoned)
     assert sorted(letter["item"]["payload"]["client_message_id"] for letter in letters) == [f"p{n}" for n in range(5)]
     for letter in letters:
         assert letter["headers"]["x-warren-queue"] == "persistence"
@@ -65,11 +65,11 @@ async def test_a_poisoned_conversation_is_put_aside_and_harms_no_other(people: P
     assert await bob.push("new_message", poisoned) == acked
 
 
-async def dead_letters(run: Tenant, queue: str, conversation_id: str) -> list[Json]:
+async def dead_letters(tenant: Tenant, queue: str, conversation_id: str) -> list[Json]:
     """What lies in a dead-letter queue about one conversation; it stays there."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         answer = await http.post(
-            f"{run.services.management_url}/api/queues/{quote(run.name)}/{queue}.dead/get",
+            f"{tenant.services.management_url}/api/queues/{quote(tenant.name)}/{queue}.dead/get",
             json={"count": 1_000, "ackmode": "ack_requeue_true", "encoding": "base64"},
         )
     found = []

@@ -26,7 +26,7 @@ async def edge_without_secret(stack: Stack, **env: str) -> AsyncIterator[Process
     (port,) = free_ports(0)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WARREN_")}
     settings = {
-        "WARREN_AMQP_URL": stack.run.amqp_url,
+        "WARREN_AMQP_URL": stack.tenant.amqp_url,
         "WARREN_DRAIN_SECONDS": "0",
     }
     name = f"edge-{next(iter(env)).lower()}-{port}"

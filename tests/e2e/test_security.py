@@ -153,10 +153,10 @@ async def test_an_id_that_can_be_computed_gives_nothing_away(people: People) -> 
     assert {answer["code"] for answer in before} == {"not_found"}
 
 
-async def test_a_groups_id_follows_from_nothing_that_a_client_knows(people: People, run: Tenant) -> None:
+async def test_a_groups_id_follows_from_nothing_that_a_client_knows(people: People, tenant: Tenant) -> None:
     # Given somebody who reads along what edges ask of the workers, as no client can
     ada, bob, cy = await people.arrive("ada", "bob", "cy", edges=(0,))
-    connection = await aio_pika.connect(run.amqp_url)
+    connection = await aio_pika.connect(tenant.amqp_url)
     async with connection:
         channel = await connection.channel()
         tap = await channel.declare_queue(exclusive=True)
@@ -216,7 +216,7 @@ MESSAGE = {"client_message_id": "m", "body": "hello"}
 )
 async def test_not_yours_and_not_there_take_the_same_time(
     people: People,
-    run: Tenant,
+    tenant: Tenant,
     event: str,
     payload: dict[str, Json],
     people_in_it: int,
@@ -228,8 +228,8 @@ async def test_not_yours_and_not_there_take_the_same_time(
     for _ in range(20):
         await people.say(ada, theirs, "x" * 1_000)
     crowd = [{"user_id": people.name("crowd"), "read": {"seq": 0, "at": None}} for _ in range(people_in_it - 2)]
-    with pymongo.MongoClient[dict[str, Json]](run.mongo_url) as mongo:
-        found = mongo[run.database]["conversations"]
+    with pymongo.MongoClient[dict[str, Json]](tenant.mongo_url) as mongo:
+        found = mongo[tenant.database]["conversations"]
         found.update_one({"_id": theirs}, {"$push": {"participants": {"$each": crowd}}})
     seconds: dict[str, list[float]] = {theirs: [], "7e57ab1e-0000-5000-8000-000000000000": []}
 

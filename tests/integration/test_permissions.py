@@ -93,9 +93,9 @@ def imported(services: Services) -> Iterator[Imported]:
 
 
 @pytest_asyncio.fixture
-async def restricted(imported: Imported, run: Tenant) -> AsyncIterator[Stack]:
+async def restricted(imported: Imported, tenant: Tenant) -> AsyncIterator[Stack]:
     """All of Warren, each process as its own user."""
-    private = replace(run, amqp_url=imported.urls[OPERATOR], name=imported.vhost, database=imported.vhost)
+    private = replace(tenant, amqp_url=imported.urls[OPERATOR], name=imported.vhost, database=imported.vhost)
     async with Stack(private, edges=0, workers={}) as stack:
         as_worker = {"WARREN_AMQP_URL": imported.urls[WORKER], "WARREN_DECLARE_TOPOLOGY": "false"}
         starting = [stack.add_worker(kind, as_worker) for kind in WORKER_KINDS]

@@ -165,9 +165,9 @@ async def test_a_store_that_we_cannot_trust_or_that_cannot_trust_us_is_away(
 # --- All of Warren ----------------------------------------------------------------------------------------
 
 
-async def test_people_chat_over_tls(settings: Settings, run: Tenant) -> None:
+async def test_people_chat_over_tls(settings: Settings, tenant: Tenant) -> None:
     amqp_url, mongo_url = settings.amqp_url.get_secret_value(), settings.mongo_url.get_secret_value()
-    over_tls = replace(run, amqp_url=amqp_url, mongo_url=mongo_url, name=f"{run.name}_tls")
+    over_tls = replace(tenant, amqp_url=amqp_url, mongo_url=mongo_url, name=f"{tenant.name}_tls")
     files = {
         f"WARREN_{name.upper()}": str(getattr(settings, name))
         for name in ("amqp_ca_file", "amqp_certificate_file", "mongo_ca_file", "mongo_certificate_key_file")

@@ -18,27 +18,27 @@ async def warren(
     edges: int = 2, persistence: int = 1, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[SystemUnderTest, Stack]]:
     """A fresh Warren without rate limit: its own virtual host, database and ports. `env` goes to every process."""
-    async with temporary_tenant("load") as run:
+    async with temporary_tenant("load") as tenant:
         counts: dict[WorkerKind, int] = {"persistence": persistence, "unread": 1, "presence": 1, "history": 1}
         settings = {"WARREN_LOG_LEVEL": "WARNING", **(env or {})}
-        stack = Stack(run, edges=edges, workers=counts, rate_limit=False, env=settings)
+        stack = Stack(tenant, edges=edges, workers=counts, rate_limit=False, env=settings)
         async with stack:
-            services = services_of(run)
+            services = services_of(tenant)
 
             def pids() -> dict[str, int]:
                 return {process.name: process.pid for process in stack.processes if process.is_running} | services
 
             async def read(conversations: Sequence[Conversation]) -> Stored:
-                return await read_store(run, [conversation.id for conversation in conversations])
+                return await read_store(tenant, [conversation.id for conversation in conversations])
 
             yield SystemUnderTest("Warren", tuple(stack.edge_urls), stack.token, pids, read), stack
 
 
-def services_of(run: Tenant) -> dict[str, int]:
+def services_of(tenant: Tenant) -> dict[str, int]:
     """Process ids of the broker and the store that a run uses, where this user may know."""
     services = {
-        "rabbitmq": listener_on(urlsplit(run.amqp_url).port or 5672),
-        "mongod": listener_on(_first_port(run.mongo_url)),
+        "rabbitmq": listener_on(urlsplit(tenant.amqp_url).port or 5672),
+        "mongod": listener_on(_first_port(tenant.mongo_url)),
     }
     return {name: pid for name, pid in services.items() if pid is not None}
 

@@ -14,13 +14,13 @@ from infra.bench.stored import READ_LIMIT
 from infra.local.tenant import Tenant
 
 
-async def read_peer_store(run: Tenant, conversation_ids: Collection[str]) -> Stored:
+async def read_peer_store(tenant: Tenant, conversation_ids: Collection[str]) -> Stored:
     """What a peer stored of these conversations. Its headers keep no watermarks. Raises StoreUnavailable."""
     wanted = {"$in": list(conversation_ids)}
     try:
         with timeout(READ_LIMIT):
-            async with AsyncMongoClient[dict[str, Any]](run.mongo_url) as client:
-                database = client.get_database(run.database, read_concern=ReadConcern("majority"))
+            async with AsyncMongoClient[dict[str, Any]](tenant.mongo_url) as client:
+                database = client.get_database(tenant.database, read_concern=ReadConcern("majority"))
                 headers = {
                     found["_id"]: Header(found["_id"], found["last_seq"], found["last"]["id"] if found["last"] else "")
                     async for found in database["conversations"].find({"_id": wanted}, {"last_seq": 1, "last.id": 1})

@@ -39,19 +39,19 @@ class Peers:
     """The servers of one run, all alike. `edge-1` and so on, as Warren's edges are called; `also` runs beside them."""
 
     def __init__(
-        self, run: Tenant, command: Sequence[str], env: Mapping[str, str], also: Sequence[Process] = ()
+        self, tenant: Tenant, command: Sequence[str], env: Mapping[str, str], also: Sequence[Process] = ()
     ) -> None:
         self.edges: list[Process] = []
-        self._run = run
+        self._tenant = tenant
         self._command = command
         self._also = also
         self._secret = secrets.token_hex(32)
-        self._services = services_of(run)
+        self._services = services_of(tenant)
         self._env = {
             **os.environ,
             "PEER_SECRET": self._secret,
-            "PEER_MONGO_URL": run.mongo_url,
-            "PEER_DATABASE": run.database,
+            "PEER_MONGO_URL": tenant.mongo_url,
+            "PEER_DATABASE": tenant.database,
             **env,
         }
 
@@ -64,7 +64,7 @@ class Peers:
         """Start one more server and wait until it is ready."""
         name, (port,) = f"edge-{len(self.edges) + 1}", free_ports(0)
         env = {**self._env, "PEER_PORT": str(port)}
-        edge = Process(name, self._command, env, port, _log(self._run, name))
+        edge = Process(name, self._command, env, port, _log(self._tenant, name))
         self.edges.append(edge)
         edge.spawn()
         await edge.until_ready()
@@ -80,7 +80,7 @@ class Peers:
         await process.until_ready()
 
     async def _read_store(self, conversations: Sequence[Conversation]) -> Stored:
-        return await read_peer_store(self._run, [conversation.id for conversation in conversations])
+        return await read_peer_store(self._tenant, [conversation.id for conversation in conversations])
 
     def _token(self, user_id: str) -> str:
         return jwt.encode({"sub": user_id, "exp": int(time.time()) + 3600}, self._secret, algorithm="HS256")
@@ -92,16 +92,16 @@ class Peers:
 @asynccontextmanager
 async def python_cluster(servers: int = 2, *, patched: bool = False) -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
     """python-socketio servers joined by AsyncAioPikaManager, on a virtual host of their own."""
-    async with temporary_tenant("peer") as run:
-        env = {"PEER_AMQP_URL": run.amqp_url, **({"PEER_PATCHED": "1"} if patched else {})}
-        async with _started(Peers(run, CHAT, env), servers) as peers:
+    async with temporary_tenant("peer") as tenant:
+        env = {"PEER_AMQP_URL": tenant.amqp_url, **({"PEER_PATCHED": "1"} if patched else {})}
+        async with _started(Peers(tenant, CHAT, env), servers) as peers:
             yield peers.system(), peers
 
 
 @asynccontextmanager
 async def python_alone() -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
     """One python-socketio server without a broker."""
-    async with temporary_tenant("peer") as run, _started(Peers(run, CHAT, {}), 1) as peers:
+    async with temporary_tenant("peer") as tenant, _started(Peers(tenant, CHAT, {}), 1) as peers:
         yield peers.system(), peers
 
 
@@ -110,16 +110,16 @@ async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[SystemUnderTest,
     """Socket.IO servers for Node joined by the Redis adapter, with a Redis of their own that keeps nothing on disk."""
     if not (NODE_SERVER.parent / "node_modules").exists():
         raise LocalServiceError("The Node peer is not installed: `make bench` does it.")
-    async with temporary_tenant("peer") as run, _redis(run) as redis:
+    async with temporary_tenant("peer") as tenant, _redis(tenant) as redis:
         env = {"PEER_REDIS_URL": f"redis://{LOOPBACK}:{redis.port}"}
-        async with _started(Peers(run, NODE_CHAT, env, also=[redis]), servers) as peers:
+        async with _started(Peers(tenant, NODE_CHAT, env, also=[redis]), servers) as peers:
             yield peers.system(), peers
 
 
 @asynccontextmanager
 async def echo() -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
     """One bare python-socketio server that stores nothing."""
-    async with temporary_tenant("peer") as run, _started(Peers(run, ECHO, {}), 1) as peers:
+    async with temporary_tenant("peer") as tenant, _started(Peers(tenant, ECHO, {}), 1) as peers:
         yield peers.system(stores=False), peers
 
 
@@ -135,12 +135,12 @@ async def _started(peers: Peers, servers: int) -> AsyncIterator[Peers]:
 
 
 @asynccontextmanager
-async def _redis(run: Tenant) -> AsyncIterator[Process]:
+async def _redis(tenant: Tenant) -> AsyncIterator[Process]:
     program = shutil.which("redis-server")
     if program is None:
         raise LocalServiceError("There is no redis-server: install it (Debian: apt-get install redis-server).")
     (port,) = free_ports(0)
-    log = _log(run, "redis")
+    log = _log(tenant, "redis")
     command = [
         program,
         "--port",
@@ -177,7 +177,7 @@ async def _until_listening(process: Process) -> None:
             return
 
 
-def _log(run: Tenant, name: str) -> Path:
-    folder = RUNS / run.name
+def _log(tenant: Tenant, name: str) -> Path:
+    folder = RUNS / tenant.name
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.log"

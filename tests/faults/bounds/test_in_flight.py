@@ -149,7 +149,7 @@ class User:
 @asynccontextmanager
 async def _pairs(stack: Stack, label: str) -> AsyncIterator[list[User]]:
     """Connected users, each with a conversation with its neighbour."""
-    names = [f"{label}{number}-{stack.run.name}" for number in range(USERS)]
+    names = [f"{label}{number}-{stack.tenant.name}" for number in range(USERS)]
     async with AsyncExitStack() as held:
         sockets = [await open_socket(stack.edges[0].url, stack.token(name)) for name in names]
         for socket in sockets:
