@@ -32,7 +32,7 @@ def main(
         console = Console(width=WIDTH)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
-    console.print("Starting a cluster; that takes a minute, and the whole run ten.")
+    console.print("Starting a cluster; that takes a minute, and the whole run five.")
     try:
         with running_cluster(STACK) as cluster:
             good = uvloop.run(_run(console, cluster, only, seed))
