@@ -12,14 +12,14 @@ from infra.local.services import Services, ensure_services, running_services, st
 
 app = typer.Typer(help="RabbitMQ and MongoDB on this machine.", no_args_is_help=True, add_completion=False)
 
-Stack = Annotated[Path, typer.Option(help="Directory for their data, logs and state.", show_default=False)]
+Directory = Annotated[Path, typer.Option(help="Directory for their data, logs and state.", show_default=False)]
 
 
 @app.command()
-def start(stack: Stack = STACK) -> None:
+def start(directory: Directory = STACK) -> None:
     """Start both, unless they run or are given by WARREN_AMQP_URL and WARREN_MONGO_URL, and print their URLs."""
     try:
-        services = ensure_services(stack, keep=True)
+        services = ensure_services(directory, keep=True)
     except LocalServiceError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -27,15 +27,15 @@ def start(stack: Stack = STACK) -> None:
 
 
 @app.command()
-def stop(stack: Stack = STACK) -> None:
-    """Stop both, as far as they were started from here."""
-    typer.echo("Stopped." if stop_services(stack) else "Nothing was running.")
+def stop(directory: Directory = STACK) -> None:
+    """Stop those of both that were started from here."""
+    typer.echo("Stopped." if stop_services(directory) else "Nothing was running.")
 
 
 @app.command()
-def status(stack: Stack = STACK) -> None:
-    """Say what runs."""
-    running = running_services(stack)
+def status(directory: Directory = STACK) -> None:
+    """Print which of both run, and whether they answer."""
+    running = running_services(directory)
     for service in running:
         url = service.amqp_url if isinstance(service, RabbitNode) else service.url
         typer.echo(f"{type(service).__name__:12}{url}  {'answers' if service.answers() else 'does not answer'}")
@@ -44,7 +44,7 @@ def status(stack: Stack = STACK) -> None:
 
 
 def describe(services: Services) -> str:
-    """Return the addresses of both services, one a line, for people."""
+    """Return the addresses of both services for people, one on each line."""
     return f"RabbitMQ  {services.amqp_url}\nConsole   {services.management_url}\nMongoDB   {services.mongo_url}"
 
 

@@ -1,7 +1,7 @@
 """The services of a production cluster on this machine, loopback only: three RabbitMQ nodes, three mongods.
 
 Warren's processes reach RabbitMQ as they do in production: through a balancer, as users with no more rights than they
-need, on a topology that was imported. Everything lies in one directory and goes with it.
+need, on a topology that was imported. All files are in one directory, which is removed at the end.
 """
 
 import os
@@ -28,15 +28,15 @@ from infra.local.rabbitmq import Ports, RabbitNode
 #: Members of a cluster and of a replica set: the least of which one can be lost.
 MEMBERS = 3
 
-#: What clients come in through, and what stands in front of RabbitMQ here.
-FRONT = Path(__file__).resolve().parents[1] / "deploy" / "haproxy.cfg"
-BALANCER = Path(__file__).with_name("rabbitmq.haproxy.cfg")
+#: HAProxy's configurations in front of the edges and in front of the RabbitMQ nodes.
+EDGE_BALANCER = Path(__file__).resolve().parents[1] / "deploy" / "haproxy.cfg"
+BROKER_BALANCER = Path(__file__).with_name("rabbitmq.haproxy.cfg")
 
-#: The balancer looks at every node twice a second, which is nothing to write down.
+#: The balancer opens a connection to every node twice a second; those are not logged.
 QUIET = "log.connection.level = error\n"
 
 
-#: What Prometheus is told: everything here, every five seconds.
+#: Prometheus's configuration: it scrapes everything here every five seconds.
 SCRAPE = """\
 global: {{scrape_interval: 5s}}
 scrape_configs:
@@ -46,9 +46,9 @@ scrape_configs:
 
 
 def rabbit_nodes(where: Path, *, monitored: bool = False) -> list[RabbitNode]:
-    """Three nodes of one cluster, to be started one after the other; the mapper of the first is all of theirs.
+    """Three nodes of one cluster, to be started one after the other. They share the port mapper of the first.
 
-    `monitored` ones answer Prometheus on a port each, see `metrics_ports`.
+    `monitored` nodes answer Prometheus on ports of their own, see `metrics_ports`.
     """
     mapper = PortMapper(where / "epmd", free_ports(0)[0])
     first = _node(where / "rabbit1", monitored, mapper=mapper)
@@ -70,14 +70,14 @@ def _node(
 
 
 def metrics_ports(nodes: Sequence[RabbitNode]) -> list[int]:
-    """Where monitored nodes answer Prometheus."""
+    """The ports on which monitored nodes answer Prometheus."""
     return [node.ports.epmd for node in nodes]
 
 
 def start_nodes(nodes: Sequence[RabbitNode]) -> None:
-    """Start every node, one after the other: each joins what is there when it starts.
+    """Start the nodes one after the other: each joins the nodes that run when it starts.
 
-    A node answers before it is done starting, and a virtual host that is made meanwhile is waited for in vain.
+    A node answers before its start is complete. A virtual host that is made before that never becomes ready.
     """
     for node in nodes:
         node.start()
@@ -85,7 +85,7 @@ def start_nodes(nodes: Sequence[RabbitNode]) -> None:
 
 
 def stop_nodes(nodes: Sequence[RabbitNode]) -> None:
-    """End every node at once, and the port mapper that they share."""
+    """Kill all nodes at once, and the port mapper that they share."""
     for node in nodes:
         node.kill()
     nodes[0].mapper.stop()
@@ -97,19 +97,19 @@ def members(where: Path) -> list[Mongod]:
 
 
 def start_members(found: Sequence[Mongod]) -> None:
-    """Start every member and make them a set that has a primary."""
+    """Start all members and make them a replica set with a primary."""
     for member in found:
         member.start(alone=False)
     initiate(found)
 
 
 @contextmanager
-def running_cluster(stack: Path) -> Iterator["Cluster"]:
-    """Start a cluster, and take away all that it was afterwards.
+def running_cluster(directory: Path) -> Iterator["Cluster"]:
+    """Start a cluster for the length of a block, and remove it with all its data afterwards.
 
-    What a process left that was killed goes first. Raises LocalServiceError.
+    Removes first what earlier processes left that were killed. Raises LocalServiceError.
     """
-    clusters = stack / "cluster"
+    clusters = directory / "cluster"
     clusters.mkdir(parents=True, exist_ok=True)
     for left in clusters.iterdir():
         if not psutil.pid_exists(int(left.name)):
@@ -123,7 +123,7 @@ def running_cluster(stack: Path) -> Iterator["Cluster"]:
 
 
 def clear(where: Path) -> None:
-    """End what still runs there, by its pid file, and remove the directory."""
+    """Kill what still runs in a directory, by its pid files, and remove the directory."""
     for pid_file in where.rglob("*.pid"):
         with suppress(ValueError, KeyError, TypeError):  # RabbitMQ keeps a pid file of its own
             Daemon(pid_file.stem, pid_file).kill()
@@ -141,14 +141,14 @@ class Cluster:
     passwords: dict[str, str] = field(default_factory=dict)
     amqp_port: int = 0
     management_port: int = 0
-    #: Where the front's figures are, host:port.
-    front_figures: str = ""
+    #: Where the edges' balancer serves its statistics, host:port.
+    edge_balancer_stats: str = ""
     #: Where Prometheus finds the nodes and the balancers.
     scraped: list[str] = field(default_factory=list)
     _programs: list[Program] = field(default_factory=list)
 
     def start(self) -> Self:
-        """Start all of it and import the definitions. Raises LocalServiceError; nothing is then left running."""
+        """Start all services and import the definitions. Raises LocalServiceError; nothing runs then."""
         self.nodes, self.members = rabbit_nodes(self.directory, monitored=True), members(self.directory)
         try:
             with ThreadPoolExecutor(2) as pool:
@@ -163,7 +163,7 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop all services."""
         for program in reversed(self._programs):
             program.stop()
         for member in self.members:
@@ -172,12 +172,12 @@ class Cluster:
             stop_nodes(self.nodes)
 
     def amqp_url(self, user: str) -> str:
-        """Where a process connects as this user, by way of the balancer."""
+        """The URL at which a process connects as this user, through the balancer."""
         return f"amqp://{user}:{self.passwords[user]}@{LOOPBACK}:{self.amqp_port}/"
 
     @property
     def management_url(self) -> str:
-        """The management API of whichever node answers, as RabbitMQ's own first user."""
+        """The management API through the balancer, as RabbitMQ's own first user."""
         return f"http://{RabbitNode.user}:{RabbitNode.password}@{LOOPBACK}:{self.management_port}"
 
     @property
@@ -194,15 +194,15 @@ class Cluster:
             "WARREN_TRUSTED_PROXIES": "1",
         }
 
-    def open_front(self, port: int, edges: Sequence[int]) -> None:
-        """Start the balancer that clients come in through, with edges on these ports."""
-        self.front_figures = f"{LOOPBACK}:{free_ports(0)[0]}"
-        environment = {"BALANCER_LISTEN": f"{LOOPBACK}:{port}", "BALANCER_STATS": self.front_figures}
+    def start_edge_balancer(self, port: int, edges: Sequence[int]) -> None:
+        """Start the balancer that clients connect to, with edges on these ports."""
+        self.edge_balancer_stats = f"{LOOPBACK}:{free_ports(0)[0]}"
+        environment = {"BALANCER_LISTEN": f"{LOOPBACK}:{port}", "BALANCER_STATS": self.edge_balancer_stats}
         environment |= {f"BALANCER_EDGE_{n}": f"{LOOPBACK}:{edge}" for n, edge in enumerate(edges, start=1)}
-        self._run(Haproxy(self.directory / "front", FRONT, environment))
-        self.scraped.append(self.front_figures)
+        self._run(Haproxy(self.directory / "edge_balancer", EDGE_BALANCER, environment))
+        self.scraped.append(self.edge_balancer_stats)
 
-    def watch(self, port: int, processes: Sequence[int]) -> None:
+    def start_prometheus(self, port: int, processes: Sequence[int]) -> None:
         """Start Prometheus, which scrapes the nodes, the balancers and Warren's processes on these ports."""
         targets = [*self.scraped, *(f"{LOOPBACK}:{process}" for process in processes)]
         self._run(Prometheus(self.directory / "prometheus", port, SCRAPE.format(targets=targets)))
@@ -217,7 +217,7 @@ class Cluster:
         for number, node in enumerate(self.nodes, start=1):
             environment[f"AMQP_{number}"] = f"{LOOPBACK}:{node.ports.amqp}"
             environment[f"MANAGEMENT_{number}"] = f"{LOOPBACK}:{node.ports.management}"
-        self._run(Haproxy(self.directory / "balancer", BALANCER, environment))
+        self._run(Haproxy(self.directory / "broker_balancer", BROKER_BALANCER, environment))
         self.scraped += [f"{LOOPBACK}:{stats}", *(f"{LOOPBACK}:{port}" for port in metrics_ports(self.nodes))]
 
     def _run(self, program: Haproxy | Prometheus) -> None:
@@ -225,7 +225,7 @@ class Cluster:
         program.run()
 
     def _import(self) -> None:
-        """Make users, policies, queues and bindings, once every node is there to have a member of each queue."""
+        """Make users, policies, queues and bindings. All nodes run by now, so that each queue gets a member on each."""
         self.passwords = {user: secrets.token_hex(MIN_PASSWORD) for user in (EDGE, WORKER, OPERATOR)}
         with httpx.Client(base_url=self.management_url, timeout=30, trust_env=False) as client:
             client.post("/api/definitions", json=definitions("/", self.passwords)).raise_for_status()

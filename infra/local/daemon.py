@@ -67,7 +67,7 @@ class Daemon:
         return False
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; a process that has ended is left in peace."""
+        """Send a signal; nothing happens when the process has ended."""
         if process := self.find():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
@@ -94,7 +94,7 @@ class Daemon:
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Say whether a process is gone, or dead and only waiting for its parent to notice; our own children are reaped."""
+    """Say whether a process is gone or a zombie; a zombie of our own is collected."""
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return False
@@ -106,7 +106,7 @@ def _has_ended(process: psutil.Process) -> bool:
 
 
 def wait_until(ready: Callable[[], bool], *, seconds: float, alive: Callable[[], bool] = lambda: True) -> bool:
-    """Ask `ready` again and again until it says yes; give up when time is over or `alive` says no."""
+    """Ask `ready` until it says yes; return False when the time is over or `alive` says no."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline or not alive():

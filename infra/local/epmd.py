@@ -1,4 +1,4 @@
-"""Erlang's port mapper, run as a child of ours instead of the daemon that Erlang leaves behind."""
+"""Erlang's port mapper, started and stopped here. Erlang by itself would start one and leave it running."""
 
 import socket
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from infra.local.ports import LOOPBACK
 
 @dataclass(frozen=True)
 class PortMapper:
-    """One epmd on a port of its own, so that our nodes meet no other Erlang system on this machine.
+    """One epmd on a port of its own, so that our nodes do not see other Erlang systems on this machine.
 
     Nodes of one cluster on one machine have to share it.
     """
@@ -42,5 +42,5 @@ class PortMapper:
             return probe.connect_ex((LOOPBACK, self.port)) == 0
 
     def stop(self) -> None:
-        """End epmd."""
+        """Kill epmd."""
         self._daemon.kill()  # it keeps nothing

@@ -1,4 +1,4 @@
-"""Find the programs that local services need, and install RabbitMQ through apt where that is possible."""
+"""Finds the programs that local services need, and installs missing ones through apt where that is possible."""
 
 import importlib.util
 import os
@@ -79,7 +79,7 @@ def _elevation() -> list[str]:
 
 
 def apt_install(package: str) -> bool:
-    """Install a Debian package without starting what is in it, if this is Debian and we may; say whether it worked."""
+    """Install a Debian package without starting its services, if apt and our rights allow it; say whether it worked."""
     if not shutil.which("apt-get") or not _run([*_elevation(), "true"]):
         return False
     print(f"Installing {package} with apt-get; this happens once.", flush=True)

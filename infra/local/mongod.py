@@ -96,7 +96,7 @@ class Mongod:
         self._daemon.stop(seconds)
 
     def kill(self) -> None:
-        """End mongod with SIGKILL, as a crash would."""
+        """Kill mongod (SIGKILL), as a crash would."""
         self._daemon.kill()
 
     def pause(self) -> None:

@@ -17,12 +17,12 @@ START_LIMIT, STOP_LIMIT = 20.0, 5.0
 
 
 class Program:
-    """One background process that is ready once it answers at `sign`, an address of its own."""
+    """One background process that is ready once it answers at `probe_url`."""
 
-    def __init__(self, directory: Path, name: str, sign: str) -> None:
+    def __init__(self, directory: Path, name: str, probe_url: str) -> None:
         self.directory = directory.resolve()
         self.name = name
-        self.sign = sign
+        self.probe_url = probe_url
         self._daemon = Daemon(name, self.directory / f"{name}.pid")
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -36,7 +36,7 @@ class Program:
     def answers(self) -> bool:
         """Say whether it answers over HTTP within two seconds."""
         try:
-            return httpx.get(self.sign, timeout=2, trust_env=False).is_success
+            return httpx.get(self.probe_url, timeout=2, trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
@@ -49,20 +49,20 @@ class Haproxy(Program):
     """HAProxy with one configuration, which takes its addresses from the environment."""
 
     def __init__(self, directory: Path, configuration: Path, environment: Mapping[str, str]) -> None:
-        """Describe it; every configuration of ours has BALANCER_STATS for its figures."""
+        """Describe it; each of our configurations serves its statistics at BALANCER_STATS."""
         super().__init__(directory, "haproxy", f"http://{environment['BALANCER_STATS']}/metrics")
         self._configuration = configuration
         self._environment = dict(environment)
 
     def run(self) -> Self:
-        """Start it in the foreground of its own session, so that the process we hold is the one that serves."""
+        """Start it in the foreground of its own session, so that the pid we know is that of the process that serves."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.start(["-db", "-f", str(self._configuration.resolve())], self._environment)
         return self
 
 
 class Prometheus(Program):
-    """Prometheus with its data in `directory`, told what to scrape by a configuration that is given as text."""
+    """Prometheus with its data in `directory`, and with a configuration that is given as text."""
 
     def __init__(self, directory: Path, port: int, configuration: str) -> None:
         super().__init__(directory, "prometheus", f"http://{LOOPBACK}:{port}/-/ready")

@@ -70,7 +70,7 @@ class RabbitNode:
     ) -> None:
         """Describe a node; nothing runs before `start`. `configuration` is appended to its rabbitmq.conf.
 
-        `plugins` are on beside the management API.
+        `plugins` are enabled in addition to the management plugin.
 
         `ports` default to free ones. A node without `mapper` starts and ends its own epmd. `cluster_with` names a node
         with a shared `mapper` that runs when this one first starts: this one then joins it.
@@ -141,7 +141,7 @@ class RabbitNode:
         self._stop_own_mapper()
 
     def kill(self) -> None:
-        """End the node and what it started with SIGKILL, as a crash would."""
+        """Kill the node and its children (SIGKILL), as a crash would."""
         self._daemon.kill()
         self._stop_own_mapper()
 
@@ -246,7 +246,7 @@ class RabbitNode:
 
 
 def speaks_amqp(host: str, port: int, seconds: float = 2.0) -> bool:
-    """Say whether an AMQP 0-9-1 server greets us; `seconds` bounds each step."""
+    """Say whether an AMQP 0-9-1 server answers; `seconds` bounds each step."""
     try:
         with socket.create_connection((host, port), timeout=seconds) as probe:
             probe.sendall(PROTOCOL_HEADER)

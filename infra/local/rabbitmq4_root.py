@@ -1,6 +1,6 @@
-"""RabbitMQ 4, which production runs, beside the system's own: in a Debian root made once with debootstrap.
+"""RabbitMQ 4, which production runs, in a Debian root that debootstrap makes once. The system's RabbitMQ stays.
 
-Programs of the root see the stack's directory and the temporary one under their usual paths, so a `RabbitNode` of
+Programs of the root see our directory and the temporary one under their usual paths, so a `RabbitNode` of
 version 4 is used like any other.
 """
 
@@ -31,19 +31,19 @@ exec unshare --mount sh -c '
 """
 
 
-def scripts(stack: Path = STACK) -> Path:
-    """Return a directory of RabbitMQ 4's scripts, making the root first where there is none.
+def scripts(directory: Path = STACK) -> Path:
+    """Return a directory of RabbitMQ 4's scripts, and make the root first where there is none.
 
-    Raises LocalServiceError with one sentence where that is not possible, above all without root's rights.
+    Raises LocalServiceError with one sentence where that is not possible, for example without root's rights.
     """
     if os.geteuid() != 0:
         raise LocalServiceError("RabbitMQ 4 is run from a Debian root, which takes root's rights: use sudo.")
-    home = stack.resolve() / "rabbitmq4"
+    home = directory.resolve() / "rabbitmq4"
     root, directory = home / "root", home / "bin"
     if not root.exists():
         _make(root)
     directory.mkdir(exist_ok=True)
-    seen = shlex.join([str(stack.resolve()), tempfile.gettempdir()])
+    seen = shlex.join([str(directory.resolve()), tempfile.gettempdir()])
     for name in ("rabbitmq-server", "rabbitmqctl"):
         wrapper = directory / name
         wrapper.write_text(WRAPPER.format(root=shlex.quote(str(root)), seen=seen))
@@ -55,7 +55,7 @@ def scripts(stack: Path = STACK) -> Path:
 
 
 def _make(root: Path) -> None:
-    """Have debootstrap make the root; half of one is never taken for a whole."""
+    """Have debootstrap make the root; an unfinished one is never used."""
     debootstrap = install.program("debootstrap")
     print(f"Making a Debian root with RabbitMQ 4 in {root}; this happens once and takes about a minute.", flush=True)
     half = root.with_name("half")

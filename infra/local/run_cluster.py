@@ -65,8 +65,8 @@ def run(cluster: Cluster, port: int, prometheus_port: int) -> None:
         worker_process(kind, f"{kind}-{number}", own, as_worker, LOGS)
         for (kind, number), own in zip(kinds, ports[MEMBERS:], strict=True)
     ]
-    cluster.open_front(port, [edge.port for edge in edges])
-    cluster.watch(prometheus_port, [process.port for process in (*edges, *workers)])
+    cluster.start_edge_balancer(port, [edge.port for edge in edges])
+    cluster.start_prometheus(prometheus_port, [process.port for process in (*edges, *workers)])
     file = cluster.directory / "environment"
     write_environment(file, {**environment, **cluster.environment(OPERATOR)})
     banner = BANNER.format(

@@ -1,4 +1,4 @@
-"""RabbitMQ and MongoDB for this checkout: started once, shared by whoever asks, stopped by id."""
+"""RabbitMQ and MongoDB for this checkout: started once, shared by all its programs, stopped with the last of them."""
 
 import fcntl
 import json
@@ -43,17 +43,17 @@ class Services:
 
 @dataclass
 class _Notes:
-    """What `services.json` remembers, written before anything starts so that whatever runs can be found again."""
+    """What `services.json` remembers, written before a service starts, so that it can be found again."""
 
     file: Path
     broker_ports: Ports | None = None
     store_port: int | None = None
-    #: True once somebody asked for services that stay: then only `stop_services` ends them.
+    #: True once a caller asked for services that stay: then only `stop_services` stops them.
     kept: bool = False
 
     @classmethod
-    def read(cls, stack: Path) -> Self:
-        notes = cls(stack / "services.json")
+    def read(cls, directory: Path) -> Self:
+        notes = cls(directory / "services.json")
         if notes.file.exists():
             noted = json.loads(notes.file.read_text())
             notes.broker_ports = Ports(**noted["rabbitmq"]) if noted["rabbitmq"] else None
@@ -75,55 +75,55 @@ class _Notes:
         return Mongod(self.file.parent / "mongod", port=self.store_port) if self.store_port else None
 
 
-def ensure_services(stack: Path = STACK, *, keep: bool = False) -> Services:
+def ensure_services(directory: Path = STACK, *, keep: bool = False) -> Services:
     """Return running services, starting those that WARREN_AMQP_URL and WARREN_MONGO_URL do not give.
 
-    Concurrent callers on one `stack` wait for each other and get the same services. These outlive the caller until
-    `stop_services`, or until the last `using_services` block ends, unless somebody asked to `keep` them.
-    Raises LocalServiceError when one cannot be had; what was started on the way is then stopped.
+    Callers with one `directory` wait for each other and get the same services. These outlive the caller until
+    `stop_services`, or until the last `using_services` block ends, unless a caller asked to `keep` them.
+    Raises LocalServiceError when one does not start; the other is then stopped.
     """
     # Checkouts start their services one after the other: none takes a port that another has looked at and not used yet.
-    with _locked(stack), _locked(MACHINE):
-        notes = _Notes.read(stack)
+    with _locked(directory), _locked(MACHINE):
+        notes = _Notes.read(directory)
         missing: list[RabbitNode | Mongod] = []
         amqp_url, management_url = _given_broker() or _noted_broker(notes, missing)
         mongo_url = _given_store() or _noted_store(notes, missing)
-        notes.kept = keep or (notes.kept and len(missing) < 2)  # where nothing runs any more, nothing is kept
+        notes.kept = keep or (notes.kept and len(missing) < 2)  # services that ended are not kept any longer
         notes.write()
         _start(missing)
         return Services(amqp_url, management_url, mongo_url, started_by_us=bool(missing))
 
 
 @contextmanager
-def using_services(stack: Path = STACK) -> Iterator[Services]:
+def using_services(directory: Path = STACK) -> Iterator[Services]:
     """Ensure services for the length of a block; the last such block to end stops them, unless they are to be kept."""
-    stack.mkdir(parents=True, exist_ok=True)
-    with (stack / "users.lock").open("w") as users:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "users.lock").open("w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            yield ensure_services(stack)
+            yield ensure_services(directory)
         finally:
             fcntl.flock(users, fcntl.LOCK_UN)
-            with _locked(stack):
-                notes = _Notes.read(stack)
+            with _locked(directory):
+                notes = _Notes.read(directory)
                 if not notes.kept and _try_lock(users.fileno()):
                     _stop(notes)
 
 
-def stop_services(stack: Path = STACK) -> bool:
-    """Stop what `ensure_services` started on this `stack`, whoever uses it; say whether anything ran."""
-    with _locked(stack):
-        return _stop(_Notes.read(stack))
+def stop_services(directory: Path = STACK) -> bool:
+    """Stop what `ensure_services` started in this `directory`, even if it is in use; say whether anything ran."""
+    with _locked(directory):
+        return _stop(_Notes.read(directory))
 
 
-def running_services(stack: Path = STACK) -> list[RabbitNode | Mongod]:
-    """Return the services of this `stack` whose processes live."""
-    notes = _Notes.read(stack)
+def running_services(directory: Path = STACK) -> list[RabbitNode | Mongod]:
+    """Return the services of this `directory` that run."""
+    notes = _Notes.read(directory)
     return [service for service in (notes.broker, notes.store) if service and service.is_running()]
 
 
 def create_vhost(services: Services, name: str) -> str:
-    """Make a virtual host that the services' own user may use, and return its AMQP URL; one that exists is kept."""
+    """Make a virtual host for the services' own user, unless it exists, and return its AMQP URL."""
     parts = urlsplit(services.amqp_url)
     vhost = quote(name, safe="")
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -169,7 +169,7 @@ def _given_store() -> str | None:
 
 
 def _noted_broker(notes: _Notes, missing: list[RabbitNode | Mongod]) -> tuple[str, str]:
-    """Return the URLs of this stack's node; one that does not answer gets ports anew and joins `missing`."""
+    """Return the URLs of our own node; when it does not answer, it gets new ports and is added to `missing`."""
     node = notes.broker
     if node is None or not node.answers():
         if node:
@@ -181,7 +181,7 @@ def _noted_broker(notes: _Notes, missing: list[RabbitNode | Mongod]) -> tuple[st
 
 
 def _noted_store(notes: _Notes, missing: list[RabbitNode | Mongod]) -> str:
-    """Return the URL of this stack's mongod; one that does not answer gets a port anew and joins `missing`."""
+    """Return the URL of our own mongod; when it does not answer, it gets a new port and is added to `missing`."""
     store = notes.store
     if store is None or not store.answers():
         if store:
@@ -217,10 +217,10 @@ def _stop(notes: _Notes) -> bool:
 
 
 @contextmanager
-def _locked(stack: Path) -> Iterator[None]:
-    """Let one process at a time look at and change the services of `stack`."""
-    stack.mkdir(parents=True, exist_ok=True)
-    with (stack / "services.lock").open("a") as lock:
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one process at a time look at and change the services of `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "services.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -1,4 +1,4 @@
-"""A private corner of the local services: a virtual host and a database that nobody else uses."""
+"""A tenant of the local services: a virtual host and a database that nobody else uses."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ DROP_LIMIT = 20.0
 
 @dataclass(frozen=True)
 class Tenant:
-    """Where one run's messages and documents live; nothing else touches them."""
+    """Where the messages and documents of one test run or measurement are; nothing else uses it."""
 
     services: Services
     #: Name of the virtual host and of the database; also fit for a folder of logs.
@@ -29,9 +29,9 @@ class Tenant:
 
 @asynccontextmanager
 async def local_services() -> AsyncIterator[Services]:
-    """Run the local services for the length of a block, without holding up the event loop.
+    """Run the local services for the length of a block, without blocking the event loop.
 
-    They stop with the last block anywhere that uses them, so hold one around several private runs.
+    They stop with the last block that uses them, so hold one around several tenants.
     """
     with ExitStack() as held:
         try:
@@ -42,7 +42,7 @@ async def local_services() -> AsyncIterator[Services]:
 
 @asynccontextmanager
 async def temporary_tenant(prefix: str = "test") -> AsyncIterator[Tenant]:
-    """Make sure services run, yield a fresh virtual host and database on them, and remove both afterwards."""
+    """Start the services unless they run, yield a new virtual host and database on them, and remove both afterwards."""
     async with local_services() as services:
         name = f"{prefix}_{os.getpid()}_{secrets.token_hex(4)}"
         try:

@@ -90,7 +90,7 @@ class Deployment:
     async def _edges_down(self) -> list[str]:
         """Edges to which the balancer sends no client."""
         async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
-            text = (await http.get(f"http://{self.cluster.front_figures}/;csv")).raise_for_status().text
+            text = (await http.get(f"http://{self.cluster.edge_balancer_stats}/;csv")).raise_for_status().text
         rows = csv.DictReader(text.removeprefix("# ").splitlines())
         edges = [row for row in rows if row["pxname"] == "edges" and row["svname"] != "BACKEND"]
         return [f"{row['svname']} is {row['status']}" for row in edges if row["status"] != "UP"]
@@ -107,7 +107,7 @@ async def deploy(cluster: Cluster, seed: int) -> AsyncIterator[Deployment]:
     ):
         await _add_processes(stack, cluster)
         (port,) = free_ports(0)
-        await asyncio.to_thread(cluster.open_front, port, [edge.port for edge in stack.edges])
+        await asyncio.to_thread(cluster.start_edge_balancer, port, [edge.port for edge in stack.edges])
         stack.balancer_url = f"http://{LOOPBACK}:{port}"
         rng = random.Random(seed)
         traffic = ChatTraffic(stack, http, rng, CLIENTS)
