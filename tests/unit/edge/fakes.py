@@ -1,12 +1,15 @@
-"""A publisher whose confirms a test gives, for what stands between sockets and the broker."""
+"""What an edge meets at its ends, in the hands of a test: the broker's publisher and a client's connection."""
 
 import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
+
 from contracts.codec import decode_bundle
 from contracts.commands import SendMessage, SendMessagePayload, Typing, TypingPayload
 from contracts.errors import WarrenError
+from contracts.frames import Reply
 
 
 class FakePublisher:
@@ -36,6 +39,65 @@ class FakePublisher:
         await settle()
 
 
+class FakeEngine:
+    """A client's connection: notes what is sent, and has room for it until told otherwise."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.has_room = True
+        #: Why it was evicted, if it was.
+        self.evicted = ""
+        #: Whether it closes once everything is written.
+        self.closing = False
+
+    def put(self, text: str) -> bool:
+        """Take Engine.IO text."""
+        if self.has_room:
+            self.sent.append(text)
+        return self.has_room
+
+    def evict(self, reason: str) -> None:
+        """Close at once."""
+        self.evicted = reason
+
+    def close_when_flushed(self) -> None:
+        """Close after what was sent."""
+        self.closing = True
+
+    def ack(self, ack_id: int) -> Any:
+        """The one ack that was sent with this number."""
+        start = f"43{ack_id}["
+        (text,) = [text for text in self.sent if text.startswith(start)]
+        (ack,) = orjson.loads(text[len(start) - 1 :])
+        return ack
+
+
+class Answers:
+    """Collects acks by request."""
+
+    def __init__(self) -> None:
+        self.acks: dict[int, list[str]] = {}
+
+    def of(self, request: int) -> "AnswerTo":
+        """The callback of one request."""
+        return AnswerTo(self, request)
+
+    def code(self, request: int) -> str:
+        """The error code of the one ack that a request got."""
+        (ack,) = self.acks[request]
+        return str(orjson.loads(ack)["error"]["code"])
+
+
+class AnswerTo:
+    """The callback of one request."""
+
+    def __init__(self, answers: Answers, request: int) -> None:
+        self._answers, self._request = answers, request
+
+    def __call__(self, ack: str) -> None:
+        self._answers.acks.setdefault(self._request, []).append(ack)
+
+
 async def settle() -> None:
     """Let everything that is ready to run do so."""
     for _ in range(10):
@@ -52,3 +114,8 @@ def typing(request: int) -> Typing:
     """A typing notice as an edge relays it."""
     payload = TypingPayload(conversation_id="c1", typing=True)
     return Typing(edge_id="e", request=request, at=0, user_id="ada", sid="s1", payload=payload)
+
+
+def ok(request: int) -> Reply:
+    """A worker's reply that carries nothing."""
+    return Reply(request=request, ack='{"ok":true}')

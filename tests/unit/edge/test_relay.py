@@ -2,56 +2,14 @@
 
 import asyncio
 
-import orjson
 import pytest
 
 from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable, WarrenError
 from contracts.frames import Reply
 from contracts.reports import EdgeLost
-from edge.lanes import Lanes
 from edge.relay import BUNDLE_ITEMS, MAX_UNCONFIRMED, MAX_WAITING, Relay
 from tests.support.waiting import eventually
-from tests.unit.edge.fakes import FakePublisher, message, settle, typing
-
-
-class Answers:
-    """Collects acks by request."""
-
-    def __init__(self) -> None:
-        self.acks: dict[int, list[str]] = {}
-
-    def of(self, request: int) -> "AnswerTo":
-        return AnswerTo(self, request)
-
-    def code(self, request: int) -> str:
-        """The error code of the one ack that a request got."""
-        (ack,) = self.acks[request]
-        return str(orjson.loads(ack)["error"]["code"])
-
-
-class AnswerTo:
-    """The callback of one request."""
-
-    def __init__(self, answers: Answers, request: int) -> None:
-        self._answers, self._request = answers, request
-
-    def __call__(self, ack: str) -> None:
-        self._answers.acks.setdefault(self._request, []).append(ack)
-
-
-@pytest.fixture
-def publisher() -> FakePublisher:
-    return FakePublisher()
-
-
-@pytest.fixture
-def relay(publisher: FakePublisher) -> Relay:
-    return Relay(publisher, reply_timeout=10, can_receive_replies=lambda: True)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def answers() -> Answers:
-    return Answers()
+from tests.unit.edge.fakes import Answers, FakePublisher, message, settle, typing
 
 
 async def test_an_idle_broker_gets_each_command_at_once(
@@ -199,57 +157,3 @@ async def test_what_waits_for_the_broker_is_bounded(relay: Relay, answers: Answe
         relay.send([message(request)], [answers.of(request)])
     assert answers.code(MAX_WAITING + 1) == "unavailable"
     assert 1 not in answers.acks
-
-
-# --- Lanes ------------------------------------------------------------------------------------------------
-
-
-def ok(request: int) -> Reply:
-    return Reply(request=request, ack='{"ok":true}')
-
-
-async def test_a_lane_has_one_group_on_its_way_and_the_rest_follows_together(
-    relay: Relay, publisher: FakePublisher, answers: Answers
-) -> None:
-    lanes = Lanes(relay)
-    for request in range(1, 6):
-        lanes.send(message(request), answers.of(request))
-    await settle()
-    assert [[c.request for c in bundle] for bundle in publisher.bundles] == [[1]]
-    relay.resolve(ok(1))
-    await settle()
-    assert [c.request for c in publisher.bundles[1]] == [2, 3, 4, 5]
-    for request in (5, 4, 3):
-        relay.resolve(ok(request))
-    lanes.send(message(6), answers.of(6))
-    await settle()
-    assert len(publisher.bundles) == 2, "message 6 overtook message 2"
-    relay.resolve(ok(2))
-    await publisher.confirm()
-    assert [c.request for c in publisher.bundles[2]] == [6]
-
-
-async def test_lanes_do_not_wait_for_each_other(relay: Relay, publisher: FakePublisher, answers: Answers) -> None:
-    lanes = Lanes(relay)
-    lanes.send(message(1, conversation_id="c1"), answers.of(1))
-    lanes.send(message(2, conversation_id="c2"), answers.of(2))
-    lanes.send(message(3, sid="s2"), answers.of(3))
-    await settle()
-    assert sorted(c.request for bundle in publisher.bundles for c in bundle) == [1, 2, 3]
-
-
-async def test_a_lane_goes_on_after_a_refusal(relay: Relay, publisher: FakePublisher, answers: Answers) -> None:
-    lanes = Lanes(relay)
-    lanes.send(message(1), answers.of(1))
-    lanes.send(message(2), answers.of(2))
-    await settle()
-    await publisher.confirm(BrokerUnavailable("full"))
-    assert answers.code(1) == "unavailable"
-    assert [c.request for c in publisher.bundles[1]] == [2]
-
-
-async def test_an_idle_lane_leaves_nothing_behind(relay: Relay, answers: Answers) -> None:
-    lanes = Lanes(relay)
-    lanes.send(message(1), answers.of(1))
-    relay.resolve(ok(1))
-    assert lanes._lanes == {}

@@ -1,0 +1,307 @@
+"""TokenVerifier: which tokens are good for which kind of key, what they tell, and how a key set is fetched."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from contracts.errors import Code, Refused
+from edge.auth import KEYS_REFRESH_UNKNOWN, MAX_NAME, MAX_PICTURE, MAX_TOKEN, Identity, TokenVerifier
+from infra.settings import EdgeSettings, SettingsError
+from tests.support.forged_tokens import EC_KEY, RSA_KEY, Json, PrivateKey, claims, forge, pem
+from tests.support.key_server import KeyServer, key_server
+from tests.support.waiting import eventually
+
+SECRET = "a secret of at least 32 bytes, really"
+
+
+def verifier(**settings: object) -> TokenVerifier:
+    """A verifier with these settings; with the secret, unless another key is given."""
+    key = {} if settings.keys() & {"jwt_public_key", "jwt_jwks_url"} else {"jwt_secret": SECRET}
+    return TokenVerifier(EdgeSettings.model_validate({**key, **settings}))
+
+
+def signed(payload: Json) -> str:
+    return forge({"alg": "HS256", "typ": "JWT"}, payload, SECRET.encode())
+
+
+def code_of(tokens: TokenVerifier, token: object) -> Code:
+    """The code with which a token is refused."""
+    with pytest.raises(Refused) as refused:
+        tokens.verify(token)
+    assert not refused.value.error.retryable
+    return refused.value.error.code
+
+
+# --- What a token tells -----------------------------------------------------------------------------------
+
+
+def test_a_token_tells_who_and_until_when() -> None:
+    expires = int(time.time()) + 600
+    token = signed({"sub": "ada", "exp": expires, "name": " Ada ", "picture": "https://pictures.test/ada.png"})
+    assert verifier().verify(token) == Identity("ada", "Ada", "https://pictures.test/ada.png", float(expires))
+
+
+@pytest.mark.parametrize("name", [None, "", "   ", 7, ["Ada"], {"first": "Ada"}])
+def test_a_user_without_a_name_is_called_by_their_id(name: Json) -> None:
+    assert verifier().verify(signed(claims("ada", name=name))).name == "ada"
+
+
+def test_a_long_name_is_cut() -> None:
+    assert verifier().verify(signed(claims("ada", name="x" * 5_000))).name == "x" * MAX_NAME
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [None, 7, "", "javascript:alert(1)", "data:image/png,x", "//pictures.test/a.png", "https://" + "x" * MAX_PICTURE],
+)
+def test_a_picture_that_is_no_short_web_address_is_left_out(picture: Json) -> None:
+    assert verifier().verify(signed(claims("ada", picture=picture))).picture is None
+
+
+# --- Refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "token",
+    [None, "", 7, ["a"], {"$gt": ""}, b"a.b.c", "nonsense", "a.b.c", "...", "x" * (MAX_TOKEN + 1), "é.é.é", "\x00"],
+    ids=lambda token: repr(token)[:20],
+)
+def test_what_is_no_token_is_unauthorized(token: object) -> None:
+    assert code_of(verifier(), token) == Code.UNAUTHORIZED
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sub": None},
+        {"sub": 7},
+        {"sub": ""},
+        {"sub": "x" * 129},
+        {"sub": "a\nb"},
+        {"sub": ["a"]},
+        {"exp": None},
+        {"exp": "soon"},
+        {"exp": []},
+        {"exp": 1e400},
+        {"nbf": int(time.time()) + 600},
+        {"iat": "yesterday"},
+    ],
+    ids=lambda changed: json.dumps(changed)[:40],
+)
+def test_claims_that_are_missing_or_wrong_are_refused(changed: dict[str, Json]) -> None:
+    assert code_of(verifier(), signed(claims("ada", **changed))) == Code.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "NONE"}, {}, {"alg": "HS512"}, {"alg": ["HS256"]}])
+def test_a_header_cannot_choose_how_a_token_is_checked(header: Json) -> None:
+    for secret in (None, SECRET.encode()):
+        assert code_of(verifier(), forge(header, claims("ada"), secret)) == Code.UNAUTHORIZED
+
+
+def test_a_signature_of_another_secret_or_over_other_claims_is_refused() -> None:
+    head, _, signature = signed(claims("ada")).split(".")
+    others = signed(claims("bob")).split(".")[1]
+    for token in (jwt.encode(claims("ada"), "x" * 40), f"{head}.{others}.{signature}", f"{head}.{others}."):
+        assert code_of(verifier(), token) == Code.UNAUTHORIZED
+
+
+def test_an_expired_token_is_refused_as_such_unless_within_the_leeway() -> None:
+    token = signed(claims("ada", exp=int(time.time()) - 5))
+    assert code_of(verifier(jwt_leeway=0), token) == Code.TOKEN_EXPIRED
+    assert verifier(jwt_leeway=60).verify(token).user_id == "ada"
+
+
+@pytest.mark.parametrize("claim", [None, False, "true", 1, [True]])
+def test_only_true_verifies_a_user_where_that_is_asked_for(claim: Json) -> None:
+    tokens = verifier(jwt_verified_claim="email_verified")
+    assert code_of(tokens, signed(claims("ada", email_verified=claim))) == Code.NOT_VERIFIED
+    assert tokens.verify(signed(claims("ada", email_verified=True))).user_id == "ada"
+
+
+@pytest.mark.parametrize("wrong", [{"iss": "other"}, {"iss": None}, {"aud": "other"}, {"aud": []}, {"aud": None}])
+def test_issuer_and_audience_are_checked_where_they_are_set(wrong: dict[str, Json]) -> None:
+    tokens = verifier(jwt_issuer="https://issuer.test", jwt_audience="warren")
+    good = {"iss": "https://issuer.test", "aud": ["others", "warren"]}
+    assert tokens.verify(signed(claims("ada", **good))).user_id == "ada"
+    assert code_of(tokens, signed(claims("ada", **{**good, **wrong}))) == Code.UNAUTHORIZED
+
+
+def test_an_audience_that_nobody_asked_for_does_no_harm() -> None:
+    assert verifier().verify(signed(claims("ada", aud="others", iss="somebody"))).user_id == "ada"
+
+
+# --- A public key -----------------------------------------------------------------------------------------
+
+
+OTHER_KEYS: dict[str, PrivateKey] = {
+    "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+}
+
+
+@pytest.mark.parametrize(("key", "algorithm"), [(RSA_KEY, "RS256"), (EC_KEY, "ES256")], ids=["RS256", "ES256"])
+def test_a_public_key_is_good_for_one_algorithm_alone(key: PrivateKey, algorithm: str) -> None:
+    # Given a verifier that has the public half of a key
+    tokens = verifier(jwt_public_key=pem(key))
+    good = claims("ada")
+
+    # Then what the private half signed is good
+    assert tokens.verify(jwt.encode(good, key, algorithm=algorithm)).user_id == "ada"
+
+    # And nothing is that anybody could make who knows the public half
+    public = pem(key)
+    forged = [forge({"alg": "HS256"}, good, text.encode()) for text in (public, public.strip())]
+    forged.append(forge({"alg": "none"}, good, None))
+    forged.append(jwt.encode(good, OTHER_KEYS[algorithm], algorithm=algorithm))
+    if algorithm == "RS256":
+        forged += [jwt.encode(good, key, algorithm=other) for other in ("RS512", "PS256")]
+    for token in forged:
+        assert code_of(tokens, token) == Code.UNAUTHORIZED
+
+
+ED_KEY = ed25519.Ed25519PrivateKey.generate().public_key()
+P384_KEY = ec.generate_private_key(ec.SECP384R1())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "", pem(P384_KEY), ED_KEY.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()],
+    ids=["nonsense", "empty", "P-384", "Ed25519"],
+)
+def test_a_public_key_of_another_kind_is_refused_at_start(text: str) -> None:
+    with pytest.raises(SettingsError, match="WARREN_JWT_PUBLIC_KEY"):
+        verifier(jwt_public_key=text)
+
+
+# --- A key set --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys() -> Iterator[KeyServer]:
+    with key_server() as server:
+        yield server
+
+
+def by(key: PrivateKey, key_id: str | None, algorithm: str = "RS256") -> str:
+    """A token that names a key."""
+    return jwt.encode(claims("ada"), key, algorithm=algorithm, headers={"kid": key_id} if key_id else {})
+
+
+async def test_each_key_of_a_set_is_good_for_its_own_algorithm(keys: KeyServer) -> None:
+    # Given a set with a key of both kinds, and others that nobody may choose
+    keys.add("rsa", RSA_KEY)
+    keys.add("ec", EC_KEY)
+    keys.add("p384", P384_KEY)
+    keys.keys.append({"kty": "oct", "kid": "oct", "k": base64.urlsafe_b64encode(b"x" * 32).decode()})
+    tokens = verifier(jwt_jwks_url=keys.url)
+    await tokens.fetch_keys(min_interval=0)
+
+    # Then tokens of the two are good
+    assert tokens.verify(by(RSA_KEY, "rsa")).user_id == "ada"
+    assert tokens.verify(by(EC_KEY, "ec", "ES256")).user_id == "ada"
+    # And no others are
+    for token in (
+        by(RSA_KEY, None),
+        by(RSA_KEY, "ec"),
+        by(RSA_KEY, "elsewhere"),
+        by(P384_KEY, "p384", "ES384"),
+        jwt.encode(claims("ada"), "x" * 32, algorithm="HS256", headers={"kid": "oct"}),
+        jwt.encode(claims("ada"), RSA_KEY, algorithm="RS256", headers={"jku": keys.url}),
+        forge({"alg": "RS256", "kid": ["rsa"]}, claims("ada"), b"x"),
+    ):
+        assert code_of(tokens, token) == Code.UNAUTHORIZED
+
+
+async def test_a_key_that_is_new_in_the_set_is_fetched_when_a_token_names_it(keys: KeyServer) -> None:
+    # Given a verifier that fetched the set before a key was added
+    keys.add("old", RSA_KEY)
+    tokens = verifier(jwt_jwks_url=keys.url)
+    await tokens.fetch_keys(min_interval=0)
+    keys.add("new", EC_KEY)
+    token = by(EC_KEY, "new", "ES256")
+
+    # Then it knows that it lacks that key, and has it after the next fetch
+    assert tokens.has_key_for(by(RSA_KEY, "old"))
+    assert not tokens.has_key_for(token)
+    await tokens.fetch_keys(min_interval=0)
+    assert tokens.has_key_for(token)
+    assert tokens.verify(token).user_id == "ada"
+
+
+async def test_unknown_keys_do_not_make_an_edge_hammer_the_server(
+    keys: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given that the set was fetched a moment ago
+    now = [1_000.0]
+    monkeypatch.setattr("edge.auth.time.monotonic", lambda: now[0])
+    tokens = verifier(jwt_jwks_url=keys.url)
+    await tokens.fetch_keys()
+    assert keys.asked == 1
+
+    # When tokens name keys that nobody has, then it is fetched again only after a while
+    for _ in range(5):
+        await tokens.fetch_keys()
+    assert keys.asked == 1
+    now[0] += KEYS_REFRESH_UNKNOWN
+    await asyncio.gather(*(tokens.fetch_keys() for _ in range(5)))
+    assert keys.asked == 2
+
+
+@pytest.mark.parametrize("token", [None, 7, "", "nonsense", "a.b.c", "x" * (MAX_TOKEN + 1)])
+def test_nothing_is_fetched_for_what_is_no_token(token: object) -> None:
+    assert verifier(jwt_jwks_url="http://127.0.0.1:1/").has_key_for(token)
+
+
+def test_nothing_is_fetched_where_there_is_no_key_set() -> None:
+    assert verifier().has_key_for(by(RSA_KEY, "rsa"))
+
+
+async def test_the_keys_stay_when_the_set_cannot_be_fetched(keys: KeyServer, caplog: pytest.LogCaptureFixture) -> None:
+    # Given a verifier with a key
+    keys.add("rsa", RSA_KEY)
+    tokens = verifier(jwt_jwks_url=keys.url)
+    await tokens.fetch_keys(min_interval=0)
+
+    # When the server is in trouble, or says something else
+    keys.status = 503
+    await tokens.fetch_keys(min_interval=0)
+    keys.status = 200
+    wrong: list[list[Any]] = [[], [{"kty": "nonsense"}], ["text"]]
+    for nonsense in wrong:
+        keys.keys = nonsense
+        await tokens.fetch_keys(min_interval=0)
+
+    # Then the key is still good, and the log says what happened
+    assert tokens.verify(by(RSA_KEY, "rsa")).user_id == "ada"
+    assert "cannot be fetched; the edge keeps 1 keys" in caplog.text
+
+
+async def test_a_set_is_fetched_at_start_and_again_until_it_is_there(
+    keys: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.auth.KEYS_RETRY", 0.01)
+    keys.status = 503
+    tokens = verifier(jwt_jwks_url=keys.url)
+    running = asyncio.create_task(tokens.run())
+    await eventually(lambda: keys.asked > 1, sentence="the fetch is repeated")
+    assert not tokens.ready
+
+    keys.add("rsa", RSA_KEY)
+    keys.status = 200
+
+    await eventually(lambda: tokens.ready, sentence="the keys are there")
+    running.cancel()
+
+
+async def test_without_a_key_set_there_is_nothing_to_run() -> None:
+    tokens = verifier()
+    await asyncio.wait_for(tokens.run(), 1)
+    assert tokens.ready
