@@ -4,20 +4,17 @@ import asyncio
 import functools
 import inspect
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiormq
 import pytest
-import uvicorn
-from socketio import ASGIApp
 from websockets.asyncio.client import connect
 
 from edge import server
-from edge.limits import AddressLimit
 from edge.server import DirectManager, EngineServer, EngineSocket, JSONPacket, SocketServer
 from infra.health import Server
+from tests.support.socket_server import Received, serving
 from tests.support.waiting import eventually
 
 #: Our classes that derive from a library's, and the names of that class's that they replace with plain values.
@@ -67,56 +64,6 @@ def test_nothing_of_the_library_is_replaced_by_accident(kind: type) -> None:
     assert {name for name in names if hasattr(kind.__mro__[1], name)} == {*overrides(kind), *OURS[kind]}
 
 
-class Received:
-    """Notes what the server hands over."""
-
-    def __init__(self) -> None:
-        self.socket: EngineSocket | None = None
-        self.events: list[tuple[int | None, object, list[object]]] = []
-        self.gone: list[str] = []
-
-    async def connect(self, sid: str, engine: EngineSocket, auth: object) -> None:
-        """Accept every socket."""
-        self.socket = engine
-
-    def disconnect(self, sid: str, reason: str) -> None:
-        """Note the sid."""
-        self.gone.append(sid)
-
-    def event(self, sid: str, ack_id: int | None, name: object, arguments: list[object]) -> None:
-        """Note the event."""
-        self.events.append((ack_id, name, arguments))
-
-    def too_large(self, sid: str, ack_id: int | None) -> None:
-        """Nothing here is too large."""
-
-
-@asynccontextmanager
-async def serving(received: Received) -> AsyncIterator[str]:
-    """The edge's Socket.IO server in uvicorn, as `edge/app.py` puts them together; gives the address."""
-    sockets = SocketServer(
-        received,
-        max_event_bytes=1_000,
-        max_sockets=10,
-        addresses=AddressLimit(0, 0),
-        address_full_packet="",
-        socket_buffer_bytes=1_000,
-        connect_timeout=10,
-        ping_interval=25,
-        ping_timeout=20,
-        origin_allowed=lambda origin, environ: True,
-    )
-    config = uvicorn.Config(
-        ASGIApp(sockets), host="127.0.0.1", port=0, ws="websockets-sansio", log_config=None, lifespan="off"
-    )
-    http = Server(config)
-    running = asyncio.create_task(http.serve())
-    await eventually(lambda: http.started, sentence="uvicorn serves")
-    yield f"ws://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}/socket.io/?EIO=4&transport=websocket"
-    http.should_exit = True
-    await running
-
-
 def recording(called: set[str], name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """The method, noting its name when it is called."""
 
@@ -140,9 +87,9 @@ async def test_the_libraries_call_every_override(monkeypatch: pytest.MonkeyPatch
             monkeypatch.setattr(kind, name, recording(called, f"{kind.__name__}.{name}", getattr(kind, name)))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     received = Received()
-    async with serving(received) as url:
+    async with serving(received) as served:
         # When a client connects, sends an event and an ack, and leaves
-        async with connect(url, proxy=None) as client:
+        async with connect(served.url, proxy=None) as client:
             assert str(await client.recv()).startswith('0{"sid":')
             await client.send("40{}")
             assert str(await client.recv()).startswith('40{"sid":')
@@ -158,7 +105,7 @@ async def test_the_libraries_call_every_override(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_socket_finds_the_transport_of_uvicorn_to_cut_it_off() -> None:
     received = Received()
-    async with serving(received) as url, connect(url, proxy=None) as client:
+    async with serving(received) as served, connect(served.url, proxy=None) as client:
         await client.send("40{}")
         engine = await eventually(lambda: received.socket, sentence="the socket is accepted")
         engine.abort()

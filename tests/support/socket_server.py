@@ -1,0 +1,98 @@
+"""The edge's Socket.IO server in uvicorn, with handlers that note what they are handed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from socketio import ASGIApp
+from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
+
+from edge.limits import AddressLimit
+from edge.server import EngineSocket, SocketServer
+from infra.health import Server
+from tests.support.waiting import eventually
+
+
+class Received:
+    """Accepts every socket unless it is to be refused, and notes all it is handed."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.sockets: dict[str, EngineSocket] = {}
+        self.auths: list[object] = []
+        self.events: list[tuple[int | None, object, list[object]]] = []
+        self.too_large_events: list[int | None] = []
+        self.gone: list[str] = []
+        #: What every connection is refused with.
+        self.refusal: ConnectionRefused | None = None
+
+    @property
+    def socket(self) -> EngineSocket | None:
+        """The latest socket that was accepted."""
+        return next(reversed(self.sockets.values()), None)
+
+    async def connect(self, sid: str, engine: EngineSocket, auth: object) -> None:
+        """Accept, or raise the refusal."""
+        self.auths.append(auth)
+        if self.refusal is not None:
+            raise self.refusal
+        self.sockets[sid] = engine
+
+    def disconnect(self, sid: str, reason: str) -> None:
+        """Note the sid."""
+        self.gone.append(sid)
+
+    def event(self, sid: str, ack_id: int | None, name: object, arguments: list[object]) -> None:
+        """Note the event."""
+        self.events.append((ack_id, name, arguments))
+
+    def too_large(self, sid: str, ack_id: int | None) -> None:
+        """Note the number."""
+        self.too_large_events.append(ack_id)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that runs."""
+
+    server: SocketServer
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where a client connects."""
+        return f"ws://127.0.0.1:{self.port}/socket.io/?EIO=4&transport=websocket"
+
+
+@asynccontextmanager
+async def serving(received: Received, **changes: Any) -> AsyncIterator[Serving]:
+    """Serve as `edge/app.py` does, for the length of a block. `changes` are limits of `SocketServer`."""
+    limits: dict[str, Any] = {
+        "max_event_bytes": 1_000,
+        "max_sockets": 10,
+        "addresses": AddressLimit(0, 0),
+        "address_full_packet": "",
+        "socket_buffer_bytes": 1_000,
+        "connect_timeout": 10,
+        "ping_interval": 25,
+        "ping_timeout": 20,
+        "origin_allowed": lambda origin, environ: True,
+    }
+    sockets = SocketServer(received, **{**limits, **changes})
+    config = uvicorn.Config(
+        ASGIApp(sockets), host="127.0.0.1", port=0, ws="websockets-sansio", log_config=None, lifespan="off"
+    )
+    http = Server(config)
+    running = asyncio.create_task(http.serve())
+    await eventually(lambda: http.started, sentence="uvicorn serves")
+    try:
+        yield Serving(sockets, http.servers[0].sockets[0].getsockname()[1])
+    finally:
+        http.should_exit = True
+        await running
