@@ -1,0 +1,251 @@
+"""Sending: every publish is confirmed or repeated, and one that can never be does not hold up the others."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import REGISTRY
+
+from contracts.codec import decode_bundle, decode_frame, encode_bundle
+from contracts.errors import BrokerUnavailable, MessageTooLarge, PublishUnknown, StoreUnavailable, Unroutable
+from contracts.facts import MessageStored
+from contracts.frames import Push, Reply
+from contracts.reports import EdgeLost
+from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES
+from infra.store.sessions import Session
+from tests.unit.workers.fakes import FakeDirectory, ScriptedPublisher
+from workers import sending
+from workers.effects import Effects
+from workers.routing import Router
+from workers.sending import MAX_REASON, REPORT_INTERVAL, Sender
+
+LOST = EdgeLost.model_fields["name"].default
+FACT = MessageStored.model_fields["name"].default
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat at once."""
+    monkeypatch.setattr(sending, "backoff", lambda attempt: 0.0)
+
+
+@pytest.fixture
+def publisher() -> ScriptedPublisher:
+    return ScriptedPublisher()
+
+
+@pytest.fixture
+def directory() -> FakeDirectory:
+    return FakeDirectory(Session("ada", "e1", 7), Session("bob", "e2", 3))
+
+
+@pytest.fixture
+def sender(publisher: ScriptedPublisher, directory: FakeDirectory) -> Sender:
+    return Sender(publisher, Router(directory, "w1"))  # type: ignore[arg-type]
+
+
+def push(*to: str) -> Push:
+    return Push(event="typing", payload="{}", to=list(to))
+
+
+def fact(seq: int) -> MessageStored:
+    return MessageStored(conversation_id="c1", seq=seq, sender_id="ada", sender_was_behind=False)
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def after(attempts: int, publisher: ScriptedPublisher) -> Callable[[], bool]:
+    """Says that a batch is abandoned once so many publishes were tried."""
+    return lambda: len(publisher.attempts) >= attempts
+
+
+# --- Frames -----------------------------------------------------------------------------------------------
+
+
+async def test_a_frame_leaves_for_each_edge_and_need_not_outlive_the_broker(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    effects = Effects(replies={"e1": [Reply(request=1, ack="{}")]}, pushes=[push("ada", "bob")])
+    assert await sender.send_frames(effects)
+    assert {(one.exchange, one.key, one.persistent) for one in publisher.published} == {
+        (FRAMES, "e1", False),
+        (FRAMES, "e2", False),
+    }
+    frames = {one.key: decode_frame(one.body) for one in publisher.published}
+    assert [r.request for r in frames["e1"].replies] == [1]
+    assert {edge: frame.pushes[0].to for edge, frame in frames.items()} == {"e1": ["ada"], "e2": ["bob"]}
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("away"), PublishUnknown("no confirm in time")])
+async def test_a_frame_is_published_until_it_is_confirmed(
+    sender: Sender, publisher: ScriptedPublisher, error: Exception
+) -> None:
+    publisher.outcomes["e1"] = [error, error]
+    assert await sender.send_frames(Effects(pushes=[push("ada")]))
+    assert publisher.attempts == ["e1"] * 3
+    assert len(publisher.published) == 1
+
+
+async def test_a_frame_is_given_up_once_the_broker_has_taken_its_batch_back(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    publisher.outcomes["e1"] = [BrokerUnavailable("away")] * 10
+    followed: list[bool] = []
+
+    async def follow_up() -> None:
+        followed.append(True)
+
+    effects = Effects(pushes=[push("ada")], after_sending=[follow_up])
+    assert not await sender.send_frames(effects, abandoned=after(3, publisher))
+    assert len(publisher.attempts) == 3
+    assert followed == []
+
+
+async def test_a_store_that_is_away_is_told_before_anything_is_published(
+    sender: Sender, publisher: ScriptedPublisher, directory: FakeDirectory
+) -> None:
+    directory.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await sender.send_frames(Effects(replies={"e1": [Reply(request=1, ack="{}")]}, pushes=[push("ada")]))
+    assert publisher.attempts == []
+
+
+async def test_a_frame_that_the_broker_will_never_take_is_dropped_alone(
+    sender: Sender, publisher: ScriptedPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = counted("warren_worker_frames_dropped_total")
+    publisher.outcomes["e1"] = [MessageTooLarge("17 MiB")]
+    assert await sender.send_frames(Effects(pushes=[push("ada", "bob")]))
+    assert [one.key for one in publisher.published] == ["e2"]
+    assert counted("warren_worker_frames_dropped_total") == before + 1
+    assert "e1" in caplog.text
+
+
+async def test_what_follows_from_sending_is_done_after_it_and_may_fail(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    # Given two things to do once the frames are confirmed, of which the first fails
+    done: list[int] = []
+
+    async def fails() -> None:
+        done.append(len(publisher.published))
+        raise StoreUnavailable("away")
+
+    async def works() -> None:
+        done.append(len(publisher.published))
+
+    # Then both are done, after the frames, and also when there are none
+    assert await sender.send_frames(Effects(pushes=[push("ada")], after_sending=[fails, works]))
+    assert await sender.send_frames(Effects(after_sending=[works]))
+    assert done == [1, 1, 1]
+
+
+# --- Edges without a queue --------------------------------------------------------------------------------
+
+
+async def test_an_edge_without_a_queue_is_reported_to_the_presence_workers(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    before = counted("warren_worker_unroutable_frames_total")
+    publisher.outcomes["e1"] = [Unroutable("no queue")]
+    assert await sender.send_frames(Effects(pushes=[push("ada", "bob")]))
+    (report,) = [one for one in publisher.published if one.exchange == COMMANDS]
+    (command,) = decode_bundle(report.body)
+    assert isinstance(command, EdgeLost)
+    assert (report.key, command.edge_id, command.epoch) == (LOST, "e1", 7)
+    assert counted("warren_worker_unroutable_frames_total") == before + 1
+    assert [one.key for one in publisher.published if one.exchange == FRAMES] == ["e2"]
+
+
+async def test_a_lost_edge_is_reported_once_for_a_while(
+    sender: Sender, publisher: ScriptedPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an edge that is found lost many times at once, and again after a while
+    now = [1_000.0]
+    monkeypatch.setattr("workers.sending.time.monotonic", lambda: now[0])
+    publisher.outcomes["e1"] = [Unroutable("no queue")] * 10
+    for _ in range(3):
+        await sender.send_frames(Effects(pushes=[push("ada")]))
+    assert publisher.attempts.count(LOST) == 1
+
+    # Then it is reported again after that while
+    now[0] += REPORT_INTERVAL
+    await sender.send_frames(Effects(pushes=[push("ada")]))
+    assert publisher.attempts.count(LOST) == 2
+
+
+async def test_an_edge_that_only_waits_for_replies_has_no_sessions_to_drop(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    publisher.outcomes["e9"] = [Unroutable("no queue")]
+    assert await sender.send_frames(Effects(replies={"e9": [Reply(request=1, ack="{}")]}))
+    assert publisher.attempts == ["e9"]
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("away"), PublishUnknown("no confirm in time")])
+async def test_a_report_that_fails_holds_nothing_up(
+    sender: Sender, publisher: ScriptedPublisher, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher.outcomes["e1"] = [Unroutable("no queue")]
+    publisher.outcomes[LOST] = [error]
+    assert await sender.send_frames(Effects(pushes=[push("ada")]))
+    assert "could not be reported" in caplog.text
+
+
+# --- Facts ------------------------------------------------------------------------------------------------
+
+
+async def test_facts_of_one_name_travel_in_one_durable_message(sender: Sender, publisher: ScriptedPublisher) -> None:
+    assert await sender.publish_facts([fact(1), fact(2), fact(3)], [], lambda: False)
+    (one,) = publisher.published
+    assert (one.exchange, one.key, one.persistent) == (FACTS, FACT, True)
+    assert decode_bundle(one.body) == [fact(1), fact(2), fact(3)]
+
+
+async def test_no_facts_are_no_message(sender: Sender, publisher: ScriptedPublisher) -> None:
+    assert await sender.publish_facts([], [], lambda: False)
+    assert publisher.attempts == []
+
+
+async def test_a_fact_is_published_until_somebody_has_declared_its_queue(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    publisher.outcomes[FACT] = [Unroutable("no queue"), PublishUnknown("lost"), BrokerUnavailable("full")]
+    assert await sender.publish_facts([fact(1)], [], lambda: False)
+    assert publisher.attempts == [FACT] * 4
+
+
+async def test_facts_are_given_up_once_the_broker_has_taken_their_batch_back(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    publisher.outcomes[FACT] = [BrokerUnavailable("away")] * 10
+    assert not await sender.publish_facts([fact(1)], [], after(2, publisher))
+    assert publisher.published == []
+
+
+# --- Dead letters -----------------------------------------------------------------------------------------
+
+
+async def test_a_dead_letter_says_whence_why_since_when_and_how_often(
+    sender: Sender, publisher: ScriptedPublisher
+) -> None:
+    before = counted("warren_worker_dead_letters_total", queue="unread")
+    body = encode_bundle([fact(1)])
+    await sender.dead_letter("unread", body, "ValueError: " + "x" * 5_000, attempts=3)
+    (letter,) = publisher.published
+    assert (letter.exchange, letter.key, letter.body, letter.persistent) == (DEAD, "unread", body, True)
+    assert letter.amqp_headers is not None
+    reason, since = letter.amqp_headers["x-warren-reason"], letter.amqp_headers["x-warren-first-failure"]
+    assert reason == ("ValueError: " + "x" * 5_000)[:MAX_REASON]
+    assert since.endswith("Z")
+    assert (letter.amqp_headers["x-warren-queue"], letter.amqp_headers["x-warren-attempts"]) == ("unread", 3)
+    assert counted("warren_worker_dead_letters_total", queue="unread") == before + 1
+
+
+async def test_a_dead_letter_is_published_until_it_is_there(sender: Sender, publisher: ScriptedPublisher) -> None:
+    publisher.outcomes["unread"] = [BrokerUnavailable("full"), PublishUnknown("lost"), Unroutable("no queue")] * 5
+    await asyncio.wait_for(sender.dead_letter("unread", b"body", "why", attempts=1), 5)
+    assert len(publisher.attempts) == 16
+    assert len(publisher.published) == 1
