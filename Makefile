@@ -19,7 +19,7 @@ IN_PARALLEL = $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
-# What `make bench` holds Warren against on Node.
+# The system on Node that `make bench` compares Warren with.
 PEER := infra/bench/peers/node
 PEER_INSTALLED := $(PEER)/node_modules/.installed
 # The web client; Node comes with the Python packages.
@@ -88,8 +88,8 @@ unit: $(INSTALLED) ## Run the unit tests
 test-rabbitmq4: setup ## Run the broker-facing tests against RabbitMQ 4, in a Debian root of its own (takes root's rights)
 	@$(PYTHON) -m tests.run_with_rabbitmq4 $(ARGS)
 
-load: $(INSTALLED) ## Measure throughput and latency
-	@$(PYTHON) -m infra.bench.load $(ARGS)
+load: $(INSTALLED) ## Measure throughput and latency on this machine, or put load on a cluster (ARGS='--edge URL …')
+	@$(PYTHON) -m infra load $(ARGS)
 
 redis: # What the Node peer of `make bench` needs; RUNLEVEL=1 keeps Debian from starting the system's own.
 	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \

@@ -9,6 +9,7 @@ from infra.cli import (
     block,
     canary,
     dead_letters,
+    load,
     locate_message,
     recount,
     secrets,
@@ -21,6 +22,7 @@ from infra.cli import (
 app = typer.Typer(no_args_is_help=True, help="Operate Warren.")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(load.app, name="load")
 app.command("status")(status.command)
 app.command("message")(locate_message.command)
 app.command("recount")(recount.command)

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
@@ -278,13 +278,13 @@ class WorkerSettings(Settings):
 S = TypeVar("S", bound=Settings)
 
 
-def load(settings_type: type[S]) -> S:
-    """Read the settings of this process. Raises SettingsError, which names every wrong variable."""
+def load(settings_type: type[S], **given: Any) -> S:
+    """Read the settings of this process; values that are `given` win. Raises SettingsError, which names what is wrong."""
     folder = os.environ.get("WARREN_SECRETS_DIR") or None
     if folder is not None and not Path(folder).is_dir():
         raise SettingsError("WARREN_SECRETS_DIR: the folder does not exist")
     try:
-        return settings_type(_secrets_dir=folder)
+        return settings_type(_secrets_dir=folder, **given)
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(part) for part in error.errors())) from None
     except Exception as error:

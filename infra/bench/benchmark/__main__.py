@@ -6,7 +6,6 @@ system could not be measured, or Warren broke a promise; a target that is missed
 
 import gc
 import json
-import resource
 import time
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from infra.bench.benchmark.results import Results
 from infra.bench.benchmark.schedule import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
 from infra.bench.benchmark.targets import TARGETS, wrong
 from infra.bench.load.client import CallFailed
+from infra.bench.load.usage import raise_file_limit
 from infra.local.errors import LocalServiceError
 from infra.local.paths import ROOT
 from infra.local.tenant import local_services
@@ -55,7 +55,7 @@ def bench(
     for given, known in ((only or [], PARTS), (systems or [], STARTS)):
         if unknown := set(given) - set(known):
             raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
-    _raise_file_limit()
+    raise_file_limit()
     started = time.monotonic()
     schedule = rounds(repeat, only or PARTS, systems or STARTS)
     results, failures = uvloop.run(_run(console, schedule))
@@ -129,11 +129,6 @@ def _document(results: Results, seconds: float) -> str:
     ]
     machine = {**describe(), "minutes": round(seconds / 60, 1)}
     return json.dumps({"machine": machine, "targets": targets, "results": results.as_json()}, indent=1) + "\n"
-
-
-def _raise_file_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""Figures of one run, as plain values: for the table, and for whoever compares runs."""
+"""Figures of one scenario, as plain values: for the table, for JSON, and for the benchmark."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from infra.bench.checker import Verdict
+from infra.bench.checker import KINDS, UNDELIVERED, Verdict
 from infra.bench.history import SentMessage
 from infra.bench.load.usage import Usage
+
+#: Complaints of one scenario that are written to JSON as sentences; all are counted.
+COMPLAINTS_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,10 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class TrafficFigures:
-    """One run that sent messages. Figures are of the measured stretch; the verdict is on the whole run."""
+    """One scenario that sent messages. Figures are of the measured stretch; the verdict is on the whole scenario."""
 
     title: str
-    #: Acked and delivered messages a second. That they are stored is the verdict's to say.
+    #: Acked and delivered messages a second; the verdict says whether they are stored.
     rate: float
     #: Messages that were acked and delivered in the measured stretch.
     done: int
@@ -37,6 +41,15 @@ class TrafficFigures:
     #: Whether a message that was not pushed in time counts as undelivered.
     expects_pushes: bool
     verdict: Verdict
+
+    @property
+    def passed(self) -> bool:
+        """Whether the checker had nothing to complain about."""
+        return not self.verdict.complaints
+
+    def complaints(self, kind: str) -> int | None:
+        """How many complaints of a kind there are; None where the kind was not judged."""
+        return None if kind == UNDELIVERED and not self.expects_pushes else self.verdict.count(kind)
 
     @property
     def cpu_per_thousand(self) -> dict[str, float]:
@@ -57,6 +70,11 @@ class ConnectionFigures:
     usage: Usage
     #: Sockets that were closed again while idle.
     dropped: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether all connections stayed open."""
+        return self.dropped == 0
 
 
 Figures = TrafficFigures | ConnectionFigures
@@ -84,3 +102,35 @@ def measured(sent: Sequence[SentMessage], start: float, end: float) -> tuple[int
         quantiles([message.acked_at - message.due_at for message in done]),
         quantiles([message.delivered_at - message.due_at for message in done]),
     )
+
+
+def as_json(figures: Figures) -> dict[str, Any]:
+    """Figures as JSON values. Latencies are in milliseconds, CPU in seconds per 1,000 messages, shares from 0 to 1."""
+    common = {
+        "title": figures.title,
+        "passed": figures.passed,
+        "generator_share_of_core": figures.usage.generator_share,
+        "machine_share": figures.usage.machine,
+    }
+    if isinstance(figures, ConnectionFigures):
+        return common | {
+            "connections": figures.connections,
+            "seconds_until_ready": figures.seconds,
+            "kilobytes_each": figures.kilobytes_each,
+            "dropped": figures.dropped,
+        }
+    verdict = figures.verdict
+    return common | {
+        "messages_per_second": figures.rate,
+        "messages_measured": figures.done,
+        "ack_ms": asdict(figures.ack),
+        "delivery_ms": asdict(figures.delivery),
+        "cpu_seconds_per_thousand": figures.cpu_per_thousand,
+        "failed_tries": dict(figures.errors),
+        "reconnects": figures.reconnects,
+        "check": {
+            **{name: getattr(verdict, name) for name in ("sent", "acked", "stored", "delivered", "retried")},
+            **{kind.replace(" ", "_"): figures.complaints(kind) for kind in KINDS},
+            "complaints": [f"{kind}: {sentence}" for kind, sentence in verdict.complaints[:COMPLAINTS_KEPT]],
+        },
+    }

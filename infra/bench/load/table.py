@@ -1,4 +1,4 @@
-"""Figures as one table for people: a column for each run."""
+"""The table of a load run: a column for each scenario."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,12 +11,12 @@ from infra.bench.load.usage import GENERATOR
 
 #: Above this share of one core the generator may be what limits the run.
 GENERATOR_BUSY = 0.85
-#: Complaints that are printed of one run.
+#: Complaints that are printed of one scenario.
 COMPLAINTS_SHOWN = 12
 
 
 def show(console: Console, figures: Sequence[Figures]) -> None:
-    """Print all figures: rates and latencies, CPU by process, connections, and the checker's word."""
+    """Print all figures: rates and latencies, CPU by process, connections, and the checker's verdict."""
     if not figures:
         return
     table = Table(title="Warren under load", title_justify="left")
@@ -26,7 +26,8 @@ def show(console: Console, figures: Sequence[Figures]) -> None:
     rows = _Rows(table, figures)
     if any(isinstance(each, TrafficFigures) for each in figures):
         _speed(rows)
-        _cpu(rows)
+        if any(set(each.cpu_per_thousand) - {GENERATOR} for each in rows.traffic):
+            _cpu(rows)
         _checked(rows)
     if any(isinstance(each, ConnectionFigures) for each in figures):
         _connections(rows)
@@ -79,11 +80,11 @@ def _cpu(rows: _Rows) -> None:
 
 
 def _checked(rows: _Rows) -> None:
-    rows.heading("checker, whole run")
+    rows.heading("check of the whole run")
     for name in ("sent", "acked", "stored", "delivered", "retried"):
         rows.of_traffic(name, lambda each, name=name: f"{getattr(each.verdict, name):,}")  # type: ignore[misc]
     for kind in KINDS:
-        rows.of_traffic(kind, lambda each, kind=kind: _fault(each.verdict.count(kind)))  # type: ignore[misc]
+        rows.of_traffic(kind, lambda each, kind=kind: _fault(each.complaints(kind)))  # type: ignore[misc]
 
 
 def _connections(rows: _Rows) -> None:
@@ -101,13 +102,17 @@ def _seconds(value: float | None) -> str:
     return "replaced" if value is None else f"{value:.3f}"
 
 
-def _fault(count: int) -> str:
+def _fault(count: int | None) -> str:
+    if count is None:
+        return "not judged"
     return f"[bold red]{count:,}" if count else "[green]0"
 
 
 def _remarks(console: Console, figures: Sequence[Figures]) -> None:
     for each in figures:
         if isinstance(each, TrafficFigures):
+            if not each.expects_pushes:
+                console.print(f"{each.title}: pushes were not judged, as a part or a connection was down.")
             if each.errors or each.reconnects:
                 counts = ", ".join(f"{count} × {code}" for code, count in each.errors.most_common())
                 console.print(f"{each.title}: {each.reconnects} reconnects; tries that failed: {counts or 'none'}.")

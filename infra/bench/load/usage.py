@@ -1,6 +1,8 @@
-"""CPU time and memory of the processes involved, the generator included."""
+"""CPU time and memory of the processes involved, the generator included, and its limit of open files."""
 
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,6 +72,13 @@ def resident_bytes(pid: int) -> int:
     """Memory that a process holds (RSS), bytes."""
     size: int = psutil.Process(pid).memory_info().rss
     return size
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files, sockets included, as it may; return how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def listener_on(port: int) -> int | None:
