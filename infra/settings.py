@@ -279,7 +279,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def load(settings_type: type[S], **given: Any) -> S:
-    """Read the settings of this process; values that are `given` win. Raises SettingsError, which names what is wrong."""
+    """Read the settings of this process; values `given` win. Raises SettingsError, which names what is wrong."""
     folder = os.environ.get("WARREN_SECRETS_DIR") or None
     if folder is not None and not Path(folder).is_dir():
         raise SettingsError("WARREN_SECRETS_DIR: the folder does not exist")

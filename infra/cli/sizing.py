@@ -20,7 +20,7 @@ from infra.cli.console import console
 
 @dataclass(frozen=True)
 class Run:
-    """A run of `python -m infra.bench.load`: pairs of users on two edges, one worker of each kind, all on two cores."""
+    """A run of `python -m infra load`: pairs of users on two edges, one worker of each kind, all on two cores."""
 
     name: str
     #: Messages per second, acked and delivered.

@@ -235,6 +235,8 @@ def command_names(app: typer.Typer, prefix: str = "") -> Iterator[str]:
         yield prefix + (command.name or command.callback.__name__)
     for group in app.registered_groups:
         assert group.typer_instance is not None
+        if group.typer_instance.info.invoke_without_command is True:
+            yield f"{prefix}{group.name}"
         yield from command_names(group.typer_instance, f"{prefix}{group.name} ")
 
 

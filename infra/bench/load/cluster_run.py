@@ -19,7 +19,7 @@ from infra.bench.load.progress import advance, progress_bar
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.users import Users
 
-#: Seconds before the measured stretch in which messages are sent already.
+#: Seconds of warm-up before the measured stretch.
 WARM_UP = 3.0
 #: Seconds that reading all conversations may take.
 READ_LIMIT = 60.0
@@ -44,8 +44,9 @@ class ClusterRun:
     rate: float
     #: Messages that are sent and not done at any time; only heeded where `rate` is 0.
     in_flight: int
-    #: Length of the measured stretch.
+    #: Lengths of the measured stretch, and of the one before it in which messages are sent already.
     seconds: float
+    warm_up: float = WARM_UP
 
 
 async def run_on_cluster(console: Console, run: ClusterRun) -> TrafficFigures:
@@ -70,7 +71,7 @@ async def run_on_cluster(console: Console, run: ClusterRun) -> TrafficFigures:
                 partial(advance, bar, task),
                 title=title,
                 seconds=run.seconds,
-                warm_up=WARM_UP,
+                warm_up=run.warm_up,
                 connect=partial(connect_groups, system, pairs),
             )
 

@@ -69,6 +69,14 @@ def good_load() -> Histories:
     return Histories(run.sent, Stored(run.stored.messages, {CHAT: Header(CHAT, 5, "id5")}))
 
 
+def test_messages_from_before_the_run_are_no_gap() -> None:
+    run = good_load()
+    run.sent[:2], run.stored.messages[:2] = [], []
+    assert {kind for kind, _ in check(run).complaints} == {GAPS}
+    run.stored.headers[CHAT] = replace(run.stored.headers[CHAT], base_seq=2)
+    assert check(run).complaints == []
+
+
 def test_a_good_run_has_no_complaints() -> None:
     verdict = check(good(), expect_pushes=True)
     assert (verdict.sent, verdict.acked, verdict.stored, verdict.delivered, verdict.retried) == (5, 5, 5, 5, 0)
