@@ -48,6 +48,7 @@ def start(installed: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
 def starts(installed: Path) -> None:
     """Check that operators' commands are there, and that an edge names the setting that it lacks."""
     assert "topology" in start(installed, "infra", "--help").stdout
+    assert "--edge" in start(installed, "infra", "load", "--help").stdout
     edge = start(installed, "edge")
     assert (edge.returncode, edge.stdout) == (1, "")
     assert "WARREN_JWT_SECRET" in edge.stderr

@@ -141,7 +141,7 @@ async def complaints(traffic: Traffic) -> list[tuple[str, str]]:
 
 
 async def delete_message(stack: Stack, conversation_id: str, seq: int) -> None:
-    store = Store(Settings(mongo_url=SecretStr(stack.run.mongo_url), mongo_database=stack.run.database))
+    store = Store(Settings(mongo_url=SecretStr(stack.tenant.mongo_url), mongo_database=stack.tenant.database))
     try:
         await store.messages.delete_one({"conversation_id": conversation_id, "seq": seq})
     finally:

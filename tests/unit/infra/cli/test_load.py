@@ -71,6 +71,14 @@ def test_a_missing_or_weak_secret_is_named(secret: str, sentence: str) -> None:
     assert output == sentence
 
 
+@pytest.mark.parametrize("arguments", [EDGE, ("latency",), ()])
+def test_without_its_libraries_it_names_the_extra(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.cli.load.find_spec", lambda library: None)
+    code, output = load(*arguments, WARREN_JWT_SECRET=SECRET)
+    assert code == 1
+    assert output == "The load generator needs picows and psutil: install warren[bench]."
+
+
 def test_an_edge_that_does_not_answer_ends_the_run(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     code, output = load(*EDGE, "--json", str(figures), WARREN_JWT_SECRET=SECRET)
