@@ -3,7 +3,8 @@
 import pytest
 
 from edge.relay import Relay
-from tests.unit.edge.fakes import Answers, FakePublisher
+from tests.support.answers import Answers
+from tests.unit.edge.fakes import FakePublisher
 
 
 @pytest.fixture

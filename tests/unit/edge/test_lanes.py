@@ -5,7 +5,8 @@ import gc
 from contracts.errors import BrokerUnavailable
 from edge.lanes import MAX_GROUP, Lane, Lanes
 from edge.relay import Relay
-from tests.unit.edge.fakes import Answers, FakePublisher, message, ok, settle
+from tests.support.answers import Answers
+from tests.unit.edge.fakes import FakePublisher, message, ok, settle
 
 
 async def test_a_lane_has_one_group_on_its_way_and_the_rest_follows_together(

@@ -8,8 +8,9 @@ from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable, Warr
 from contracts.frames import Reply
 from contracts.reports import EdgeLost
 from edge.relay import BUNDLE_ITEMS, MAX_UNCONFIRMED, MAX_WAITING, Relay
+from tests.support.answers import Answers
 from tests.support.waiting import eventually
-from tests.unit.edge.fakes import Answers, FakePublisher, message, settle, typing
+from tests.unit.edge.fakes import FakePublisher, message, settle, typing
 
 
 async def test_an_idle_broker_gets_each_command_at_once(
