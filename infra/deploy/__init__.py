@@ -1,1 +1,1 @@
-"""What a deployment needs beside the processes: RabbitMQ's users and what each may do, as definitions to import."""
+"""Deployment: the image, manifests, RabbitMQ definitions, alerts and the dashboard."""

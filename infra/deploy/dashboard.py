@@ -1,6 +1,6 @@
-"""`python -m infra.deploy.dashboard` (or `make docs`): writes Grafana's one page on Warren from infra/deploy/panels.py.
+"""`python -m infra.deploy.dashboard` (or `make docs`): writes Warren's Grafana dashboard from infra/deploy/panels.py.
 
-With `--check` it writes nothing, and ends with 1 when the file is stale.
+With `--check` it writes nothing, and exits with 1 when the file is out of date.
 """
 
 import sys
@@ -22,21 +22,21 @@ from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSou
 from infra.deploy.panels import ROWS, Chart, Number, Query
 
 FILE = Path(__file__).parent / "grafana" / "dashboards" / "warren.json"
-#: Found by infra/deploy/grafana/provisioning/datasources/prometheus.yml under this name.
+#: The data source that infra/deploy/grafana/provisioning/datasources/prometheus.yml defines.
 SOURCE = DataSourceRef(type_val="prometheus", uid="warren-prometheus")
 
-#: Grid units (24 across): a number, and a chart of a row of three.
+#: Widths and heights of numbers and charts in grid units; the dashboard is 24 units wide.
 STAT, CHART, STAT_HEIGHT, CHART_HEIGHT = 3, 8, 4, 8
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 
 
 def text() -> str:
-    """The page as Grafana reads it: the same bytes from the same code."""
+    """The dashboard's JSON. The same code always gives the same bytes."""
     page = (
         dashboard.Dashboard("Warren")
         .uid("warren")
-        .description("Is it healthy, how full is it, what is slow, for whom? Alerts link docs/runbook.md.")
+        .description("Health, load, latency, and which users are affected. Alerts link to docs/runbook.md.")
         .tags(["warren"])
         .refresh("10s")
         .time("now-1h", "now")
@@ -60,7 +60,7 @@ def _number(number: Number) -> stat.Panel:
     return (
         stat.Panel()
         .title(number.title)
-        .description(number.asks)
+        .description(number.description)
         .datasource(SOURCE)
         .unit(number.unit)
         .no_value(number.none)
@@ -78,7 +78,7 @@ def _chart(chart: Chart) -> timeseries.Panel:
     panel = (
         timeseries.Panel()
         .title(chart.title)
-        .description(chart.says)
+        .description(chart.description)
         .datasource(SOURCE)
         .unit(chart.unit)
         .min(0)
@@ -107,13 +107,13 @@ def _target(query: Query, ref_id: str) -> prometheus.Dataquery:
 
 
 def main() -> int:
-    """Write the file, or compare; returns the exit code."""
+    """Write or compare the file. Returns the exit code."""
     fresh = text()
     if FILE.exists() and FILE.read_text() == fresh:
         return 0
     name = "infra/deploy/grafana/dashboards/warren.json"
     if "--check" in sys.argv[1:]:
-        sys.stderr.write(f"{name} is stale: run `make docs`.\n")
+        sys.stderr.write(f"{name} is out of date: run `make docs`.\n")
         return 1
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(fresh)

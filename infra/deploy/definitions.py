@@ -1,13 +1,13 @@
-"""RabbitMQ definitions from contracts/topology.py: users with no more rights than they need, and what they work with.
+"""RabbitMQ definitions from contracts/topology.py: users with the least rights, the topology, and policies.
 
-Three users, as a process of its kind runs as each:
+There is one user for each kind of process:
 
-    warren-edge       publishes commands; declares, binds and consumes `edge.…` queues; sees nothing else
+    warren-edge       publishes commands; declares, binds and consumes `edge.…` queues; has no other rights
     warren-worker     consumes the work queues; publishes facts, frames, dead letters and commands; declares nothing
-    warren-operator   declares all of it, and looks after the dead letters
+    warren-operator   declares the topology, and reads, replays and purges dead letters
 
-Limits are there twice, made from the same values: as arguments, which a queue is born with and keeps, and as policies,
-which may be changed while it lives. RabbitMQ takes the lower of two numbers, so a policy can tighten a limit at once.
+Limits are defined twice from the same values: as arguments, which a queue keeps from its declaration, and as policies,
+which can be changed at any time. RabbitMQ applies the lower of two numbers, so a policy can tighten a limit at once.
 
 RabbitMQ checks three regular expressions per user: *configure* (declare, delete), *write* (publish to an exchange,
 bind a queue) and *read* (consume a queue, bind to an exchange).
@@ -37,15 +37,14 @@ from contracts.topology import (
 )
 
 EDGE, WORKER, OPERATOR = "warren-edge", "warren-worker", "warren-operator"
-#: Characters that a password must have at least.
+#: Minimal number of characters of a password.
 MIN_PASSWORD = 16
-#: The default exchange, as permissions call it: the operator's way to put back what cannot be read.
+#: The name of the default exchange in permissions. Operators replay letters that cannot be decoded through it.
 DEFAULT_EXCHANGE = "amq.default"
-#: Queues that edges make up themselves: `contracts.topology.edge_queue`.
+#: Names of the queues that edges declare: `contracts.topology.edge_queue`.
 EDGE_QUEUES = r"edge\..*"
 
-
-#: Arguments that a policy may say too, without their `x-`; a dead letter's key is each queue's own.
+#: Arguments that a policy can set too, without their prefix `x-`. The dead-letter key differs for each queue.
 POLICY_KEYS = frozenset(
     {
         "delivery-limit",
@@ -57,30 +56,30 @@ POLICY_KEYS = frozenset(
         "message-ttl",
     }
 )
-#: Replicated queues are led by whichever node leads the fewest, not by the one that they were declared on.
+#: A new quorum queue gets its leader on the node with the fewest leaders, and not on the node that declares it.
 SPREAD = {"queue-leader-locator": "balanced"}
-#: Of the policies that match a queue, RabbitMQ applies the one with the highest; an operator's own may be above ours.
+#: RabbitMQ applies the matching policy with the highest priority: an operator's own policy may override these.
 POLICY_PRIORITY = 0
 
 
 class WeakPassword(WarrenError):
-    """Raised when a user's password is missing or short; the text names the user."""
+    """Raised when a user's password is too short; the text names the user."""
 
 
 @dataclass(frozen=True)
 class Permissions:
-    """What one user may do in our virtual host, as RabbitMQ's regular expressions."""
+    """One user's rights in the virtual host, as RabbitMQ's regular expressions."""
 
     user: str
     configure: str
     write: str
     read: str
-    #: Rights in the management API: only operators ask it anything.
+    #: Rights in the management API, which only operators use.
     tags: tuple[str, ...] = ()
 
 
 def permissions() -> list[Permissions]:
-    """The least that each kind of process needs."""
+    """The least rights for each kind of process."""
     exchanges = [exchange.name for exchange in EXCHANGES]
     queues = [queue.name for queue in QUEUES]
     consumed = [queue.name for queue in (*WORK_QUEUES, TYPING)]
@@ -91,7 +90,7 @@ def permissions() -> list[Permissions]:
             OPERATOR,
             _only([*exchanges, *queues]),
             _only([*exchanges, *queues, DEFAULT_EXCHANGE]),
-            # A queue with a dead-letter exchange is declared by those only who may read it; it is bound likewise.
+            # RabbitMQ requires the right to read for declaring a queue with a dead-letter exchange, and for binding.
             _only([*exchanges, *queues]),
             ("monitoring",),
         ),
@@ -100,7 +99,7 @@ def permissions() -> list[Permissions]:
 
 @dataclass(frozen=True)
 class Policy:
-    """Limits of the queues whose names match a pattern, as RabbitMQ's policies say them."""
+    """A RabbitMQ policy: limits of the queues whose names match a pattern."""
 
     name: str
     pattern: str
@@ -108,7 +107,7 @@ class Policy:
 
 
 def policies() -> list[Policy]:
-    """The limits of each kind of queue, which an operator may tighten while Warren runs."""
+    """The limits of each kind of queue. An operator may tighten them while Warren runs."""
     return [
         Policy("warren-work", _only(queue.name for queue in WORK_QUEUES), SPREAD | _limits(WORK_QUEUES)),
         Policy("warren-dead", _only(queue.name for queue in DEAD_QUEUES), SPREAD | _limits(DEAD_QUEUES)),
@@ -118,7 +117,7 @@ def policies() -> list[Policy]:
 
 
 def _limits(queues: Iterable[Queue]) -> dict[str, Any]:
-    """What all of these queues have as an argument that a policy may say too."""
+    """The arguments of `POLICY_KEYS` with the same value in all of these queues."""
     limits = [{name.removeprefix("x-"): value for name, value in queue.arguments.items()} for queue in queues]
     return {
         name: value
@@ -128,7 +127,8 @@ def _limits(queues: Iterable[Queue]) -> dict[str, Any]:
 
 
 def definitions(vhost: str, passwords: Mapping[str, str]) -> dict[str, Any]:
-    """Everything to import into RabbitMQ. A user without a password gets none, and cannot log in with one."""
+    """The definitions to import. A user without a password in `passwords` cannot log in with one. Raises
+    WeakPassword."""
     users = permissions()
     return {
         "vhosts": [{"name": vhost}],
@@ -151,7 +151,7 @@ def definitions(vhost: str, passwords: Mapping[str, str]) -> dict[str, Any]:
                 "vhost": vhost,
                 "name": policy.name,
                 "pattern": policy.pattern,
-                # Not by type: RabbitMQ tells quorum from classic queues here only since 3.12.
+                # Not by queue type, which policies support only since RabbitMQ 3.12.
                 "apply-to": "queues",
                 "definition": policy.definition,
                 "priority": POLICY_PRIORITY,
@@ -196,13 +196,13 @@ def definitions(vhost: str, passwords: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _only(names: Iterable[str], *patterns: str) -> str:
-    """A regular expression for these names and nothing else; RabbitMQ's own anchors are ours to write."""
+    """A regular expression that matches exactly these names and patterns. RabbitMQ adds no anchors by itself."""
     parts = [*(re.escape(name) for name in names), *patterns]
     return f"^({'|'.join(parts)})$" if parts else "^$"
 
 
 def _hash(user: str, password: str) -> str:
-    """A salted hash as RabbitMQ keeps it. Raises WeakPassword."""
+    """A salted hash in RabbitMQ's format (SHA-256 with a salt of 4 bytes). Raises WeakPassword."""
     if len(password) < MIN_PASSWORD:
         raise WeakPassword(f"The password of {user} must have at least {MIN_PASSWORD} characters.")
     salt = os.urandom(4)

@@ -1,7 +1,7 @@
-"""What an operator sees on one page, as values: is it healthy, how full is it, what is slow, for whom.
+"""The panels of Warren's Grafana dashboard, as values: health, load, latency, and which users are affected.
 
-Queues are read from RabbitMQ's own metrics per object (`prometheus.return_per_object_metrics = true`); the rest is of
-infra/metrics.py. A test holds every name and label against what there is.
+Metrics of queues are RabbitMQ's own metrics per object (`prometheus.return_per_object_metrics = true`); all others are
+in infra/metrics.py. A test checks every metric and label.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from contracts.topology import EDGE_QUEUE_MAX_BYTES, TYPING, WORK_QUEUES
 
 _WORK = "|".join(queue.name for queue in (*WORK_QUEUES, TYPING))
-#: Selectors of RabbitMQ's queues: those that workers consume, their dead letters, and those of edges.
+#: Selectors of RabbitMQ's queues: work queues and typing, dead-letter queues, and edges' queues.
 WORK, DEAD, EDGES = f'queue=~"{_WORK}"', 'queue=~".+[.]dead"', 'queue=~"edge[.].+"'
 
 
 @dataclass(frozen=True)
 class Query:
-    """PromQL, and what its lines are called."""
+    """A PromQL expression, and the legend of its lines."""
 
     expr: str
     legend: str = ""
@@ -24,10 +24,13 @@ class Query:
 
 @dataclass(frozen=True)
 class Number:
-    """One number for now; `bad` is where it turns yellow and red, rising or falling."""
+    """A panel with one current number. `bad` are the values at which it turns yellow and red.
+
+    With `falling`, lower values are worse. `none` is shown without data.
+    """
 
     title: str
-    asks: str
+    description: str
     query: Query
     bad: tuple[float, float]
     unit: str = "short"
@@ -37,26 +40,26 @@ class Number:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over time, and a sentence that says what to make of them."""
+    """A panel with lines over time."""
 
     title: str
-    says: str
+    description: str
     queries: Sequence[Query]
     unit: str = "short"
-    #: Where a line becomes a worry, or None.
+    #: The value that is drawn as a limit, or None.
     limit: float | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question, and what answers it."""
+    """A row of panels that answer one question."""
 
     title: str
     panels: Sequence[Number | Chart]
 
 
 def quantiles(metric: str, by: str, *levels: float) -> list[Query]:
-    """Quantiles of a histogram over a minute, for each value of a label."""
+    """Quantiles of a histogram over one minute, for each value of the labels `by`."""
     names = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
     return [
         Query(
@@ -67,13 +70,13 @@ def quantiles(metric: str, by: str, *levels: float) -> list[Query]:
 
 
 def mean(metric: str, by: str) -> Query:
-    """The mean of a histogram over a minute, for each value of a label."""
+    """The mean of a histogram over one minute, for each value of the label `by`."""
     parts = (f"sum by ({by}) (rate({metric}_{part}[1m]))" for part in ("sum", "count"))
     return Query(" / ".join(parts), f"{{{{{by}}}}}")
 
 
 def rate(metric: str, by: str, selector: str = "") -> Query:
-    """A counter's rate a second over a minute, for each value of a label."""
+    """A counter's rate per second over one minute, for each value of the label `by`."""
     return Query(f"sum by ({by}) (rate({metric}{selector}[1m]))", f"{{{{{by}}}}}")
 
 
@@ -83,7 +86,7 @@ ROWS = (
         [
             Number(
                 "Messages through",
-                "Share of the canary's messages that were acked, delivered at the other edge and seen.",
+                "Share of the canary's rounds in which the message was acked, delivered and seen.",
                 Query(
                     'sum(rate(warren_canary_rounds_total{outcome="ok"}[1m]))'
                     " / sum(rate(warren_canary_rounds_total[1m]))"
@@ -95,7 +98,7 @@ ROWS = (
             ),
             Number(
                 "Delivery, p99",
-                "From sending at one edge to arrival at the other, as the canary measures it.",
+                "Time from sending at one edge to arrival at the other, measured by the canary.",
                 Query(
                     'histogram_quantile(0.99, sum by (le) (rate(warren_canary_seconds_bucket{step="delivery"}[5m])))'
                 ),
@@ -105,38 +108,38 @@ ROWS = (
             ),
             Number(
                 "Alerts",
-                "Warren's alerts that fire now.",
+                "Warren's alerts that are firing.",
                 Query('count(ALERTS{alertstate="firing", alertname=~"Warren.+"}) or vector(0)'),
                 (1, 1),
             ),
             Number(
-                "Silent processes",
-                "Processes that Prometheus cannot reach.",
+                "Processes down",
+                "Processes that Prometheus cannot scrape.",
                 Query("count(up == 0) or vector(0)"),
                 (1, 2),
             ),
             Number(
-                "Lost broker links",
-                "Connections to RabbitMQ that are down now.",
+                "Broker connections down",
+                "Connections of Warren's processes to RabbitMQ that are down.",
                 Query("count(warren_broker_up == 0) or vector(0)"),
                 (1, 2),
             ),
             Number(
                 "Store failures",
-                "Batches a second that wait because MongoDB does not answer.",
+                "Attempts to handle a batch that failed because MongoDB was away, per second.",
                 Query("sum(rate(warren_worker_store_failures_total[1m])) or vector(0)"),
                 (0.01, 0.1),
             ),
             Number(
                 "Dead letters",
-                "Messages put aside: `python -m infra dead-letters list`.",
+                "Dead-lettered messages: see `python -m infra dead-letters list`.",
                 Query(f"sum(rabbitmq_queue_messages{{{DEAD}}})"),
                 (1, 100),
                 none="?",
             ),
             Number(
-                "Drift",
-                "Projections that the last recount found wrong.",
+                "Wrong projections",
+                "Projections that the last recount found different from the messages.",
                 Query("sum(warren_recount_differences)"),
                 (1, 10),
                 none="no recount",
@@ -144,7 +147,7 @@ ROWS = (
         ],
     ),
     Row(
-        "How full is it?",
+        "How loaded is it?",
         [
             Chart(
                 "Connections",
@@ -152,64 +155,66 @@ ROWS = (
                 [Query("warren_edge_sockets and on (instance) warren_edge_sockets_max > 0", "{{instance}}")],
             ),
             Chart(
-                "Edges, share of their sockets",
-                "At 1 an edge takes nobody any more.",
+                "Edges: share of the socket limit",
+                "At 1, an edge refuses further sockets.",
                 [Query("warren_edge_sockets / (warren_edge_sockets_max > 0)", "{{instance}}")],
                 "percentunit",
                 0.85,
             ),
-            Chart("Events in", "What clients ask, a second.", [rate("warren_edge_events_total", "event")], "reqps"),
+            Chart(
+                "Client events", "Events of clients, per second.", [rate("warren_edge_events_total", "event")], "reqps"
+            ),
             Chart(
                 "Queues: ready",
-                "Bundles that wait for a worker. Near 0 is healthy.",
+                "Messages that wait for a worker. Near 0 is healthy.",
                 [Query(f"sum by (queue) (rabbitmq_queue_messages_ready{{{WORK}}})", "{{queue}}")],
                 limit=1_000,
             ),
             Chart(
                 "Queues: unacked",
-                "Bundles that workers hold. Still and not 0: a worker stands still.",
+                "Messages that workers hold. A constant value above 0 means that a worker is stalled.",
                 [Query(f"sum by (queue) (rabbitmq_queue_messages_unacked{{{WORK}}})", "{{queue}}")],
             ),
             Chart(
                 "Queues: consumers",
-                "Workers that are connected.",
+                "Workers that consume the queue.",
                 [Query(f"sum by (queue) (rabbitmq_queue_consumers{{{WORK}}})", "{{queue}}")],
             ),
             Chart(
                 "Queues: age",
-                "From an edge's publish to the start of the batch, as workers see it; silent where nobody consumes.",
+                "Time from an edge's publish to the start of the batch. No data without workers.",
                 quantiles("warren_worker_queue_seconds", "worker", 0.5, 0.99),
                 "s",
                 2,
             ),
             Chart(
-                "Frames waiting for an edge",
-                f"Bytes; over {EDGE_QUEUE_MAX_BYTES >> 20} MiB the oldest are dropped.",
+                "Frames that wait for an edge",
+                f"Bytes. Above {EDGE_QUEUE_MAX_BYTES >> 20} MiB, the oldest frames are dropped.",
                 [Query(f"sum by (queue) (rabbitmq_queue_messages_bytes{{{EDGES}}})", "{{queue}}")],
                 "bytes",
                 EDGE_QUEUE_MAX_BYTES / 2,
             ),
             Chart(
-                "Commands without a reply yet",
-                "Of each edge. Grows when workers are away.",
+                "Commands without a reply",
+                "By edge. Grows when workers are away.",
                 [Query("warren_edge_pending_replies and on (instance) warren_edge_sockets_max > 0", "{{instance}}")],
             ),
             Chart(
-                "Processor",
-                "Of one core, by process. At 1 it is the limit: start another of its kind.",
+                "CPU",
+                "Share of one core, by process. At 1, a process is at its limit: start another of its kind.",
                 [Query("rate(process_cpu_seconds_total[1m])", "{{job}} {{instance}}")],
                 "percentunit",
                 0.9,
             ),
             Chart(
                 "Memory",
-                "Resident, by process.",
+                "Resident memory, by process.",
                 [Query("process_resident_memory_bytes", "{{job}} {{instance}}")],
                 "bytes",
             ),
             Chart(
-                "RabbitMQ's memory",
-                "Share of what it allows itself; at 1 it stops reading from who publishes.",
+                "RabbitMQ: memory",
+                "Share of its limit. At 1, RabbitMQ blocks publishers.",
                 [
                     Query(
                         "rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes", "{{instance}}"
@@ -225,59 +230,59 @@ ROWS = (
         [
             Chart(
                 "Canary, end to end",
-                "ack and delivery from sending; seen from marking.",
+                "Time from sending to the ack and to the delivery, and from marking as seen to the ack.",
                 quantiles("warren_canary_seconds", "step", 0.5, 0.99),
                 "s",
                 1,
             ),
             Chart(
                 "Acks, p99",
-                "From a client's event to its ack, at the edge.",
+                "Time from a client's event to its ack, at the edge.",
                 quantiles("warren_edge_ack_seconds", "event", 0.99),
                 "s",
                 1,
             ),
             Chart(
                 "Publish to confirm",
-                "How long RabbitMQ takes to say that it has it.",
+                "Time from publish to RabbitMQ's confirm.",
                 quantiles("warren_broker_confirm_seconds", "exchange", 0.5, 0.99),
                 "s",
                 0.5,
             ),
             Chart(
                 "Batches: handled and sent, p99",
-                "handle: decide and store; send: look up sessions and publish frames.",
+                "`handle`: decide and store. `send`: look up sessions and publish frames.",
                 quantiles("warren_worker_batch_seconds", "worker, part", 0.99),
                 "s",
                 0.5,
             ),
             Chart(
-                "Store",
-                "One operation of MongoDB, by process.",
+                "MongoDB operations",
+                "Time of one operation, by process.",
                 quantiles("warren_store_seconds", "instance", 0.5, 0.99),
                 "s",
                 0.25,
             ),
             Chart(
                 "Frames at the edge, p99",
-                "Reading one frame and putting it onto sockets: nothing else happens there meanwhile.",
+                "Time to decode one frame and queue its pushes. Meanwhile the edge does nothing else.",
                 quantiles("warren_edge_frame_seconds", "instance", 0.99),
                 "s",
                 0.1,
             ),
             Chart(
                 "Batch sizes",
-                "Commands and facts in one batch, mean. Large is efficient; at the limit it is overload.",
+                "Commands and facts in one batch, mean. At WARREN_BATCH_SIZE, the worker is overloaded.",
                 [mean("warren_worker_batch_items", "worker")],
             ),
             Chart(
                 "Bundle sizes",
-                "Commands in one AMQP message, mean: grows when confirms are slow.",
+                "Commands in one AMQP message, mean. Grows when confirms are slow.",
                 [mean("warren_broker_bundle_items", "instance")],
             ),
             Chart(
                 "Races and stalls",
-                "Inserts repeated because of another worker; stalls of a process.",
+                "Inserts that were repeated because another worker took the seq, and stalls of a process.",
                 [
                     Query("sum(rate(warren_worker_seq_retries_total[1m]))", "seq retries"),
                     Query("sum by (instance) (rate(warren_process_stalls_total[5m]) > 0)", "stalls {{instance}}"),
@@ -286,11 +291,11 @@ ROWS = (
         ],
     ),
     Row(
-        "For whom?",
+        "Which users are affected?",
         [
             Chart(
                 "Acks that are not ok",
-                "By event and code.",
+                "By event and error code, per second.",
                 [
                     Query(
                         'sum by (event, outcome) (rate(warren_edge_acks_total{outcome!="ok"}[1m]))',
@@ -299,12 +304,17 @@ ROWS = (
                 ],
                 "reqps",
             ),
-            Chart("Connections by outcome", "A second.", [rate("warren_edge_connects_total", "outcome")], "cps"),
-            Chart("Disconnections by reason", "A second.", [rate("warren_edge_disconnects_total", "reason")], "cps"),
-            Chart("Pushes", "By event, a second.", [rate("warren_edge_deliveries_total", "event")], "reqps"),
+            Chart("Connections by outcome", "Per second.", [rate("warren_edge_connects_total", "outcome")], "cps"),
+            Chart("Disconnections by reason", "Per second.", [rate("warren_edge_disconnects_total", "reason")], "cps"),
             Chart(
-                "Pushes that did not arrive",
-                "Frames for an edge that is gone; sockets cut off as they did not read; snapshots asked of everybody.",
+                "Pushes",
+                "Pushes that were queued for sockets, by event, per second.",
+                [rate("warren_edge_deliveries_total", "event")],
+                "reqps",
+            ),
+            Chart(
+                "Lost pushes",
+                "Frames for edges without a queue, evicted sockets, and resyncs of all clients.",
                 [
                     Query("sum(rate(warren_worker_unroutable_frames_total[1m]))", "unroutable frames"),
                     Query(
@@ -315,7 +325,7 @@ ROWS = (
             ),
             Chart(
                 "Published, not confirmed",
-                "By exchange and outcome: refused is a full queue, unknown a lost connection.",
+                "By exchange and outcome. `refused`: the queue is full. `unknown`: the connection was lost.",
                 [
                     Query(
                         'sum by (exchange, outcome) (rate(warren_broker_published_total{outcome!="confirmed"}[1m]))',
@@ -324,21 +334,21 @@ ROWS = (
                 ],
             ),
             Chart(
-                "The canary's troubles",
-                "Rounds that failed, by why.",
+                "Canary: failed rounds",
+                "Failed rounds by cause, and wrong unread counts.",
                 [
                     rate("warren_canary_rounds_total", "outcome", '{outcome!="ok"}'),
                     Query("sum by (user) (rate(warren_canary_wrong_counts_total[1m]))", "wrong count {{user}}"),
                 ],
             ),
             Chart(
-                "Edges given up",
-                "By reason: their users count as gone.",
+                "Edges dropped",
+                "Edges whose sessions were dropped, by reason.",
                 [Query("sum by (reason) (increase(warren_presence_edges_dropped_total[5m]))", "{{reason}}")],
             ),
             Chart(
-                "Put aside",
-                "Commands and facts a second that went to the dead letters.",
+                "Dead-lettered",
+                "Commands and facts that were dead-lettered, per second.",
                 [rate("warren_worker_dead_letters_total", "queue")],
             ),
         ],
@@ -347,7 +357,7 @@ ROWS = (
 
 
 def queries() -> Iterator[str]:
-    """Every expression on the page."""
+    """Every expression of the dashboard."""
     for row in ROWS:
         for panel in row.panels:
             yield from [panel.query.expr] if isinstance(panel, Number) else [query.expr for query in panel.queries]

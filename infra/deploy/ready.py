@@ -1,19 +1,19 @@
-"""`python -m infra.deploy.ready`: what the image's HEALTHCHECK asks. Ends with 0 when the process beside it can serve.
+"""`python -m infra.deploy.ready`: the image's HEALTHCHECK. It exits with 0 when the container's process is ready.
 
-Nothing but the standard library: it starts every few seconds in every container.
+It imports only the standard library, because it starts every few seconds in every container.
 """
 
 import sys
 from http.client import HTTPConnection, HTTPException
 
-#: Where each process in the image answers /readyz.
+#: The port of /readyz of every process in the image.
 PORT = 8001
-#: Seconds that it may take to answer.
+#: Seconds to wait for the answer.
 LIMIT = 3.0
 
 
 def main(port: int = PORT) -> None:
-    """Ask, and end with the reason when there is one not to serve."""
+    """Check /readyz. Exits with the reason when the process is not ready."""
     connection = HTTPConnection("127.0.0.1", port, timeout=LIMIT)
     try:
         connection.request("GET", "/readyz")

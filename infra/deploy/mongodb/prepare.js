@@ -1,4 +1,4 @@
-// Run by mongosh once at every start: makes the replica set and Warren's user, where they are not there yet.
+// mongosh runs it at every start: creates the replica set and Warren's user if they do not exist.
 const fs = require("fs");
 const secret = (name) => fs.readFileSync(`/run/warren/mongodb/${name}`, "utf8").trim();
 
@@ -18,7 +18,7 @@ while (!admin.hello().isWritablePrimary) {
   sleep(200);
 }
 
-// No more than it needs: its own database.
+// The least rights: its own database only.
 const user = { pwd: secret("user-password"), roles: [{ role: "readWrite", db: "warren" }] };
 if (admin.getUser("warren")) admin.updateUser("warren", user);
 else admin.createUser({ user: "warren", ...user });

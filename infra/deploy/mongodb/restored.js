@@ -1,5 +1,5 @@
-// Run by mongosh after a restore, before workers and edges start: nobody of the time of the copy is connected any more.
-// Whoever was online then goes offline the usual way, as soon as a presence worker runs; who is back by then stays.
+// mongosh runs it after a restore, before workers and edges start: no session of the backup exists any more. Users who
+// were online in the backup go offline as soon as a presence worker runs, unless they have connected again.
 const warren = db.getSiblingDB("warren");
 warren.sessions.deleteMany({});
 warren.edges.deleteMany({});
