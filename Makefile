@@ -91,14 +91,14 @@ test-rabbitmq4: setup ## Run the broker-facing tests against RabbitMQ 4, in a De
 load: $(INSTALLED) ## Measure throughput and latency on this machine, or put load on a cluster (ARGS='--edge URL …')
 	@$(PYTHON) -m infra load $(ARGS)
 
-redis: # What the Node peer of `make bench` needs; RUNLEVEL=1 keeps Debian from starting the system's own.
+redis: # The Node peer of `make bench` needs it; RUNLEVEL=1 keeps Debian from starting the system's own.
 	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& echo 'Installing Redis.' && export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
 		&& { apt-get install -qq -y --no-install-recommends redis-server >/dev/null 2>&1 \
 		|| { apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server >/dev/null; }; }; } \
 		|| { echo 'The benchmark needs redis-server (Debian: apt-get install redis-server).'; exit 1; }
 
-bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Measure Warren beside what people use today, draw the charts (under 30 min)
+bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Compare Warren with other systems, draw the charts (under 30 min)
 	@$(PYTHON) -m infra.bench.benchmark $(ARGS)
 
 faults: $(INSTALLED) ## Break each part under load, and compare what clients, store and server say afterwards

@@ -9,14 +9,14 @@ from infra.cli.sizing import Demand, plan, rows, spent
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE, CHARTS = DOCS / "scaling.md", DOCS / "scaling"
-#: A table's place in the page: what it is for stands in front of it.
+#: The place of a table in the page; the mark names its number of users.
 TABLE = re.compile(r"(<!-- sizing (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: Messages a second on the charts' axes.
 RATES = (10, 30, 100, 300, 1_000, 3_000, 10_000)
-#: The same up to what one persistence worker can.
-ALONE = (20, 50, 100, 200, 500, 1_000, 2_000, 2_700)
-#: Pixels under the legend, which the library cuts off without.
-ROOM = {"margin_bottom": 36}
+#: Messages a second up to the limit of one persistence worker.
+ONE_WORKER_RATES = (20, 50, 100, 200, 500, 1_000, 2_000, 2_700)
+#: Pixels below the legend, which pygal cuts off otherwise.
+LEGEND_MARGIN = {"margin_bottom": 36}
 
 
 def generated() -> dict[Path, str]:
@@ -45,11 +45,11 @@ def message() -> pygal.Graph:
     """What a message costs, by how many there are."""
     chart = pygal.StackedBar(
         title="CPU milliseconds a message, by messages a second",
-        x_labels=[f"{rate:,}" for rate in ALONE],
+        x_labels=[f"{rate:,}" for rate in ONE_WORKER_RATES],
         height=360,
-        **COMMON | ROOM,
+        **COMMON | LEGEND_MARGIN,
     )
-    costs = [spent(rate) for rate in ALONE]
+    costs = [spent(rate) for rate in ONE_WORKER_RATES]
     for part in costs[0]:
         chart.add(part, [round(cost[part], 2) for cost in costs])
     return chart
@@ -65,7 +65,7 @@ def cores() -> pygal.Graph:
         dots_size=4,
         stroke_style={"width": 2.5},
         height=380,
-        **COMMON | ROOM,
+        **COMMON | LEGEND_MARGIN,
     )
     plans = [plan(Demand(60 * rate, rate)) for rate in RATES]
     chart.add("edges", [one.edges for one in plans])
@@ -77,7 +77,7 @@ def cores() -> pygal.Graph:
 
 
 def main() -> None:
-    """Write what is not as it should be."""
+    """Write the files that differ from what is generated."""
     CHARTS.mkdir(exist_ok=True)
     for file, text in generated().items():
         if not file.exists() or file.read_text() != text:

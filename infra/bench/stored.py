@@ -1,4 +1,4 @@
-"""Reads what a run left in Warren's store."""
+"""Reads what a run stored in Warren's database."""
 
 import asyncio
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from infra.store.conversations import Conversations, Header
 from infra.store.inboxes import Inboxes
 from infra.store.messages import Messages
 
-#: Seconds that reading everything a run stored may take.
+#: Time limit for reading what a run stored, seconds.
 READ_LIMIT = 60.0
 
 

@@ -1,1 +1,1 @@
-"""`make bench`: Warren and its peers in turn under the same load; docs/benchmarks says what is measured."""
+"""`make bench`: measures Warren and its peers under the same load; docs/benchmarks says how."""

@@ -1,7 +1,7 @@
-"""`python -m infra.bench.benchmark`: measure Warren and its peers side by side, print the table, draw the charts.
+"""`python -m infra.bench.benchmark`: measures Warren and its peers in turn, prints the report, draws the charts.
 
-Only a whole run, without options, writes docs/benchmarks; a part of one is only printed. The exit code is 1 when a
-system could not be measured, or Warren broke a promise; a target that is missed is said in the table.
+Only a whole run, without options, writes docs/benchmarks; anything less is only printed. The exit code is 1 if a system
+could not be measured, or the checker has a complaint about Warren. The report shows which targets are missed.
 """
 
 import gc
@@ -21,7 +21,7 @@ from infra.bench.benchmark.machine import describe
 from infra.bench.benchmark.measurements import RunningSystem, wait_until_idle
 from infra.bench.benchmark.results import Results
 from infra.bench.benchmark.schedule import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
-from infra.bench.benchmark.targets import TARGETS, wrong
+from infra.bench.benchmark.targets import TARGETS, complaints
 from infra.bench.load.client import CallFailed
 from infra.bench.load.usage import raise_file_limit
 from infra.local.errors import LocalServiceError
@@ -30,9 +30,9 @@ from infra.local.tenant import local_services
 
 FOLDER = ROOT / "docs" / "benchmarks"
 RESULTS = FOLDER / "results.json"
-#: What a system may fail with; the others are still measured.
+#: Errors that end the measurements on one start of a system; the others go on.
 FAILURES = (LocalServiceError, CallFailed, WarrenError, OSError, WSError, TimeoutError)
-#: Characters of a table that goes to a file.
+#: Width of the report where there is no terminal, characters.
 WIDTH = 170
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
@@ -40,10 +40,8 @@ app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=F
 
 @app.command()
 def bench(
-    only: Annotated[list[str] | None, typer.Option(help=f"Part to run, may be repeated: {', '.join(PARTS)}.")] = None,
-    systems: Annotated[
-        list[str] | None, typer.Option(help=f"System to run, may be repeated: {', '.join(STARTS)}.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Part to run; repeatable: {', '.join(PARTS)}.")] = None,
+    systems: Annotated[list[str] | None, typer.Option(help=f"System to run; repeatable: {', '.join(STARTS)}.")] = None,
     repeat: Annotated[int, typer.Option("--rounds", help="Rounds.", min=1)] = ROUNDS,
     redraw: Annotated[bool, typer.Option(help="Measure nothing; print and draw docs/benchmarks/results.json.")] = False,
 ) -> None:
@@ -63,16 +61,16 @@ def bench(
         report.show(console, results)
     else:
         RESULTS.write_text(_document(results, time.monotonic() - started))
-        # As they are kept: the page must not show a digit that the file does not.
+        # Read back, because the file has rounded figures and the page must show the same.
         _publish(console, Results.from_json(results.as_json()))
     for failure in failures:
         console.print(failure, style="red", markup=False)
-    if failures or wrong(results):
+    if failures or complaints(results):
         raise typer.Exit(1)
 
 
 async def _run(console: Console, schedule: list[list[Job]]) -> tuple[Results, list[str]]:
-    """Do all jobs; return what was measured, and in words what could not be."""
+    """Do all jobs; return the results, and a sentence for each job that failed."""
     results, failures = Results(), list[str]()
     bar = Progress(
         TextColumn("{task.description:<58}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console

@@ -1,4 +1,4 @@
-"""What a run was made on: figures without their machine say little."""
+"""The machine and the versions of a run: figures mean little without them."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ PACKAGES = ("aio-pika", "motor", "pymongo", "python-socketio", "uvicorn", "uvloo
 
 
 def describe() -> dict[str, object]:
-    """Processors, memory, and the versions of what was measured."""
+    """Date, processor, cores, memory in GiB, and the versions of what was measured."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
@@ -25,9 +25,9 @@ def describe() -> dict[str, object]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
-        "node": _first_word([str(NODE), "--version"]),
-        "mongod": _first_word([str(install.mongod()), "--version"]),
-        "redis": _first_word(["redis-server", "--version"]),
+        "node": _version([str(NODE), "--version"]),
+        "mongod": _version([str(install.mongod()), "--version"]),
+        "redis": _version(["redis-server", "--version"]),
     }
 
 
@@ -37,8 +37,8 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _first_word(command: list[str]) -> str:
-    """The first word that looks like a version, of what a program says of itself."""
+def _version(command: list[str]) -> str:
+    """The first word of a program's output that looks like a version."""
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except OSError:

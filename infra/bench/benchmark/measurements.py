@@ -1,4 +1,4 @@
-"""The measurements: each takes a running system and gives metrics by name. Lengths are in one table, `SECONDS`."""
+"""The measurements: each takes a running system and returns metrics by name. `SECONDS` has their lengths."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ SECONDS = {
     "curve": 4.0,
     "persistence": 4.0,
 }
-#: Connections of `idle`, and clients that lose their edge in `edge_dies`.
+#: Connections of `idle`, and clients that lose their edge in `edge_crash`.
 IDLE_CONNECTIONS, RECONNECTING = 4000, 2000
 #: Members of the group, and its messages in flight.
 GROUP, GROUP_IN_FLIGHT = 50, 16
@@ -61,13 +61,13 @@ class ProcessControl(Protocol):
 
 @dataclass
 class RunningSystem:
-    """One start of a system, and what was found out about it so far."""
+    """One start of a system, and what earlier measurements on it found."""
 
     system: SystemUnderTest
     processes: ProcessControl
-    #: Is told how far the measurement at hand is.
+    #: Gets the share of the current measurement that is over, 0 to 1.
     progress: scenarios.Progress
-    #: The highest rate so far: what 50 % and 80 % are of.
+    #: Highest messages a second so far; `share` takes percents of it.
     saturation: float = 0.0
     #: Measurements so far; the number makes user ids unique.
     taken: int = field(default=0)
@@ -114,7 +114,7 @@ async def latency(running: RunningSystem, name: str, rate: float) -> Metrics:
         warm_up=SECONDS["warm-up"],
         user_prefix=running.user_prefix(),
     )
-    return {**traffic_metrics(figures), "asked": rate}
+    return {**traffic_metrics(figures), "offered": rate}
 
 
 async def share(running: RunningSystem, percent: int) -> Metrics:
@@ -138,7 +138,7 @@ async def group(running: RunningSystem) -> Metrics:
 
 
 async def reads(running: RunningSystem) -> Metrics:
-    """Lists and pages of history at a fixed rate, beside writes at a fixed rate."""
+    """Reads of lists and history pages at a fixed rate, while messages are sent at a fixed rate."""
     reader, user_prefix = Reader(READS), running.user_prefix()
     figures = await scenarios.latency(
         running.system,
@@ -172,8 +172,8 @@ async def idle(running: RunningSystem) -> Metrics:
     }
 
 
-async def edge_dies(running: RunningSystem) -> Metrics:
-    """Clients of an edge that dies move to another one, or wait for its return where it is alone."""
+async def edge_crash(running: RunningSystem) -> Metrics:
+    """Seconds until the clients of a killed edge are ready on another one, or on the same one if it is the only one."""
     processes = running.processes
 
     async def kill() -> None:
@@ -194,7 +194,7 @@ async def curve(running: RunningSystem, rate: float) -> Metrics:
         warm_up=SECONDS["warm-up"],
         user_prefix=running.user_prefix(),
     )
-    return {**traffic_metrics(figures), "asked": rate}
+    return {**traffic_metrics(figures), "offered": rate}
 
 
 async def with_workers(running: RunningSystem) -> Metrics:
@@ -211,15 +211,15 @@ async def with_workers(running: RunningSystem) -> Metrics:
 
 
 def traffic_metrics(figures: TrafficFigures) -> Metrics:
-    """Metrics of a run with messages. Latencies in ms, `cpu …` in CPU seconds per 1,000 messages, shares 0 to 1.
+    """Metrics of a scenario with messages. Latencies in ms, `cpu …` in CPU seconds per 1,000 messages, shares 0 to 1.
 
-    `wrong` counts what breaks a promise; `late` counts pushes that came too late or never.
+    `undelivered` counts pushes that came too late or never, `complaints` all other complaints of the checker.
     """
     by_kind: defaultdict[str, float] = defaultdict(float)
     for name, seconds in figures.cpu_per_thousand.items():
         by_kind[name.rpartition("-")[0] or name] += seconds
     generator = by_kind.pop(GENERATOR, 0.0)
-    late = figures.verdict.count(UNDELIVERED)
+    undelivered = figures.verdict.count(UNDELIVERED)
     return {
         "rate": figures.rate,
         "ack p50": figures.ack.p50,
@@ -232,6 +232,6 @@ def traffic_metrics(figures: TrafficFigures) -> Metrics:
         "generator": figures.usage.generator_share,
         "busy": figures.usage.machine,
         "others": figures.usage.others,
-        "wrong": len(figures.verdict.complaints) - late,
-        "late": late,
+        "complaints": len(figures.verdict.complaints) - undelivered,
+        "undelivered": undelivered,
     }

@@ -1,4 +1,4 @@
-"""The tables for people: what was measured, a column for each system, and the targets."""
+"""The report: medians by system, and the targets; for the terminal and for docs/benchmarks/README.md."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from infra.bench.benchmark.results import Results, Spread
 from infra.bench.benchmark.schedule import EDGES, TITLES, WORKERS
 from infra.bench.benchmark.targets import TARGETS
 
-#: Marks in docs/benchmarks/README.md; what a whole run measured stands between them.
+#: Marks in docs/benchmarks/README.md, around the figures of the latest whole run.
 BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->"
 #: Above this share of one core the generator may be what limits a run.
 GENERATOR_BUSY = 0.85
-#: Systems that get less than this share of an open loop's rate through cannot hold it.
-HELD = 0.95
+#: A system sustains an open loop's rate if at least this share of it is acked and delivered.
+SUSTAINED = 0.95
 
 
 class Row(NamedTuple):
-    """A line of the table: which metric of which measurement, and how it is written."""
+    """A line of the table: a metric of a measurement, and its number format."""
 
     title: str
     measurement: str
@@ -42,7 +42,7 @@ KINDS = ("edge", "persistence", "unread", "presence", "history", "rabbitmq", "re
 SECTIONS: dict[str, Sequence[Row]] = {
     "closed loop, 100 in flight": _latencies("100 in flight"),
     "closed loop, 400 in flight": _latencies("400 in flight"),
-    "of it, CPU s per 1,000 by process": [Row(kind, "400 in flight", f"cpu {kind}", ".2f") for kind in KINDS],
+    "CPU s per 1,000 by process, 400 in flight": [Row(kind, "400 in flight", f"cpu {kind}", ".2f") for kind in KINDS],
     "open loop, 200/s": _latencies("200/s"),
     "open loop, 50 % of own saturation": _latencies("50 %"),
     "open loop, 80 % of own saturation": _latencies("80 %"),
@@ -52,18 +52,18 @@ SECTIONS: dict[str, Sequence[Row]] = {
         Row("last delivery p50, ms", "group", "delivery p50", ",.1f"),
         Row("last delivery p99, ms", "group", "delivery p99", ",.1f"),
     ],
-    "60 reads/s beside 60 messages/s": [
+    "60 reads/s and 60 messages/s": [
         Row(f"{name}, ms", "reads", name, ",.1f") for name in ("list p50", "list p99", "page p50", "page p99")
     ],
     "4,000 idle connections (once)": [
         Row("KB each", "idle", "kilobytes", ".1f"),
         Row("all ready after, s", "idle", "seconds", ".1f"),
     ],
-    "an edge with 2,000 clients dies (once)": [Row("all ready again after, s", "edge dies", "seconds", ".1f")],
+    "crash of an edge with 2,000 clients (once)": [Row("all ready again after, s", "edge crash", "seconds", ".1f")],
     "CPU s per 1,000 delivered, 60/s": [
         Row(name, name, "cpu", ".2f") for name in (f"{count} edge{'s' * (count > 1)}" for count in EDGES)
     ],
-    "the same, 400/s": [
+    "CPU s per 1,000 delivered, 400/s": [
         Row(name, name, "cpu", ".2f") for name in (f"{count} edge{'s' * (count > 1)}, busy" for count in EDGES)
     ],
     "messages/s by persistence workers": [Row(f"{count}", f"{count} persistence", "rate") for count in WORKERS],
@@ -71,7 +71,7 @@ SECTIONS: dict[str, Sequence[Row]] = {
 
 
 def show(console: Console, results: Results) -> None:
-    """Print what was measured, whether it can be trusted, and the targets."""
+    """Print the medians, the targets, and remarks on figures that need one."""
     systems = measured_systems(results)
     table = Table(title="Medians (lowest to highest)", title_justify="left")
     table.add_column(no_wrap=True)
@@ -89,46 +89,46 @@ def show(console: Console, results: Results) -> None:
 
 
 def measured_systems(results: Results) -> list[str]:
-    """The columns."""
+    """The systems that have a column, in order."""
     return [system for system in TITLES if system in results.systems()]
 
 
 def sections(results: Results) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
-    """Each section's title, and its lines: a name, and a cell for each system. What was not measured is left out."""
+    """Each section's title, and its lines: a name, and a cell for each system. Lines without figures are left out."""
     systems = measured_systems(results)
     for title, rows in SECTIONS.items():
         lines = [(row.title, [cell(results, system, row) for system in systems]) for row in rows]
         if filled := [(name, cells) for name, cells in lines if any(cells)]:
             yield title, filled
     over_all = [
-        ("generator, of a core, at most", "generator", _share),
-        ("other work on all cores, at most", "others", _share),
-        ("lost, doubled, misordered, gaps", "wrong", _count),
-        ("pushes over 5 s late, or lost", "late", _count),
+        ("generator, highest share of a core", "generator", _share),
+        ("other work, highest share of all cores", "others", _share),
+        ("lost, duplicated, out of order, gaps", "complaints", _count),
+        ("pushes over 5 s late, or lost", "undelivered", _count),
     ]
     yield (
-        "over all runs",
-        [(name, [form(every(results, system, metric)) for system in systems]) for name, metric, form in over_all],
+        "all measurements",
+        [(name, [form(all_values(results, system, metric)) for system in systems]) for name, metric, form in over_all],
     )
 
 
 def cell(results: Results, system: str, row: Row) -> str:
-    """One figure: its median, and its range where there were several rounds. Starred where a rate was not held."""
+    """One median, with its range where there were several rounds, and a star where a rate was not sustained."""
     spread = results.spread(system, row.measurement, row.metric)
     if spread is None:
         return ""
-    star = "*" if row.metric == "rate" and not holds(results, system, row.measurement) else ""
+    star = "*" if row.metric == "rate" and not sustains(results, system, row.measurement) else ""
     return f"{spread.median:{row.form}}{star}{_range(spread, row.form)}"
 
 
-def holds(results: Results, system: str, measurement: str) -> bool:
-    """Whether a system carried the rate that an open loop asked of it; true where none was asked."""
-    asked, got = results.median(system, measurement, "asked"), results.median(system, measurement, "rate")
-    return asked is None or got is None or got >= HELD * asked
+def sustains(results: Results, system: str, measurement: str) -> bool:
+    """Whether a system sustained the rate that an open loop offered; true for a closed loop."""
+    offered, rate = results.median(system, measurement, "offered"), results.median(system, measurement, "rate")
+    return offered is None or rate is None or rate >= SUSTAINED * offered
 
 
-def every(results: Results, system: str, metric: str) -> list[float]:
-    """All values of a metric, whatever measured it."""
+def all_values(results: Results, system: str, metric: str) -> list[float]:
+    """All values of a metric, from all measurements."""
     return [value for name in results.measurements(system) for value in results.values(system, name, metric)]
 
 
@@ -147,7 +147,7 @@ def _count(values: list[float]) -> str:
 
 
 def target_rows(results: Results) -> list[tuple[str, str, str, str]]:
-    """Each target: what, how much, what was measured, and whether it is met."""
+    """Each target: its name, its limit, the measured value, and whether it is met."""
     rows = []
     for target in TARGETS:
         value, met = target.value(results), target.is_met(results)
@@ -159,7 +159,7 @@ def target_rows(results: Results) -> list[tuple[str, str, str, str]]:
 
 def _targets(results: Results) -> Table:
     colours = {"met": "green", "missed": "bold red", "not measured": "dim"}
-    table = Table(title="Targets: Warren's medians over the others'", title_justify="left")
+    table = Table(title="Targets: Warren's medians divided by the peers'", title_justify="left")
     for name in ("what", "target", "measured", ""):
         table.add_column(name, justify="right" if name in ("target", "measured") else "left")
     for *cells, verdict in target_rows(results):
@@ -168,18 +168,18 @@ def _targets(results: Results) -> Table:
 
 
 def remarks(results: Results) -> Iterator[str]:
-    """What a reader must know of single figures: rates that were not held, runs in which the generator was busy."""
+    """Sentences about single figures: rates that were not sustained, measurements in which the generator was busy."""
     for system in measured_systems(results):
         for name in results.measurements(system):
-            asked, got = results.median(system, name, "asked"), results.median(system, name, "rate")
-            if asked is not None and got is not None and not holds(results, system, name):
-                yield f"* {TITLES[system]} did not hold {name}: {got:,.0f} of {asked:,.0f}/s arrived."
+            offered, rate = results.median(system, name, "offered"), results.median(system, name, "rate")
+            if offered is not None and rate is not None and not sustains(results, system, name):
+                yield f"* {TITLES[system]} did not sustain {name}: {rate:,.0f} of {offered:,.0f}/s were delivered."
             busy = max(results.values(system, name, "generator"), default=0.0)
             if busy > GENERATOR_BUSY:
-                yield f"{TITLES[system]}, {name}: the generator took {busy:.0%} of a core, and may be what limits it."
+                yield f"{TITLES[system]}, {name}: the generator took {busy:.0%} of a core and may be the bottleneck."
 
 
-# --- In docs/benchmarks/README.md ---
+# --- In docs/benchmarks/README.md -------------------------------------------------------------------------
 
 
 def write(results: Results, page: Path) -> None:
@@ -196,7 +196,7 @@ def with_figures(text: str, results: Results) -> str:
 
 
 def _lines(results: Results) -> Iterator[str]:
-    yield "| Warren's medians over the others' | target | measured | |"
+    yield "| Warren's medians divided by the peers' | target | measured | |"
     yield "|---|---:|---:|---|"
     for row in target_rows(results):
         yield f"| {' | '.join(row)} |"
@@ -208,6 +208,6 @@ def _lines(results: Results) -> Iterator[str]:
         yield f"| **{title}** |{' |' * len(systems)}"
         for name, cells in lines:
             yield f"| {name} | {' | '.join(cells)} |"
-    if said := list(remarks(results)):
+    if sentences := list(remarks(results)):
         yield ""
-        yield from (f"- {remark.removeprefix('* ')}" for remark in said)
+        yield from (f"- {remark.removeprefix('* ')}" for remark in sentences)

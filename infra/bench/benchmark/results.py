@@ -1,4 +1,4 @@
-"""What was measured: figures by system, measurement and metric, one for each round. No I/O."""
+"""The results of a run: figures by system, measurement and metric, one for each round. No I/O."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +22,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one measurement of one system gave in one round, by metric."""
+    """The metrics of one measurement of one system in one round."""
 
     system: str
     measurement: str
@@ -36,7 +36,7 @@ class Results:
         self.samples = list(samples)
 
     def add(self, system: str, measurement: str, metrics: Mapping[str, float]) -> None:
-        """Take one sample."""
+        """Add one sample."""
         self.samples.append(Sample(system, measurement, dict(metrics)))
 
     def values(self, system: str, measurement: str, metric: str) -> list[float]:
@@ -58,11 +58,11 @@ class Results:
         return spread.median if spread else None
 
     def measurements(self, system: str) -> list[str]:
-        """What was measured of a system, in the order of the first time."""
+        """The names of a system's measurements, in the order of their first samples."""
         return list(dict.fromkeys(sample.measurement for sample in self.samples if sample.system == system))
 
     def metrics(self, system: str, measurement: str) -> list[str]:
-        """Metrics of a measurement, in the order of the first time."""
+        """The metrics of a measurement, in the order of their first samples."""
         names: Iterator[str] = (
             name
             for sample in self.samples
@@ -72,7 +72,7 @@ class Results:
         return list(dict.fromkeys(names))
 
     def systems(self) -> list[str]:
-        """Systems of which anything was measured, in the order of the first time."""
+        """The systems that have samples, in the order of their first ones."""
         return list(dict.fromkeys(sample.system for sample in self.samples))
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Results:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """What `as_json` gave, read back: charts can be drawn again without a run."""
+        """Read what `as_json` returned, so that charts can be drawn again without a run."""
         results = cls()
         for system, measurements in document.items():
             for measurement, metrics in measurements.items():

@@ -1,4 +1,4 @@
-"""What is started and measured, in which order: jobs, each one start of a system with measurements on it."""
+"""The schedule of the benchmark: jobs in order, each one start of a system with measurements on it."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,12 +14,12 @@ from infra.bench.load.warren import warren
 from infra.bench.peers import systems
 from infra.local.stack import Stack
 
-#: Rounds of everything but what is measured once.
+#: Rounds of a whole run; `ONCE` is measured in the first only.
 ROUNDS = 3
-#: Expected seconds that every start, and every measurement beside its own length, takes; for the progress bar.
-START, BESIDE = 6.0, 2.0
-#: Expected seconds of what has no length in `SECONDS`.
-OPEN_END = {"idle": 22.0, "edge dies": 12.0}
+#: Expected seconds of a start, and of a measurement beyond its measured stretch and warm-up; for the progress bar.
+START, OVERHEAD = 6.0, 2.0
+#: Expected seconds of the measurements that end when all clients are ready.
+UNTIL_READY = {"idle": 22.0, "edge crash": 12.0}
 #: Edges on the cost curve, and persistence workers.
 EDGES = (1, 2, 4, 8)
 WORKERS = (1, 2, 4)
@@ -49,7 +49,7 @@ SINGLE: dict[str, Start] = {WARREN: partial(warren, 1), PYTHON: partial(systems.
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement: its name in the results, how long it takes, what it does before and then measures."""
+    """One measurement: its name in the results, its expected seconds, and what it runs before and while measuring."""
 
     name: str
     seconds: float
@@ -68,19 +68,19 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """How long it is expected to take."""
+        """Expected seconds."""
         return START + sum(measurement.seconds for measurement in self.measurements)
 
 
 def _measurement(name: str, length: str, measure: Callable[[RunningSystem], Awaitable[Metrics]]) -> Measurement:
-    return Measurement(name, SECONDS["warm-up"] + SECONDS[length] + BESIDE, measure)
+    return Measurement(name, SECONDS["warm-up"] + SECONDS[length] + OVERHEAD, measure)
 
 
 _THROUGHPUT = (
     _measurement("100 in flight", "100 in flight", partial(measurements.throughput, in_flight=100)),
     _measurement("400 in flight", "400 in flight", partial(measurements.throughput, in_flight=400)),
 )
-#: Last, as not every system can hold it, and what it then leaves behind would burden what follows.
+#: Comes last: a system that cannot sustain the rate has a backlog afterwards.
 _FIXED_RATE = (_measurement("200/s", "200/s", partial(measurements.latency, name="200/s", rate=200.0)),)
 MAIN = (
     *_THROUGHPUT,
@@ -90,7 +90,7 @@ MAIN = (
     _measurement("reads", "reads", measurements.reads),
     *_FIXED_RATE,
 )
-#: For systems that only put the others into proportion.
+#: For systems that are there for comparison only.
 SHORT = (*_THROUGHPUT, *_FIXED_RATE)
 
 
@@ -121,7 +121,7 @@ def _workers() -> Iterator[Measurement]:
 
 
 def _jobs() -> Iterator[Job]:
-    """What one round does; `idle` and `reconnects` are for the first round only."""
+    """The jobs of the first round, in order."""
     for system in (WARREN, PYTHON, NODE, ALONE):
         yield Job("main", system, STARTS[system], MAIN)
     for system in (PATCHED, ECHO):
@@ -131,24 +131,24 @@ def _jobs() -> Iterator[Job]:
     yield Job("curve", PYTHON, SINGLE[PYTHON], tuple(_curve(common)))
     yield Job("workers", WARREN, STARTS[WARREN], tuple(_workers()))
     for system in (WARREN, PYTHON, NODE, ECHO):
-        yield Job("idle", system, STARTS[system], (Measurement("idle", OPEN_END["idle"], measurements.idle),))
+        yield Job("idle", system, STARTS[system], (Measurement("idle", UNTIL_READY["idle"], measurements.idle),))
     for system in (WARREN, PYTHON, NODE, ALONE):
         yield Job(
             "reconnects",
             system,
             STARTS[system],
-            (Measurement("edge dies", OPEN_END["edge dies"], measurements.edge_dies),),
+            (Measurement("edge crash", UNTIL_READY["edge crash"], measurements.edge_crash),),
         )
 
 
 JOBS = tuple(_jobs())
 PARTS = tuple(dict.fromkeys(job.part for job in JOBS))
-#: Measured in the first round only: they differ little from time to time, and take long.
+#: Parts that are measured in the first round only: their figures vary little, and they take long.
 ONCE = {"idle", "reconnects"}
 
 
 def rounds(count: int, parts: Collection[str], systems: Collection[str]) -> list[list[Job]]:
-    """The jobs of each round. Every other round goes the other way round, so that nobody is always the first."""
+    """The jobs of each round. Every other round is in reverse order, so that no system is always the first."""
     wanted = [job for job in JOBS if job.part in parts and job.system in systems]
     repeated = [job for job in wanted if job.part not in ONCE]
     return [wanted, *(repeated[:: -1 if number % 2 else 1] for number in range(1, count))]

@@ -1,1 +1,1 @@
-"""Load on Warren over plain Socket.IO frames, and a checker of what it left in the store."""
+"""The load generator: Socket.IO clients that send messages, note acks and pushes, and check what was stored."""

@@ -1,9 +1,9 @@
-"""A Socket.IO v4 client as cheap as Python allows: it shares the machine with what it measures.
+"""A Socket.IO v4 client that uses little CPU, because it often shares the machine with the system that it measures.
 
-It speaks WebSocket from the first byte and knows the packets that a chat needs: open, connect, event, ack, ping and
-close. Frames are made as text and read only as far as somebody wants to know. Of the kept WebSocket libraries picows
-took the least CPU: 12 µs for sending and receiving one chat message, against 17 (websockets, sans-I/O), 18 (aiohttp)
-and 27 (websockets, asyncio).
+It connects with WebSocket directly and knows the packets that a chat needs: open, connect, event, ack, ping and close.
+It formats frames as text, and parses them only as far as a caller needs. Of the WebSocket libraries that were tried,
+picows took the least CPU: 12 µs for sending and receiving one chat message, against 17 (websockets, sans-I/O),
+18 (aiohttp) and 27 (websockets, asyncio).
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing_extensions import override
 
 #: Takes the single argument of an ack: {"ok": true, "data": …} or {"ok": false, "error": …}.
 OnAck = Callable[[dict[str, Any]], None]
-#: Takes one pushed event as it came, `42["name",{…}]`.
+#: Takes one pushed event as the packet's text, `42["name",{…}]`.
 OnPush = Callable[[bytes], None]
 
 #: Seconds that connecting may take until `session_ready`.
@@ -66,7 +66,7 @@ class Socket(WSListener):
         self._last_ack_id = 0
 
     def emit(self, text: str, on_ack: OnAck) -> bool:
-        """Send `["event",{…}]`, given as JSON text; say False when the socket is closed, and then nothing was sent."""
+        """Send `["event",{…}]`, given as JSON text; return False, with nothing sent, if the socket is closed."""
         if self._transport is None:
             return False
         self._last_ack_id += 1
@@ -87,7 +87,7 @@ class Socket(WSListener):
         return data
 
     def close(self) -> None:
-        """Close the connection; `closed` tells when it is."""
+        """Close the connection; `closed` is done once it is closed."""
         if self._transport is not None:
             self._transport.disconnect()
 
@@ -161,8 +161,8 @@ async def open_socket(edge_url: str, token: str, on_push: OnPush | None = None) 
             max_redirects=0,
         )
         if not isinstance(socket, Socket):
-            # picows hands out nothing when the server dies between its answer and our first look.
-            raise ConnectionResetError(f"{edge_url} went away while it accepted us")
+            # picows returns no listener if the server closes the connection right after the handshake.
+            raise ConnectionResetError(f"{edge_url} closed the connection during the handshake")
         try:
             await socket.ready
         except BaseException:
@@ -172,12 +172,12 @@ async def open_socket(edge_url: str, token: str, on_push: OnPush | None = None) 
 
 
 class Client:
-    """One user at one edge, connected again whenever the connection is lost."""
+    """One user at one edge; reconnects whenever the connection is lost."""
 
     def __init__(self, edge_url: str, user_id: str, make_token: Callable[[str], str]) -> None:
         self.user_id = user_id
         self.reconnects = 0
-        #: How often `session_ready` came again, be it on a new connection or not: pushes before it may be lost.
+        #: How often a further `session_ready` came, on the same connection or a new one: pushes before it may be lost.
         self.resyncs = 0
         self.on_push: OnPush | None = None
         self._edge_url = edge_url
@@ -204,7 +204,7 @@ class Client:
             self._socket.close()
 
     def emit(self, text: str, on_ack: OnAck) -> bool:
-        """Send `["event",{…}]`, given as JSON text; say False when not connected, and then nothing was sent."""
+        """Send `["event",{…}]`, given as JSON text; return False, with nothing sent, if not connected."""
         return self._socket is not None and self._socket.emit(text, on_ack)
 
     async def call(self, event: str, payload: dict[str, Any], seconds: float = CALL_LIMIT) -> dict[str, Any]:

@@ -81,7 +81,7 @@ Figures = TrafficFigures | ConnectionFigures
 
 
 def quantiles(seconds: Sequence[float]) -> Quantiles:
-    """Nearest-rank quantiles of durations; all 0 when there are none."""
+    """Nearest-rank quantiles, in milliseconds, of durations in seconds; all 0 where there are none."""
     ordered = sorted(seconds) or [0.0]
 
     def at(share: float) -> float:

@@ -1,4 +1,4 @@
-"""Reads beside writes: lists of conversations and pages of history, asked for at a fixed rate while others write."""
+"""Reads lists of conversations and pages of history at a fixed rate while messages are sent."""
 
 import asyncio
 import itertools
@@ -16,7 +16,7 @@ PAGE = 20
 
 @dataclass
 class Reader:
-    """Alternately lists conversations and pages of history, in everybody's name, and writes down how long each took."""
+    """Reads lists of conversations and pages of history in turn, as random clients, and notes how long each took."""
 
     #: Reads a second.
     rate: float
@@ -26,7 +26,7 @@ class Reader:
     failed: int = 0
 
     async def read(self, conversations: Sequence[Conversation]) -> None:
-        """Read at even distances, whatever became of the earlier reads, until cancelled."""
+        """Read at even intervals, whether or not earlier reads were answered, until cancelled."""
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for number in itertools.count():
@@ -47,5 +47,5 @@ class Reader:
             (self.lists if listing else self.pages).append(time.monotonic() - started)
 
     def figures(self) -> tuple[Quantiles, Quantiles]:
-        """How long lists and pages took."""
+        """How long lists, and pages of history, took."""
         return quantiles(self.lists), quantiles(self.pages)

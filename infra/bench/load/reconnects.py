@@ -1,4 +1,4 @@
-"""An edge dies with many clients on it; how long until all of them are ready on another one."""
+"""Kills an edge with many clients, and measures how long it takes until all of them are ready on another one."""
 
 import asyncio
 import time
@@ -10,16 +10,16 @@ from infra.bench.load.client import Socket, open_socket
 from infra.bench.load.scenarios import CONNECTING_AT_ONCE, Progress
 from infra.bench.load.system import SystemUnderTest
 
-#: Pause before the next try, seconds: a client that finds nobody comes back soon.
+#: Pause after a failed connect, seconds.
 RETRY = 0.1
 
 
 async def reconnect(
     system: SystemUnderTest, progress: Progress, *, kill: Callable[[], Awaitable[None]], count: int = 2000
 ) -> float:
-    """Seconds from the death of the first edge until `count` clients on it are `session_ready` on the last one.
+    """Seconds from the kill of the first edge until `count` clients on it are `session_ready` on the last one.
 
-    `kill` ends the first edge; where it is the last one too, it also starts it again.
+    `kill` ends the first edge; if that is the only one, it starts it again.
     """
     gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
     sockets: list[Socket] = []
@@ -42,7 +42,7 @@ async def reconnect(
         await socket.closed
         await connect(system.edge_urls[-1], token)
 
-    tokens = [system.make_token(f"storm-{number}") for number in range(count)]
+    tokens = [system.make_token(f"reconnect-{number}") for number in range(count)]
     try:
         await connect_all(system.edge_urls[0])
         moving = [move(socket, token) for socket, token in zip(sockets.copy(), tokens, strict=True)]

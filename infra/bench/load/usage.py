@@ -15,29 +15,29 @@ GENERATOR = "generator"
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU time that a stretch of a run took."""
+    """CPU time in a stretch of a run."""
 
     #: Length of the stretch, seconds.
     seconds: float
-    #: CPU seconds, user and system, by process. A process that was replaced on the way is left out.
+    #: CPU seconds, user and system, by process. A process that was replaced meanwhile is left out.
     cpu: dict[str, float]
-    #: Share of all cores that were busy with anything, 0 to 1.
+    #: Share of all cores that were busy, with whatever process, 0 to 1.
     machine: float
 
     @property
     def others(self) -> float:
-        """Share of all cores that processes outside the run took, 0 to 1: near 0, or the figures are not clean."""
+        """Share of all cores that processes outside the run took, 0 to 1; figures are clean where it is near 0."""
         ours = sum(self.cpu.values()) / (self.seconds * (os.cpu_count() or 1))
         return max(self.machine - ours, 0.0)
 
     @property
     def generator_share(self) -> float:
-        """Share of one core that the generator took; near 1, the figures are not the system's."""
+        """Share of one core that the generator took; near 1, it limits the system."""
         return self.cpu.get(GENERATOR, 0.0) / self.seconds
 
 
 class Meter:
-    """Measures from its making to `stop`."""
+    """Measures usage from its construction to `stop`."""
 
     def __init__(self, pids: Callable[[], Mapping[str, int]]) -> None:
         self._pids = pids
@@ -46,7 +46,7 @@ class Meter:
         psutil.cpu_percent()
 
     def stop(self) -> Usage:
-        """The usage since the meter was made."""
+        """The usage since construction."""
         after = self._snapshot()
         cpu = {name: after[name] - seconds for name, seconds in self._before.items() if name in after}
         named = {name: seconds for (name, _), seconds in cpu.items()}
@@ -82,7 +82,7 @@ def raise_file_limit() -> int:
 
 
 def listener_on(port: int) -> int | None:
-    """The process that listens on a local port, if this user may know."""
+    """The process that listens on a local port; None if there is none, or this user may not see it."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:

@@ -17,7 +17,7 @@ from infra.local.tenant import Tenant, temporary_tenant
 async def warren(
     edges: int = 2, persistence: int = 1, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[SystemUnderTest, Stack]]:
-    """A fresh Warren without rate limit: its own virtual host, database and ports. `env` goes to every process."""
+    """Start a Warren without rate limit in a tenant of its own. `env` goes to all of its processes."""
     async with temporary_tenant("load") as tenant:
         counts: dict[WorkerKind, int] = {"persistence": persistence, "unread": 1, "presence": 1, "history": 1}
         settings = {"WARREN_LOG_LEVEL": "WARNING", **(env or {})}
@@ -35,7 +35,7 @@ async def warren(
 
 
 def services_of(tenant: Tenant) -> dict[str, int]:
-    """Process ids of the broker and the store that a run uses, where this user may know."""
+    """Process ids of the broker and the store of a tenant, where this user may see them."""
     services = {
         "rabbitmq": listener_on(urlsplit(tenant.amqp_url).port or 5672),
         "mongod": listener_on(_first_port(tenant.mongo_url)),

@@ -1,1 +1,1 @@
-"""What people run today, doing the same work as Warren: short servers to hold it against. See docs/benchmarks."""
+"""The systems that the benchmark compares Warren with: short servers that do the same work. See docs/benchmarks."""

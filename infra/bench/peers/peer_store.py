@@ -1,4 +1,4 @@
-"""Reads what a run left in a peer's store: the collections of `chat.py` and `node/server.mjs`."""
+"""Reads what a run stored in a peer's database, which `chat.py` and `node/server.mjs` describe."""
 
 from collections.abc import Collection
 from typing import Any

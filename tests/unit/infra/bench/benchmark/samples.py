@@ -9,7 +9,7 @@ def three_rounds() -> Results:
     """Rates of two systems, the best round of neither being the last."""
     results = Results()
     for warren, node in ((1300.0, 500.0), (1500.0, 650.0), (1200.0, 400.0)):
-        results.add(WARREN, "400 in flight", {"rate": warren, "wrong": 0.0})
+        results.add(WARREN, "400 in flight", {"rate": warren, "complaints": 0.0})
         results.add(NODE, "400 in flight", {"rate": node})
     return results
 
@@ -21,6 +21,8 @@ def full() -> Results:
     for job in schedule.JOBS:
         for number, measurement in enumerate(job.measurements):
             results.add(
-                job.system, measurement.name, {**dict.fromkeys(metrics, number + 1.5), "wrong": 0.0, "late": 0.0}
+                job.system,
+                measurement.name,
+                {**dict.fromkeys(metrics, number + 1.5), "complaints": 0.0, "undelivered": 0.0},
             )
     return results

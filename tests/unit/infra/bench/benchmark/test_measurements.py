@@ -8,7 +8,7 @@ from infra.bench.load.figures import Quantiles, TrafficFigures
 from infra.bench.load.usage import Usage
 
 
-def test_processes_of_a_kind_are_added_up_and_the_generator_is_none_of_the_system() -> None:
+def test_processes_of_a_kind_are_summed_without_the_generator() -> None:
     cpu = {"edge-1": 1.0, "edge-2": 2.0, "mongod": 3.0, "generator": 0.5}
     quantiles = Quantiles(1.0, 2.0, 3.0, 4.0)
     complaints = [(LOST, "one is lost"), (UNDELIVERED, "one is late"), (UNDELIVERED, "another is late")]
@@ -18,4 +18,4 @@ def test_processes_of_a_kind_are_added_up_and_the_generator_is_none_of_the_syste
     metrics = traffic_metrics(figures)
     assert (metrics["cpu"], metrics["cpu edge"], metrics["cpu mongod"]) == (12.0, 6.0, 6.0)
     assert metrics["generator"] == 0.1
-    assert (metrics["wrong"], metrics["late"]) == (1, 2)
+    assert (metrics["complaints"], metrics["undelivered"]) == (1, 2)

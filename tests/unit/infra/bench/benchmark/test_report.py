@@ -30,13 +30,13 @@ def test_the_table_shows_medians_with_their_range_and_the_targets() -> None:
     assert "not measured" in text
 
 
-def test_a_rate_that_was_not_held_is_starred_and_said() -> None:
+def test_a_rate_that_was_not_sustained_has_a_star_and_a_remark() -> None:
     results = Results()
-    results.add(PYTHON, "200/s", {"rate": 120.0, "asked": 200.0})
-    results.add(NODE, "200/s", {"rate": 199.0, "asked": 200.0})
+    results.add(PYTHON, "200/s", {"rate": 120.0, "offered": 200.0})
+    results.add(NODE, "200/s", {"rate": 199.0, "offered": 200.0})
     text = printed(results)
     assert "120*" in text
-    assert "did not hold 200/s: 120 of 200/s arrived" in text
+    assert "did not sustain 200/s: 120 of 200/s were delivered" in text
     assert "199*" not in text
 
 

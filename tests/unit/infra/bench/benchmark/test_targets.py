@@ -29,5 +29,5 @@ def test_one_lost_message_in_any_round_misses_the_target() -> None:
     results = three_rounds()
     lost = TARGETS[-1]
     assert lost.is_met(results) is True
-    results.add(WARREN, "50 %", {"wrong": 1.0})
+    results.add(WARREN, "50 %", {"complaints": 1.0})
     assert lost.is_met(results) is False
