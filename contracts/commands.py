@@ -15,8 +15,12 @@ from contracts.values import (
     PRINTABLE,
     ClientMessageId,
     ConversationId,
+    Counter,
+    EdgeId,
     Limit,
+    Milliseconds,
     Seq,
+    SocketId,
     UserId,
     Value,
     Watermark,
@@ -106,23 +110,23 @@ class Command(Value):
     The reply carries `request`, which is unique in one edge process; 0 means that no reply is expected.
     """
 
-    edge_id: str
-    request: int
-    at: int
+    edge_id: EdgeId
+    request: Counter
+    at: Milliseconds
 
 
 class ClientCommand(Command):
     """A command from the socket `sid`. `user_id` is the token's `sub` and never comes from the payload."""
 
-    user_id: str
-    sid: str
+    user_id: UserId
+    sid: SocketId
 
 
 class StartConversation(ClientCommand):
     """`nonce` is 128 random bits from the edge. The id of a group derives from it, so that nobody can guess the id."""
 
     name: Literal["start_conversation"] = "start_conversation"
-    nonce: str
+    nonce: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
     payload: StartConversationPayload
 
 

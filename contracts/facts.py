@@ -5,7 +5,7 @@ A fact may arrive twice and in any order. Its consumer reads the current state f
 
 from typing import Literal
 
-from contracts.values import Value
+from contracts.values import ConversationId, Seq, UserId, Value
 
 
 class MessageStored(Value):
@@ -16,9 +16,9 @@ class MessageStored(Value):
     """
 
     name: Literal["message.stored"] = "message.stored"
-    conversation_id: str
-    seq: int
-    sender_id: str
+    conversation_id: ConversationId
+    seq: Seq
+    sender_id: UserId
     sender_was_behind: bool
 
 

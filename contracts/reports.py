@@ -1,8 +1,14 @@
 """Reports of edges about their sessions: commands for the presence workers that no client sends."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
 
 from contracts.commands import Command
+from contracts.values import MAX_NAME, MAX_PICTURE, Counter, UserId
+
+#: Milliseconds that a closed session may keep its user online.
+MAX_GRACE_MS = 3_600_000
 
 
 class SessionOpen(Command):
@@ -13,28 +19,28 @@ class SessionOpen(Command):
     """
 
     name: Literal["session.open"] = "session.open"
-    epoch: int
-    version: int
-    user_id: str
-    user_name: str
-    picture: str | None
+    epoch: Counter
+    version: Counter
+    user_id: UserId
+    user_name: Annotated[str, StringConstraints(max_length=MAX_NAME)]
+    picture: Annotated[str, StringConstraints(max_length=MAX_PICTURE)] | None
 
 
 class SessionClose(Command):
     """The edge has no socket of this user any more. The user goes offline after `grace_ms` without another session."""
 
     name: Literal["session.close"] = "session.close"
-    epoch: int
-    version: int
-    user_id: str
-    grace_ms: int
+    epoch: Counter
+    version: Counter
+    user_id: UserId
+    grace_ms: Annotated[int, Field(ge=0, le=MAX_GRACE_MS)]
 
 
 class EdgeAlive(Command):
     """The edge renews its lease. The reply says whether its sessions are still stored."""
 
     name: Literal["edge.alive"] = "edge.alive"
-    epoch: int
+    epoch: Counter
 
 
 class EdgeLost(Command):
@@ -44,7 +50,7 @@ class EdgeLost(Command):
     """
 
     name: Literal["edge.lost"] = "edge.lost"
-    epoch: int
+    epoch: Counter
 
 
 AnyReport = SessionOpen | SessionClose | EdgeAlive | EdgeLost

@@ -26,6 +26,16 @@ class Value(BaseModel):
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 #: A user id is the token's `sub`: 1 to 128 characters without control characters.
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+#: An edge's id is part of a queue's name and a routing key, which AMQP bounds to 255 bytes.
+EdgeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+#: A Socket.IO session id.
+SocketId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
+#: Milliseconds since the epoch, up to the year 9999, so that every value is a date.
+Milliseconds = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
+#: A number that counts up: of a request, a version, a registration.
+Counter = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+#: Characters of a name, and of a picture's address, that are shown to others.
+MAX_NAME, MAX_PICTURE = 200, 2_048
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
 ClientMessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seq = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]

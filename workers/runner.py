@@ -200,6 +200,8 @@ class Runner:
         with tracing.current.batch_span(name, batch.traced, len(batch.items)):
             effects = await self._handle(batch)
         metrics.BATCH_SECONDS.labels(name, "handle").observe(time.perf_counter() - started)
+        if batch.will_be_redelivered:
+            return
         # The next batch is handled while the frames of this one are published; batches still leave in order.
         if self._sending is not None:
             await self._sending

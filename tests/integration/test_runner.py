@@ -94,10 +94,18 @@ class Bench:
         return found
 
     @asynccontextmanager
-    async def runner(self, handler: Handle) -> AsyncIterator[Runner]:
+    async def runner(
+        self, handler: Handle, *, check_store: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[Runner]:
         """A runner of the persistence queue; leaving the block is a crash: nothing is finished or acked."""
         self.sender = Sender(self.publisher, Router(SessionDirectory(self.store), "bench"))
-        runner = Runner(PERSISTENCE, handler, sender=self.sender, settings=self.settings)
+        runner = Runner(
+            PERSISTENCE,
+            handler,
+            sender=self.sender,
+            settings=self.settings,
+            check_store=check_store or self.store.check_writes,
+        )
         tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
         await asyncio.wait_for(runner.link.up.wait(), 10)
         yield runner

@@ -39,7 +39,7 @@ from contracts.errors import Code, DecodeError, Error, Refused, not_found
 from contracts.facts import MessageStored
 from contracts.frames import Frame, Push, Reply
 from contracts.pushes import PushName
-from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
+from contracts.reports import MAX_GRACE_MS, EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from contracts.values import MAX_SAFE_INTEGER, Value
 
 #: Text as a client may send it: anything that UTF-8 can carry.
@@ -47,8 +47,11 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 user_ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=128)
 bodies = texts.filter(lambda text: 0 < len(text.strip()) <= 4000).map(str.strip)
 numbers = st.integers(min_value=1, max_value=MAX_SAFE_INTEGER)
-asked = {"edge_id": texts, "request": numbers, "at": numbers}
-by_client = {**asked, "user_id": user_ids, "sid": texts}
+moments = st.integers(min_value=0, max_value=253_402_300_799_999)
+edge_ids = st.from_regex(r"[A-Za-z0-9_.-]{1,100}", fullmatch=True)
+sids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=64)
+asked = {"edge_id": edge_ids, "request": numbers, "at": moments}
+by_client = {**asked, "user_id": user_ids, "sid": sids}
 conversation_ids = st.text("0123456789abcdef-", min_size=1, max_size=64)
 
 sends = st.builds(
@@ -79,10 +82,18 @@ items: st.SearchStrategy[Item] = st.one_of(
         user_name=texts,
         picture=st.none() | texts,
     ),
-    st.builds(SessionClose, **asked, epoch=numbers, version=numbers, user_id=user_ids, grace_ms=numbers),
+    st.builds(
+        SessionClose, **asked, epoch=numbers, version=numbers, user_id=user_ids, grace_ms=st.integers(0, MAX_GRACE_MS)
+    ),
     st.builds(EdgeAlive, **asked, epoch=numbers),
     st.builds(EdgeLost, **asked, epoch=numbers),
-    st.builds(MessageStored, conversation_id=texts, seq=numbers, sender_id=user_ids, sender_was_behind=st.booleans()),
+    st.builds(
+        MessageStored,
+        conversation_id=conversation_ids,
+        seq=numbers,
+        sender_id=user_ids,
+        sender_was_behind=st.booleans(),
+    ),
 )
 pushes = st.sampled_from(get_args(PushName))
 frames = st.builds(
