@@ -80,9 +80,9 @@ QUEUE_SECONDS = Histogram(
     ["worker"],
     buckets=_FAST,
 )
-GIVEN_BACK = Counter(
-    "warren_worker_given_back_total",
-    "Times that a worker without its store gave its messages back to the broker.",
+REQUEUED = Counter(
+    "warren_worker_requeues_total",
+    "Times that a worker requeued its messages because the store was away, by queue.",
     ["queue"],
 )
 REDELIVERED = Counter(
@@ -103,10 +103,12 @@ REPEATED_FACTS = Counter("warren_worker_repeated_facts_total", "Facts that this 
 SEQ_RETRIES = Counter(
     "warren_worker_seq_retries_total", "Inserts that were repeated because another worker took the seq."
 )
-FRAMES_DROPPED = Counter("warren_worker_frames_dropped_total", "Frames that the broker would never take; 0 is healthy.")
+FRAMES_DROPPED = Counter(
+    "warren_worker_frames_dropped_total", "Frames that could not be published and were dropped; 0 is healthy."
+)
 PRESENCE_CORRECTIONS = Counter(
     "warren_worker_presence_corrections_total",
-    "Users who were online without a session and were set right; 0 is healthy.",
+    "Users who were online without a session and were corrected; 0 is healthy.",
 )
 EDGES_DROPPED = Counter(
     "warren_presence_edges_dropped_total",

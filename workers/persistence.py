@@ -75,7 +75,7 @@ class Persistence:
             else:
                 allowed.append((command, id))
         stored, repeated = await self._store_all(allowed, headers, term)
-        if self._store.present_term == term:
+        if self._store.current_term == term:
             self._header_cache.update(headers, stored.values(), term)
         await self._push_new_conversations([message for message in stored.values() if message.seq == 1], effects)
         read: dict[tuple[str, str], int] = {}
@@ -100,7 +100,7 @@ class Persistence:
             return found
         unconfirmed_ids = [header.id for header in unconfirmed]
         newest = await self._messages.newest(unconfirmed_ids)
-        await self._conversations.project_anew(newest, unconfirmed, term)
+        await self._conversations.reproject(newest, unconfirmed, term)
         confirmed = await self._conversations.headers(unconfirmed_ids)
         if _unconfirmed(confirmed, term):
             raise StoreUnavailable("Another worker projects messages of an earlier term into the headers.")

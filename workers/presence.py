@@ -72,7 +72,7 @@ class Presence:
         grace |= {close.user_id: close.grace_ms for close in closes}
         await self._schedule_offline(grace)
         if closes:
-            effects.extend(await self.announce_offline())
+            effects.extend(await self.set_due_offline())
         return effects
 
     async def drop_edge(self, edge_id: str, epoch: int, *, grace_ms: int, reason: str) -> None:
@@ -91,22 +91,22 @@ class Presence:
         for edge_id, epoch in (await self._sessions.expired_leases(lease_seconds)).items():
             await self.drop_edge(edge_id, epoch, grace_ms=0, reason="lease")
 
-    async def announce_offline(self) -> Effects:
+    async def set_due_offline(self) -> Effects:
         """Set users offline who are due and have no session. Returns the pushes for those who may see them."""
         effects = Effects()
-        plans = await self._users.due_offline()
-        if not plans:
+        due = await self._users.due_offline()
+        if not due:
             return effects
-        connected = await self._sessions.connected(plans)
-        await self._users.cancel_offline({user: plan for user, plan in plans.items() if user in connected})
-        gone = await self._users.set_offline({user: plan for user, plan in plans.items() if user not in connected})
+        connected = await self._sessions.connected(due)
+        await self._users.cancel_offline({user: id for user, id in due.items() if user in connected})
+        gone = await self._users.set_offline({user: id for user, id in due.items() if user not in connected})
         await self._push_presence(gone, effects)
         return effects
 
-    async def announce_again(self) -> Effects:
+    async def push_again(self) -> Effects:
         """Push the presence of users whose last change may not have been pushed, or in the wrong order."""
         effects = Effects()
-        await self._push_presence(await self._users.take_unannounced(), effects)
+        await self._push_presence(await self._users.take_unpushed(), effects)
         return effects
 
     async def reconcile(self) -> None:
@@ -114,7 +114,7 @@ class Presence:
 
         A healthy system has no such users: each one is an error, and is counted.
         """
-        part = await self._users.online_without_plan(self._reconciled_up_to, RECONCILE_USERS)
+        part = await self._users.online_without_schedule(self._reconciled_up_to, RECONCILE_USERS)
         self._reconciled_up_to = part[-1] if len(part) == RECONCILE_USERS else ""
         stranded = set(part) - await self._sessions.connected(part)
         confirmed = stranded & self._suspects
@@ -140,7 +140,7 @@ class Presence:
         for user_id, audience in audiences.items():
             if audience:
                 effects.push("presence_updated", presence_view(user_id, users.get(user_id)), sorted(audience))
-        effects.after_sending.append(partial(self._users.announced, users))
+        effects.after_sending.append(partial(self._users.mark_pushed, users))
 
 
 class TypingNotices:
@@ -189,8 +189,8 @@ async def sweep(
             continue
         try:
             async with one_term():
-                effects = await presence.announce_offline()
-                effects.extend(await presence.announce_again())
+                effects = await presence.set_due_offline()
+                effects.extend(await presence.push_again())
                 if healthy_since is None:
                     healthy_since = time.monotonic()
                 if time.monotonic() - healthy_since > lease_seconds:

@@ -4,8 +4,8 @@ What happens to a batch depends on how its handler ends:
 
     returns             publishes frames, then facts, with confirms; then acks every message of the batch
     StoreUnavailable    keeps the batch and calls the handler again, with back-off and jitter; takes and acks nothing.
-                        After HOLD_LIMIT, gives everything back to the broker, and consumes again once the store
-                        takes writes: another worker may reach it
+                        After HOLD_LIMIT, requeues everything, because another worker may reach the store, and
+                        consumes again once the store takes writes
     any other error     handles the items one by one; an item that keeps failing goes to the dead letters alone
 
 When the process dies before the ack, the broker redelivers the batch to another worker. So handlers are idempotent.
@@ -51,13 +51,13 @@ PRIORITIES = 1 << 30
 #: Seconds that facts wait for those of the next batches. An unread count may follow its message by this much; in
 #: return, many facts share one durable message and one count.
 FACTS_WAIT = 0.1
-#: Seconds that a batch is kept while the store is away. A shorter absence, an election for example, gives nothing back.
+#: Seconds that a batch is held while the store is away before it is requeued. An election is shorter.
 HOLD_LIMIT = 2.5
-#: Deliveries of a message up to which it is given back: the broker dead-letters it after `DELIVERY_LIMIT` of them, and
-#: a store that comes and goes must not lead there.
-GIVE_BACK_LIMIT = DELIVERY_LIMIT // 2
-#: Seconds between two attempts to settle batches after an error that nobody expected.
-SETTLE_AGAIN = 1.0
+#: Deliveries of a message after which it is not requeued any more. The broker dead-letters a message after
+#: `DELIVERY_LIMIT` deliveries, and repeated outages of the store must not lead to that.
+REQUEUE_LIMIT = DELIVERY_LIMIT // 2
+#: Seconds between two attempts to settle batches after an unexpected error.
+SETTLE_RETRY = 1.0
 #: Attempts of an item that is handled alone before it is dead-lettered.
 MAX_ATTEMPTS = 3
 
@@ -92,7 +92,7 @@ class Runner:
         settings: WorkerSettings,
         check_store: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
-        """`check_store` raises StoreUnavailable unless the store takes a write; a runner that gave back asks it."""
+        """`check_store` raises StoreUnavailable unless the store takes writes; it is called after a requeue."""
         self._queue = queue
         self._handler = handler
         self._sender = sender
@@ -112,7 +112,7 @@ class Runner:
         self._unsettled: list[tuple[Batch, list[AnyFact]]] = []
         self.link = Link(settings, f"consume:{queue.name}", self._consume)
         self._store_reason: str | None = None
-        self._gave_back = False
+        self._requeued = False
 
     @property
     def not_ready_reason(self) -> str | None:
@@ -123,8 +123,8 @@ class Runner:
 
     async def _consume(self, channel: Channel) -> None:
         await (declare_topology if self._may_declare else check_topology)(channel, queues_needed_by(self._queue))
-        if self._gave_back:
-            await self._until_store_is_back()
+        if self._requeued:
+            await self._wait_for_store()
         self._channel = channel
         self._consumer_tag = await channel.consume(
             self._queue.name, self._received.put_nowait, prefetch=PREFETCH, priority=self._priority
@@ -239,11 +239,11 @@ class Runner:
         return effects
 
     async def _call_handler(self, batch: Batch, items: Sequence[Item]) -> Effects:
-        """Call the handler until the store answers; nothing comes of a batch that will be redelivered."""
-        return await self._until_store_answers(batch, partial(self._handler, items)) or Effects()
+        """Call the handler until the store answers. A batch that will be redelivered has no effects."""
+        return await self._retry_until_store_answers(batch, partial(self._handler, items)) or Effects()
 
-    async def _until_store_answers(self, batch: Batch, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do the work until it reaches the store. None when the batch went back to the broker."""
+    async def _retry_until_store_answers(self, batch: Batch, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Call `work` until it does not raise StoreUnavailable. Returns None when the batch will be redelivered."""
         attempt, started = 0, time.monotonic()
         while True:
             try:
@@ -260,30 +260,32 @@ class Runner:
                     self._queue.name,
                     error,
                 )
-            if time.monotonic() - started > HOLD_LIMIT and self._may_give_back(batch):
-                await self._give_back()
+            if time.monotonic() - started > HOLD_LIMIT and self._may_requeue(batch):
+                await self._requeue()
             if batch.will_be_redelivered:
                 return None
             await asyncio.sleep(backoff(attempt))
 
-    def _may_give_back(self, batch: Batch) -> bool:
-        return all(message.deliveries < GIVE_BACK_LIMIT for message in batch.messages)
+    def _may_requeue(self, batch: Batch) -> bool:
+        return all(message.deliveries < REQUEUE_LIMIT for message in batch.messages)
 
-    async def _give_back(self) -> None:
-        """Close the channel, so that the broker delivers everything unacked to a worker that reaches the store.
+    async def _requeue(self) -> None:
+        """Close the channel, so that the broker requeues everything unacked for a worker that reaches the store.
 
-        The link then opens another one, and `_consume` waits until the store takes writes.
+        The link then reconnects, and `_consume` waits until the store takes writes.
         """
         if self._channel is None or self._channel.is_closed:
             return
         log.warning(
-            "The store was away for %.1f s; giving the messages of %s back to the broker.", HOLD_LIMIT, self._queue.name
+            "The store was away for %.1f s; requeueing the messages of %s for other workers.",
+            HOLD_LIMIT,
+            self._queue.name,
         )
-        metrics.GIVEN_BACK.labels(self._queue.name).inc()
-        self._gave_back = True
+        metrics.REQUEUED.labels(self._queue.name).inc()
+        self._requeued = True
         await self._channel.close()
 
-    async def _until_store_is_back(self) -> None:
+    async def _wait_for_store(self) -> None:
         attempt = 0
         while True:
             try:
@@ -293,7 +295,7 @@ class Runner:
                 self._store_reason = f"the store is away: {error}"
                 await asyncio.sleep(backoff(attempt))
             else:
-                self._gave_back, self._store_reason = False, None
+                self._requeued, self._store_reason = False, None
                 log.info("The store takes writes again; consuming %s.", self._queue.name)
                 return
 
@@ -303,7 +305,7 @@ class Runner:
         """Publish the frames, which clients wait for. Facts and acks follow, those of several batches together."""
         started = time.perf_counter()
         send = partial(self._sender.send_frames, effects, batch.traced, abandoned=lambda: batch.will_be_redelivered)
-        if await self._until_store_answers(batch, send):
+        if await self._retry_until_store_answers(batch, send):
             self._unsettled.append((batch, effects.facts))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle_all())
@@ -329,7 +331,7 @@ class Runner:
                     self._queue.name,
                 )
                 self._unsettled = unsettled + self._unsettled
-                await asyncio.sleep(SETTLE_AGAIN)
+                await asyncio.sleep(SETTLE_RETRY)
 
     async def _ack(self, batches: Sequence[Batch]) -> None:
         """Ack these batches and every earlier message: batches are settled in the order in which they came."""

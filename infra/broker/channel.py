@@ -110,7 +110,7 @@ class IncomingMessage:
         self.body: bytes = message.body
         self.amqp_headers: Mapping[str, Any] = message.header.properties.headers or {}
         self.redelivered = bool(message.redelivered)
-        #: How often it was delivered before, as a quorum queue counts; 0 where it does not.
+        #: Number of earlier deliveries, which quorum queues count; 0 in other queues.
         count = self.amqp_headers.get("x-delivery-count")
         self.deliveries = count if isinstance(count, int) else 0
         self._channel = message.channel

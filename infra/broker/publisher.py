@@ -12,8 +12,8 @@ from infra import metrics
 from infra.broker.link import NO_CONNECTION, Link, Setup, no_setup, text_of
 from infra.settings import Settings
 
-#: Bytes of one message that RabbitMQ 4 takes by default (`max_message_size`); more closes the channel, with all that
-#: waits for its confirm there.
+#: RabbitMQ 4's default limit of one message, bytes (`max_message_size`). A larger message closes the channel, and with
+#: it everything that waits for a confirm.
 MAX_MESSAGE_BYTES = 16 << 20
 #: Seconds of uninterrupted refusals by one queue after which a publisher replaces its channel. On RabbitMQ 3.10, a
 #: channel that was opened while a quorum queue was losing its leader keeps asking the lost node and refuses until that

@@ -117,7 +117,7 @@ class Projections:
             term = await self._store.confirm_term()
             headers = await self.conversations.headers(differences.headers)
             newest = {id: message for id, (_, message) in differences.headers.items() if message is not None}
-            await self.conversations.project_anew(newest, headers.values(), term)
+            await self.conversations.reproject(newest, headers.values(), term)
             if newest:
                 # Senders have read their own messages.
                 await self.conversations.advance(newest.values(), headers, term)

@@ -39,9 +39,8 @@ BLOCKED = [("blocked", 1), ("_id", 1)]
 #: an operator made.
 CACHE_SECONDS = 5.0
 
-
-#: A write that changes nothing that anybody reads.
-_PRESENT = Update({"_id": "present"}, [{"$set": {"at": "$$NOW"}}], upsert=True)
+#: A write of a document that nothing reads; only its commit matters.
+_TERM_WRITE = Update({"_id": "present"}, [{"$set": {"at": "$$NOW"}}], upsert=True)
 
 
 class PrimaryListener(TopologyListener):
@@ -103,7 +102,7 @@ class Store:
             settings.mongo_database,
             write_concern=WriteConcern("majority"),
             read_concern=ReadConcern("majority"),
-            # Whatever the address says: a secondary does not know yet what was just acknowledged.
+            # Overrides the URL: a secondary may not have the newest acknowledged writes yet.
             read_preference=ReadPreference.PRIMARY,
         )
         self.messages: Any = database["messages"]
@@ -141,8 +140,8 @@ class Store:
     # --- Terms --------------------------------------------------------------------------------------------
 
     @property
-    def present_term(self) -> Term:
-        """The term of the primary that the driver knows now; None where there is none, and behind a router."""
+    def current_term(self) -> Term:
+        """The term of the primary that the driver knows now; None without a primary, and behind a router."""
         for server in self.client.topology_description.server_descriptions().values():
             if server.server_type_name == "RSPrimary":
                 term: Term = server.election_id
@@ -150,37 +149,38 @@ class Store:
         return None
 
     async def confirm_term(self) -> Term:
-        """Make sure that majority reads show everything that was acknowledged in earlier terms; returns the term.
+        """Make majority reads include everything that was acknowledged in earlier terms. Returns the term.
 
-        A new primary's majority reads may lack what the old one acknowledged, until a write of its own term is
-        committed (Raft, section 8: a leader commits an entry of its own before it serves reads). So each process
-        writes one, once in a term. Behind a router it cannot be told, and None is returned. Raises StoreUnavailable.
+        Majority reads of a new primary may lack what the old one acknowledged, until a write of the new term is
+        committed. So each process makes one write in each term. Source: Raft, section 8, a leader commits an entry of
+        its own term before it serves reads. Returns None behind a router, where terms are unknown. Raises
+        StoreUnavailable.
         """
-        present = self.present_term
-        if present is not None and present == self._confirmed_term:
-            return present
+        current = self.current_term
+        if current is not None and current == self._confirmed_term:
+            return current
         if not self.has_one_log:
             return None
         async with translated_errors():
-            self._confirmed_term = await update_all(self.terms, [_PRESENT])
+            self._confirmed_term = await update_all(self.terms, [_TERM_WRITE])
         return self._confirmed_term
 
     @asynccontextmanager
     async def one_term(self) -> AsyncIterator[Term]:
-        """A block whose reads all show what was acknowledged before it. Raises StoreUnavailable.
+        """A block whose reads include everything that was acknowledged before it.
 
-        Where the primary changes on the way, the block's end raises: what it read may be old.
+        Raises StoreUnavailable at the end of the block when the primary has changed: its reads may be out of date.
         """
         term = await self.confirm_term()
         yield term
-        if term is not None and self.present_term != term:
-            raise StoreUnavailable("The primary changed; what was read may be old.")
+        if term is not None and self.current_term != term:
+            raise StoreUnavailable("The primary changed; what was read may be out of date.")
 
     async def check_writes(self) -> None:
-        """Write something and wait for a majority. Raises StoreUnavailable."""
+        """Check that the store takes writes: make one and wait for a majority. Raises StoreUnavailable."""
         self._confirmed_term = None
         async with translated_errors():
-            await update_all(self.terms, [_PRESENT])
+            await update_all(self.terms, [_TERM_WRITE])
         await self.confirm_term()
 
     async def ping(self) -> None:

@@ -9,8 +9,8 @@ from infra.store.client import Store
 from infra.store.messages import StoredMessage
 from infra.store.operations import Document, Term, Update, find_all, translated_errors, union, update_all
 
-#: Headers that are read at a time to find out who shares a conversation with someone.
-AUDIENCE_PART = 200
+#: Headers in one batch of the query for audiences.
+AUDIENCE_BATCH = 200
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Header:
 
     @property
     def term(self) -> Term:
-        """The term in which the newest message was inserted or confirmed; in a later one, it may be lost."""
+        """The term in which the newest message was inserted or confirmed. In a later term, the message may be lost."""
         term: Term = self.last.get("term") if self.last else None
         return term
 
     def with_messages(self, messages: Iterable[StoredMessage], term: Term) -> "Header":
-        """The header as it is once these messages are shown in it; see `Conversations.advance`."""
+        """The header as `Conversations.advance` writes it for these messages, inserted in `term`."""
         last, reads = self.document.get("last"), {}
         for message in sorted(messages, key=lambda message: message.seq):
             if message.seq > (last["seq"] if last else 0):
@@ -151,10 +151,11 @@ class Conversations:
     async def advance(
         self, messages: Iterable[StoredMessage], headers: Mapping[str, Header], inserted_in: Term
     ) -> Term:
-        """Project stored messages, at least one, into their headers: the newest, and each sender's own watermark.
+        """Project stored messages, at least one, into their headers: the newest message and each sender's watermark.
 
-        `headers` give each sender's position among the participants, which never changes. Returns the term of the
-        primary that took the write: everything that the same primary took before is now committed to a majority.
+        The messages were inserted in the term `inserted_in`. `headers` give each sender's position among the
+        participants, which never changes. Returns the term of the primary that took the write: everything that the same
+        primary took before is now committed to a majority.
         """
         newest: dict[str, dict[str, StoredMessage]] = {}
         for message in messages:
@@ -172,11 +173,11 @@ class Conversations:
         async with translated_errors():
             return await update_all(self._conversations, operations)
 
-    async def project_anew(self, newest: Mapping[str, StoredMessage], headers: Iterable[Header], term: Term) -> None:
-        """Let headers show the newest committed message of the log, or none, where they are still as they were read.
+    async def reproject(self, newest: Mapping[str, StoredMessage], headers: Iterable[Header], term: Term) -> None:
+        """Set the newest message of headers to the newest committed one, or to none, unless they have changed.
 
-        A header may claim what a primary lost that died: the message was inserted there, and its projection was
-        written to the successor. Watermarks go back with it, as nobody has read what does not exist.
+        A header may contain a message that is lost: it was inserted on a primary that failed, and projected into the
+        header on its successor. Watermarks above the newest message are lowered to it.
         """
         updates = []
         for header in headers:
@@ -208,16 +209,16 @@ class Conversations:
                 await update_all(self._conversations, operations)
 
     async def audiences(self, user_ids: Collection[str]) -> dict[str, set[str]]:
-        """For each user, everyone who shares a conversation with them that has a message; read a part at a time."""
-        asked = set(user_ids)
-        found: dict[str, set[str]] = {user_id: set() for user_id in asked}
-        query = {"participants.user_id": {"$in": list(asked)}, "last": {"$ne": None}}
-        cursor = self._conversations.find(query, {"_id": 0, "participants.user_id": 1}, batch_size=AUDIENCE_PART)
+        """For each user, the other participants of all conversations that have a message."""
+        wanted = set(user_ids)
+        found: dict[str, set[str]] = {user_id: set() for user_id in wanted}
+        query = {"participants.user_id": {"$in": list(wanted)}, "last": {"$ne": None}}
+        cursor = self._conversations.find(query, {"_id": 0, "participants.user_id": 1}, batch_size=AUDIENCE_BATCH)
         async with translated_errors():
-            while part := await cursor.to_list(AUDIENCE_PART):
+            while part := await cursor.to_list(AUDIENCE_BATCH):
                 for header in part:
                     members = {participant["user_id"] for participant in header["participants"]}
-                    for user_id in members & asked:
+                    for user_id in members & wanted:
                         found[user_id] |= members
         return {user_id: audience - {user_id} for user_id, audience in found.items()}
 

@@ -26,7 +26,7 @@ class StoredMessage:
     sent_at: datetime
 
     def projection(self, term: Term) -> Document:
-        """What the conversation's header shows of it, as `last`, with the term that it was inserted or confirmed in.
+        """The header's `last` for this message, with the term in which it was inserted or confirmed.
 
         `seq` comes first, then `term`: $max compares field by field.
         """
@@ -72,7 +72,7 @@ class Messages:
             return await insert_all(self._messages, documents, majority=not self._store.has_one_log)
 
     async def by_id(self, ids: Collection[str]) -> dict[str, StoredMessage]:
-        """Those of the messages that are committed, by id."""
+        """The committed messages with these ids, by id."""
         if not ids:
             return {}
         async with translated_errors():
@@ -88,7 +88,7 @@ class Messages:
         return above | {row["_id"]: row["seq"] for row in found}
 
     async def newest(self, conversation_ids: Collection[str]) -> dict[str, StoredMessage]:
-        """The newest committed message of each conversation that has one; at most 200 conversations at a time."""
+        """The newest committed message of each conversation that has one. For at most 200 conversations at once."""
         pipelines: list[list[dict[str, Any]]] = [
             [{"$match": {"conversation_id": conversation_id}}, {"$sort": {"seq": -1}}, {"$limit": 1}]
             for conversation_id in conversation_ids
@@ -98,7 +98,7 @@ class Messages:
         return {document["conversation_id"]: read_message(document) for documents in found for document in documents}
 
     async def stream(self, conversation_ids: Collection[str]) -> AsyncIterator[StoredMessage]:
-        """Every message of these conversations, in no certain order; one batch of a cursor is in memory at a time."""
+        """All messages of these conversations, in no particular order. Only one batch of the cursor is in memory."""
         async with translated_errors():
             async for document in self._messages.find({"conversation_id": {"$in": list(conversation_ids)}}):
                 yield read_message(document)
@@ -121,7 +121,7 @@ class Messages:
 
 
 def read_message(document: Document) -> StoredMessage:
-    """Read a document of `messages`; fields that a newer version wrote are skipped."""
+    """Convert a document of `messages`. Fields of a newer version are ignored."""
     return StoredMessage(
         id=document["_id"],
         conversation_id=document["conversation_id"],

@@ -28,20 +28,20 @@ class SessionDirectory:
         self._edges = store.edges
 
     async def locate(self, users: Collection[str]) -> list[Session]:
-        """Where these users are connected now."""
+        """The open sessions of these users."""
         async with self._store.one_term():
             return await self._find({"user_id": {"$in": list(users)}, "open": True})
 
     async def connected(self, users: Collection[str]) -> set[str]:
-        """Those of these users who have a session that counts: open, and of no epoch that was dropped."""
+        """Which of these users have a valid session: an open one of an epoch that was not dropped."""
         sessions = await self.locate(users)
         dropped = await self._dropped_epochs({session.edge_id for session in sessions})
         return {session.user_id for session in sessions if session.epoch > dropped.get(session.edge_id, -1)}
 
     async def record(self, changes: Collection[SessionOpen | SessionClose]) -> None:
-        """Store opens and closes, in any order of arrival and any number of times.
+        """Store opens and closes. They may arrive in any order and any number of times.
 
-        For one user on one edge the highest (epoch, version) wins. An open of an epoch that was dropped is taken back.
+        For one user on one edge the highest (epoch, version) wins. An open of a dropped epoch is deleted again.
         """
         newest: dict[tuple[str, str], SessionOpen | SessionClose] = {}
         for change in changes:
@@ -52,7 +52,7 @@ class SessionDirectory:
             return
         async with translated_errors():
             await update_all(self._sessions, [_write_if_newer(change) for change in newest.values()])
-        # Looked at after the write: a drop marks its epoch before it deletes, so one of the two sees the other.
+        # Read after the write: a drop marks its epoch before it deletes, so one of the two sees the other.
         dropped = await self._dropped_epochs({edge_id for edge_id, _ in newest})
         refused = [
             {"_id": {"e": edge_id, "u": user_id}, "epoch": {"$lte": dropped[edge_id]}}
@@ -115,9 +115,9 @@ class SessionDirectory:
             return {edge["_id"]: edge["epoch"] for edge in await aggregate(self._edges, pipeline)}
 
     async def drop(self, edge_id: str, epoch: int) -> list[str]:
-        """Let the sessions of an edge up to an epoch count no more; returns whose they are. `remove` ends it.
+        """Invalidate the sessions of an edge up to an epoch. Returns the users who have an open one.
 
-        An edge that asks is told to register again from now on.
+        From now on, the edge is told to register its users again. `remove` deletes the sessions.
         """
         async with translated_errors():
             await self._edges.update_one({"_id": edge_id}, {"$max": {"dropped_epoch": epoch}}, upsert=True)
@@ -125,7 +125,7 @@ class SessionDirectory:
         return [session.user_id for session in sessions]
 
     async def remove(self, edge_id: str, epoch: int) -> None:
-        """Remove the sessions of an edge up to an epoch that was dropped."""
+        """Delete the sessions of an edge up to an epoch that was dropped."""
         async with translated_errors():
             await self._sessions.delete_many({"edge_id": edge_id, "epoch": {"$lte": epoch}})
             await self._edges.update_one({"_id": edge_id}, {"$max": {"removed_epoch": epoch}})
@@ -137,7 +137,7 @@ class SessionDirectory:
         return {edge["_id"]: edge.get("seen_at") for edge in edges}
 
     async def _dropped_epochs(self, edge_ids: Collection[str]) -> dict[str, int]:
-        """Up to which epoch each edge's sessions were dropped; edges without such an epoch are left out."""
+        """The epoch up to which each edge's sessions were dropped, without edges of which none were."""
         if not edge_ids:
             return {}
         query = {"_id": {"$in": list(edge_ids)}, "dropped_epoch": {"$gt": -1}}
@@ -155,7 +155,7 @@ def _order(change: SessionOpen | SessionClose) -> tuple[int, int]:
 
 
 def _write_if_newer(change: SessionOpen | SessionClose) -> Update:
-    """Replace the session unless what is stored has a higher (epoch, version). A close stays as a tombstone."""
+    """Replace the session unless the stored (epoch, version) is higher. A closed session stays as a tombstone."""
     opened = isinstance(change, SessionOpen)
     document: Document = {
         "edge_id": change.edge_id,

@@ -11,11 +11,11 @@ from infra.store.client import BLOCKED, CACHE_SECONDS, Store
 from infra.store.operations import FIRST_BATCH, Document, Update, find_all, translated_errors, union, update_all
 
 _WORDS = re.compile(r"[^\s,;]+")
-#: Users whose absence is judged, or whose state is announced again, at a time.
+#: Users who are set offline, or whose presence is pushed again, at once.
 MAX_DUE = 5_000
-#: Milliseconds between two changes of a user within which two workers might announce them in the wrong order, and
-#: milliseconds after which such a user, or one whose announcement was not confirmed, is announced again.
-HASTY_MS, ANNOUNCE_AGAIN_MS = 10_000, 3_000
+#: Milliseconds between two changes of a user's presence within which two workers may push them in the wrong order, and
+#: milliseconds after which such a presence, or one whose push was not confirmed, is pushed again.
+QUICK_CHANGE_MS, PUSH_AGAIN_MS = 10_000, 3_000
 #: Words of a name or a query that count in the search.
 MAX_TERMS = 10
 
@@ -59,8 +59,7 @@ class Users:
         return bool(result.matched_count)
 
     async def search(self, queries: list[tuple[str, str, bool, int]]) -> list[list[Document]]:
-        """For each (searching user, query, online only, limit): the other users who match, online first, then by
-        name."""
+        """For each (searching user, query, online only, limit): other users who match, online first, then by name."""
         pipelines: list[list[dict[str, Any]]] = []
         for searcher, query, online_only, limit in queries:
             match: Document = {"_id": {"$ne": searcher}}
@@ -76,22 +75,22 @@ class Users:
             return await union(self._users, pipelines)
 
     async def store_profiles(self, opens: Iterable[SessionOpen]) -> None:
-        """Store what each user's token says of them."""
+        """Store the profiles from the users' tokens."""
         newest = {command.user_id: command for command in opens}
         async with translated_errors():
             await update_all(self._users, [_profile(command) for command in newest.values()])
 
     async def set_online(self, ids: Collection[str]) -> list[str]:
-        """Set users online and cancel their planned absences; returns those who were offline until now.
+        """Set users online and cancel their schedules. Returns those who were offline before.
 
-        Call `connected` of the session directory before and after: who closed meanwhile has no plan.
+        The caller must check `SessionDirectory.connected` before and after: a user who left meanwhile has no schedule.
         """
         if not ids:
             return []
         async with translated_errors():
-            # In this order: `set_offline` acts only on a plan, which is cancelled before anyone looks at `online`.
-            planned = {"_id": {"$in": list(ids)}, "absence": {"$exists": True}}
-            await self._users.update_many(planned, {"$unset": _NO_ABSENCE})
+            # In this order: `set_offline` changes only users with a schedule, which is removed before `online` is read.
+            scheduled = {"_id": {"$in": list(ids)}, "absence": {"$exists": True}}
+            await self._users.update_many(scheduled, {"$unset": _SCHEDULE_FIELDS})
             query = {"_id": {"$in": list(ids)}, "online": {"$ne": True}}
             arrived = [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
             if arrived:
@@ -99,9 +98,9 @@ class Users:
         return arrived
 
     async def schedule_offline(self, grace_ms: Mapping[str, int]) -> None:
-        """Let those of these users who are online go offline after their grace, unless they come back.
+        """Schedule users who are online to go offline after their grace in milliseconds, unless they connect before.
 
-        A plan replaces the one before it, and has a name of its own: whoever judged the other one is too late.
+        A schedule replaces the earlier one and has a new id, so that a worker with the earlier one changes nothing.
         """
         by_grace: dict[int, list[str]] = {}
         for user_id, grace in grace_ms.items():
@@ -119,42 +118,42 @@ class Users:
                 await update_all(self._users, operations)
 
     async def due_offline(self) -> dict[str, str]:
-        """Those whose planned absence is due by the store's clock, and the name of that plan."""
+        """Users whose schedule is due by the store's clock, with its id."""
         query = {"offline_due": {"$type": "date"}, "$expr": {"$lte": ["$offline_due", "$$NOW"]}}
         async with translated_errors():
             users = await self._users.find(query, {"absence": 1}).limit(MAX_DUE).to_list(None)
         return {user["_id"]: user["absence"] for user in users}
 
-    async def cancel_offline(self, plans: Mapping[str, str]) -> None:
-        """Keep users online who turned out to be connected, where the plan is still this one."""
-        if plans:
+    async def cancel_offline(self, schedules: Mapping[str, str]) -> None:
+        """Keep users online who are connected, if their schedule still has this id."""
+        if schedules:
             async with translated_errors():
-                await self._users.update_many(_with_plan(plans), {"$unset": _NO_ABSENCE})
+                await self._users.update_many(_with_schedule(schedules), {"$unset": _SCHEDULE_FIELDS})
 
-    async def set_offline(self, plans: Mapping[str, str]) -> list[str]:
-        """Set users offline where the plan is still this one; returns those who are offline now."""
-        if not plans:
+    async def set_offline(self, schedules: Mapping[str, str]) -> list[str]:
+        """Set users offline if their schedule still has this id. Returns those who are offline now."""
+        if not schedules:
             return []
         async with translated_errors():
             gone = {"last_seen_at": "$$NOW"}
-            change = [_change(online=False), {"$set": gone}, {"$unset": list(_NO_ABSENCE)}]
-            await self._users.update_many(_with_plan(plans), change)
-            query = {"_id": {"$in": list(plans)}, "online": False}
+            change = [_change(online=False), {"$set": gone}, {"$unset": list(_SCHEDULE_FIELDS)}]
+            await self._users.update_many(_with_schedule(schedules), change)
+            query = {"_id": {"$in": list(schedules)}, "online": False}
             return [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
 
-    async def online_without_plan(self, after: str, limit: int) -> list[str]:
-        """The next users by id who are online with no absence planned; "" begins."""
+    async def online_without_schedule(self, after: str, limit: int) -> list[str]:
+        """Up to `limit` users after this id who are online without a schedule; "" starts at the first."""
         query = {"online": True, "absence": {"$exists": False}, "_id": {"$gt": after}}
         async with translated_errors():
             users = await self._users.find(query, {"_id": 1}).sort("_id", 1).limit(limit).to_list(None)
         return [user["_id"] for user in users]
 
-    # --- Announcements ------------------------------------------------------------------------------------
+    # --- Pushed presence ----------------------------------------------------------------------------------
 
-    async def announced(self, users: Mapping[str, Document]) -> None:
-        """Note that these states were announced, unless they have changed since, or change too often to be sure.
+    async def mark_pushed(self, users: Mapping[str, Document]) -> None:
+        """Note that these users' presence was pushed, unless it has changed since, or was changed in quick succession.
 
-        Two changes in a row may be announced by two workers in the wrong order; the sweep announces such a user again.
+        Two workers may push two quick changes in the wrong order; then the sweep pushes the presence again.
         """
         changes = [
             {"_id": user_id, "changed_at": user.get("changed_at"), "hasty": {"$ne": True}}
@@ -164,9 +163,9 @@ class Users:
             async with translated_errors():
                 await self._users.update_many({"$or": changes}, {"$unset": {"unannounced": ""}})
 
-    async def take_unannounced(self) -> list[str]:
-        """Users whose last change is older than `ANNOUNCE_AGAIN_MS` and was not surely announced."""
-        old = {"$lt": ["$changed_at", {"$subtract": ["$$NOW", ANNOUNCE_AGAIN_MS]}]}
+    async def take_unpushed(self) -> list[str]:
+        """Users whose presence changed more than `PUSH_AGAIN_MS` ago and may not have been pushed correctly."""
+        old = {"$lt": ["$changed_at", {"$subtract": ["$$NOW", PUSH_AGAIN_MS]}]}
         async with translated_errors():
             query = {"unannounced": True, "$expr": old}
             ids = [user["_id"] for user in await self._users.find(query, {"_id": 1}).limit(MAX_DUE).to_list(None)]
@@ -175,21 +174,22 @@ class Users:
         return ids
 
 
-#: Fields of a planned absence.
-_NO_ABSENCE = {"offline_due": "", "absence": ""}
+#: The fields of a schedule: the time, and its id.
+_SCHEDULE_FIELDS = {"offline_due": "", "absence": ""}
 
 
-def _with_plan(plans: Mapping[str, str]) -> Document:
-    by_plan: dict[str, list[str]] = {}
-    for user_id, plan in plans.items():
-        by_plan.setdefault(plan, []).append(user_id)
-    return {"$or": [{"_id": {"$in": users}, "absence": plan} for plan, users in by_plan.items()]}
+def _with_schedule(schedules: Mapping[str, str]) -> Document:
+    by_id: dict[str, list[str]] = {}
+    for user_id, id in schedules.items():
+        by_id.setdefault(id, []).append(user_id)
+    return {"$or": [{"_id": {"$in": users}, "absence": id} for id, users in by_id.items()]}
 
 
 def _change(*, online: bool) -> Document:
-    """A stage that notes a change between online and offline, to be announced; hasty, if the last one was just now."""
-    just_now = {"$gt": ["$changed_at", {"$subtract": ["$$NOW", HASTY_MS]}]}
-    return {"$set": {"online": online, "changed_at": "$$NOW", "unannounced": True, "hasty": just_now}}
+    """A stage that sets `online`, and notes that the change must be pushed and whether it follows another one
+    quickly."""
+    quick = {"$gt": ["$changed_at", {"$subtract": ["$$NOW", QUICK_CHANGE_MS]}]}
+    return {"$set": {"online": online, "changed_at": "$$NOW", "unannounced": True, "hasty": quick}}
 
 
 def _profile(command: SessionOpen) -> Update:

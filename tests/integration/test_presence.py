@@ -127,7 +127,7 @@ async def test_users_of_a_lost_edge_stay_online_for_a_grace(store: Store) -> Non
     await presence([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])
     assert await is_online(store, "ada")
     await store.users.update_one({"_id": "ada"}, {"$set": {"offline_due": datetime.now(UTC)}})
-    await presence.announce_offline()
+    await presence.set_due_offline()
     assert not await is_online(store, "ada")
 
 
@@ -211,7 +211,7 @@ async def test_a_store_that_was_away_starts_the_wait_anew(store: Store, monkeypa
     async def note(lease_seconds: float) -> None:
         judged.append(lease_seconds)
 
-    monkeypatch.setattr(presence, "announce_offline", absences)
+    monkeypatch.setattr(presence, "set_due_offline", absences)
     monkeypatch.setattr(presence, "drop_expired_edges", note)
     sweeping = Sweeping(presence, monkeypatch)
     await asyncio.sleep(0)

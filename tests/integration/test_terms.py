@@ -181,7 +181,7 @@ async def test_reads_go_to_the_primary_whatever_the_address_says(make_settings: 
 async def test_a_process_writes_once_in_each_term_before_it_trusts_reads(either_store: Store) -> None:
     term = await either_store.confirm_term()
     assert term is not None
-    assert either_store.present_term == term
+    assert either_store.current_term == term
     async with either_store.one_term() as same:
         assert same == term
 
@@ -191,7 +191,7 @@ async def test_a_block_in_which_the_primary_changed_is_not_trusted(
 ) -> None:
     async def read_while_the_primary_changes() -> None:
         async with store.one_term():
-            monkeypatch.setattr(Store, "present_term", OLD_TERM)
+            monkeypatch.setattr(Store, "current_term", OLD_TERM)
 
     with pytest.raises(StoreUnavailable, match="primary changed"):
         await read_while_the_primary_changes()

@@ -18,7 +18,7 @@ async def online_is_who_is_connected(store: Store) -> None:
     await store.users.update_many({"offline_due": {"$exists": True}}, [{"$set": {"offline_due": "$$NOW"}}])
     presence = Presence(store)
     for _ in range(3):
-        await presence.announce_offline()
+        await presence.set_due_offline()
     connected = {session.user_id for session in await SessionDirectory(store).locate(["ada", "bob"])}
     documents = await store.users.find({}).to_list(None)
     online = {document["_id"] for document in documents if document.get("online")}
@@ -64,7 +64,7 @@ async def test_an_absence_is_planned_judged_and_cancelled_at_the_same_time(store
     await explore(
         store,
         {
-            "sweep": lambda store: Presence(store).announce_offline(),
+            "sweep": lambda store: Presence(store).set_due_offline(),
             "closer": lambda store: Presence(store)([closed("ada", version=2)]),
             "opener": lambda store: Presence(store)([opened("ada", edge_id="edge-2", version=1)]),
         },
