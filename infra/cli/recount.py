@@ -98,9 +98,9 @@ class Projections:
             message = newest.get(header.id)
             if message is not None and message.seq > header.last_seq:
                 found.headers[header.id] = (header.last, message)
-                header = header.with_messages([message], header.term)  # noqa: PLW2901 - as it will be
+                header = header.with_messages([message], header.term)  # noqa: PLW2901 - the header after its repair
             elif header.last_seq > (message.seq if message is not None else 0):
-                # A primary died with what the header claims; see workers/persistence.py.
+                # The newest message was lost with a primary that failed; see workers/persistence.py.
                 found.headers[header.id] = (header.last, message)
                 continue
             if not header.last_seq:
@@ -119,7 +119,7 @@ class Projections:
             newest = {id: message for id, (_, message) in differences.headers.items() if message is not None}
             await self.conversations.reproject(newest, headers.values(), term)
             if newest:
-                # Senders have read their own messages.
+                # Sending a message moves the sender's own watermark.
                 await self.conversations.advance(newest.values(), headers, term)
         behind, ahead = [], {}
         for key, (state, entry) in differences.inboxes.items():

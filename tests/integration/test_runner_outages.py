@@ -76,7 +76,7 @@ async def test_messages_that_were_delivered_often_are_held_and_never_dead_letter
 ) -> None:
     # Given a store that comes and goes, so that one message was given back as often as it may be
     monkeypatch.setattr(runner_module, "HOLD_LIMIT", 0.05)
-    monkeypatch.setattr(runner_module, "GIVE_BACK_LIMIT", 2)
+    monkeypatch.setattr(runner_module, "REQUEUE_LIMIT", 2)
     cut_off = CutOff()
 
     async def always(_: None = None) -> None:
@@ -86,12 +86,12 @@ async def test_messages_that_were_delivered_often_are_held_and_never_dead_letter
         await bench.publish(send("ada", "c", "m1"))
         tried = 12
         await eventually(lambda: cut_off.tried > tried, within=30, sentence="the worker goes on trying")
-        given_back = metrics.GIVEN_BACK.labels("persistence")._value.get()
+        given_back = metrics.REQUEUED.labels("persistence")._value.get()
         # When the store is back
         cut_off.reached.set()
         # Then it is handled, and was given back no more often than that
         await eventually(lambda: cut_off.recorder.handled == ["m1"], within=10, sentence="the message is handled")
-        assert metrics.GIVEN_BACK.labels("persistence")._value.get() == given_back
+        assert metrics.REQUEUED.labels("persistence")._value.get() == given_back
         assert runner.not_ready_reason is None
 
 
