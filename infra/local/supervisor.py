@@ -29,8 +29,8 @@ LAUNCHER = Path(__file__).with_name("end_with_parent.py")
 #: Seconds until a process must be ready, until SIGTERM must have worked, and until SIGKILL must have.
 READY_LIMIT, STOP_LIMIT, KILL_LIMIT = 30.0, 15.0, 5.0
 
-#: Seconds between two looks at a process.
-POLL = 0.02
+#: Seconds between two looks at a process that is to end, and at one that is to run: a look takes 0.1 ms.
+POLL, KEEP_POLL = 0.02, 0.25
 
 #: Seconds between two questions to /readyz, and seconds that it has to answer.
 ASK_EVERY, ANSWER_LIMIT = 0.05, 2.0
@@ -73,11 +73,16 @@ class Process:
     @property
     def exit_code(self) -> int | None:
         """How the latest start ended, negative for a signal; None while it runs and before the first start."""
-        child = self._child
-        if child is not None and child.returncode is None and _is_zombie(child.pid):
-            # Its children end with it. The system gives its id to nobody else until `poll` collects it.
-            _kill_group(child.pid)
-        return child.poll() if child else None
+        if self._child is None:
+            return None
+        if self._child.returncode is None:
+            status = _status(self._child.pid)
+            if status == psutil.STATUS_ZOMBIE:
+                # Its children end with it. The system gives its id to no other process until `poll` collects it.
+                _kill_group(self._child.pid)
+            if status in (psutil.STATUS_ZOMBIE, None):
+                self._child.poll()
+        return self._child.returncode
 
     @property
     def is_running(self) -> bool:
@@ -111,19 +116,19 @@ class Process:
         """Send a signal, if it still runs; one that asks it to end makes its end an expected one."""
         if self._child is not None and self.is_running:
             self._told_to_end |= number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-            self._child.send_signal(number)
+            os.kill(self._child.pid, number)  # a zombie at worst: nobody else collects it
 
     async def wait(self, seconds: float = math.inf) -> int | None:
         """Wait until it has ended; return its exit code, or None when it still runs."""
         return self.exit_code if await self.has_ended(seconds) else None
 
-    async def has_ended(self, seconds: float) -> bool:
-        """Wait until it does not run; return whether that was so within `seconds`."""
+    async def has_ended(self, seconds: float, every: float = POLL) -> bool:
+        """Wait until it does not run, and look so often; return whether that was so within `seconds`."""
         deadline = time.monotonic() + seconds
         while self.is_running:
             if time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(every)
         return True
 
     async def until_ready(self, seconds: float = READY_LIMIT) -> None:
@@ -168,11 +173,12 @@ class Process:
         return "\n".join([f"End of {self.log.name}:", *(log_lines.parse(line).text for line in text)])
 
 
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and was not collected yet."""
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return False
+def _status(pid: int) -> str | None:
+    """What a process does; None when there is none."""
+    try:
+        return psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _kill_group(pid: int) -> None:
@@ -296,7 +302,7 @@ class Supervisor:
         failures = 0
         while True:
             started = time.monotonic()
-            await process.wait()
+            await process.has_ended(math.inf, KEEP_POLL)
             failures = failures + 1 if time.monotonic() - started < STEADY else 1
             delay = restart_delay(failures)
             self._say(process, f"{process.how_it_ended()}; restarting it in {delay:.0f} s.")
