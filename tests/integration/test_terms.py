@@ -23,7 +23,8 @@ from workers.history import History
 from workers.persistence import Persistence
 from workers.unread import Unread
 
-OLD_TERM = ObjectId("7fffffff0000000000000001")
+#: Older than that of any primary: the first election of a replica set begins term 1.
+OLD_TERM = ObjectId("7fffffff0000000000000000")
 
 
 async def lost(collection: object, documents: list[object], *, majority: bool = True) -> tuple[int, Term]:
