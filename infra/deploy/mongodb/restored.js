@@ -3,5 +3,5 @@
 const warren = db.getSiblingDB("warren");
 warren.sessions.deleteMany({});
 warren.edges.deleteMany({});
-warren.users.updateMany({ online: true }, { $set: { offline_due: new Date() } });
-print("Nobody is taken for connected any more.");
+warren.users.updateMany({ online: true }, { $set: { offline_due: new Date(), absence: "restore" } });
+print("All sessions of the backup are deleted.");
