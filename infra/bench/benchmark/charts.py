@@ -22,7 +22,7 @@ CHATS = (WARREN, PYTHON, PATCHED, NODE, ALONE)
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write every chart that the results suffice for; return the files."""
+    """Write every chart for which there are results; return the files."""
     charts = {
         "throughput": throughput(results),
         "latency": latency(results),
@@ -59,7 +59,7 @@ def latency(results: Results) -> pygal.Graph | None:
 
 
 def cpu(results: Results) -> pygal.Graph | None:
-    """Where the processor time of a message goes."""
+    """CPU time of a message, by process."""
     systems = _measured(results, CHATS, "400 in flight")
     chart = _bars("CPU milliseconds a message at saturation, by process", systems, kind=pygal.HorizontalStackedBar)
     for kind in KINDS:
@@ -70,7 +70,7 @@ def cpu(results: Results) -> pygal.Graph | None:
 
 
 def edges(results: Results) -> pygal.Graph | None:
-    """What a message costs as edges are added."""
+    """CPU time of a message, by number of edges."""
     if not _measured(results, (WARREN,), "1 edge"):
         return None
     chart = pygal.Line(
@@ -96,7 +96,7 @@ def edges(results: Results) -> pygal.Graph | None:
 def _bars(
     title: str, systems: Sequence[str], *, kind: type[pygal.Graph] = pygal.HorizontalBar, logarithmic: bool = False
 ) -> pygal.Graph:
-    """Lying bars, a group for each system, the first on top."""
+    """Horizontal bars, a group for each system."""
     return kind(
         title=title,
         x_labels=[LABELS[system] for system in systems],
@@ -109,7 +109,7 @@ def _bars(
 
 
 def _measured(results: Results, systems: Sequence[str], measurement: str) -> list[str]:
-    """Systems that a measurement was made of; a lying chart begins at the bottom, so the first comes last."""
+    """The systems that have a measurement, last first: a horizontal chart begins at the bottom."""
     return [system for system in reversed(systems) if results.spread(system, measurement, "rate") is not None]
 
 

@@ -1,11 +1,12 @@
-"""`python -m infra.bench.peers.chat`: chat on python-socketio and Motor, as one would write it to be fast.
+"""`python -m infra.bench.peers.chat`: chat on python-socketio and Motor, written for speed.
 
-With PEER_AMQP_URL several of these form a cluster by python-socketio's own AsyncAioPikaManager; without, one runs
-alone. PEER_PATCHED makes of it what the libraries have no setting for: see `Cluster`, and PyMongo's asyncio client.
+With PEER_AMQP_URL, several of these form a cluster with python-socketio's own AsyncAioPikaManager; without it, one runs
+alone. PEER_PATCHED turns on two changes for which the libraries have no setting: see `Cluster`, and PyMongo's asyncio
+client instead of Motor.
 
-A message costs three operations of the store. The first finds a repeated `client_message_id`. The second gives it
-the next seq and counts it as unread, all in the header and so atomically; it need not wait for a majority, because the
-third, the insert, does: whatever came before it in the log is then committed too. A crash between the two leaves a gap.
+A message takes three operations of the store. The first finds a repeated `client_message_id`. The second gives the
+message its seq and counts it as unread, both in the header and so atomically. It does not wait for a majority, because
+the third, the insert, does, and that commits everything before it in the log. A crash between the two leaves a gap.
 """
 
 import asyncio
@@ -29,14 +30,14 @@ PATCHED = bool(os.environ.get("PEER_PATCHED"))
 POOL_SIZE = 50
 PREVIEW_CHARACTERS = 120
 
-#: Messages of other servers that the patched manager takes at once; the library takes one, acks it, takes the next.
+#: Prefetch of the patched manager for messages of other servers; the library's own is one.
 PATCHED_PREFETCH = 200
 
 Data = dict[str, Any]
 
 
 class Cluster(socketio.AsyncAioPikaManager):  # type: ignore[misc]
-    """The library's manager, which also says when it listens."""
+    """The library's manager, with an event for when it consumes."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, json=Json)
@@ -53,9 +54,9 @@ class Cluster(socketio.AsyncAioPikaManager):  # type: ignore[misc]
 cluster = Cluster(AMQP_URL) if AMQP_URL else None
 sio = make_server(cluster)
 users: dict[str, str] = {}
-#: One message of a socket at a time, so that a sender's messages keep their order.
+#: A socket's messages are handled one at a time, so that they keep their order.
 lanes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-#: Who is in a conversation, in the header's order. It never changes.
+#: Participants by conversation, in the header's order; they never change.
 participants: dict[str, list[str]] = {}
 messages: Any = None
 conversations: Any = None
@@ -63,10 +64,10 @@ quick_conversations: Any = None
 
 
 async def prepare() -> None:
-    """Connect to the store; listen to the other servers before the first client comes."""
+    """Connect to the store, and to the other servers before the first client connects."""
     global messages, conversations, quick_conversations
     make: Any = AsyncMongoClient if PATCHED else AsyncIOMotorClient
-    # For writes that the driver may repeat the server keeps a record, which costs as much as the write.
+    # Retryable writes make the server keep a record of each, which costs as much as the write.
     client = make(os.environ["PEER_MONGO_URL"], maxPoolSize=POOL_SIZE, tz_aware=True, retryWrites=False)
     database = client.get_database(os.environ["PEER_DATABASE"], write_concern=WriteConcern("majority"))
     messages, conversations = database["messages"], database["conversations"]
@@ -77,7 +78,7 @@ async def prepare() -> None:
         cluster.initialize()
         sio.manager_initialized = True
         await cluster.listens.wait()
-        # The manager connects for publishing when it first publishes, and loses what is published meanwhile.
+        # The manager opens its publishing connection at the first publish, and loses what is published meanwhile.
         await sio.emit("warm_up", to="nobody")
 
 
@@ -95,7 +96,7 @@ async def disconnect(sid: str) -> None:
 
 
 async def start_conversation(sid: str, payload: Data) -> Data:
-    """Find or make the conversation of these people: one for two, a new one for more."""
+    """Find or create the direct conversation of two users, or create a group of more."""
     user_id = users[sid]
     everyone = sorted({user_id, *map(str, payload["participant_ids"])})
     name = "direct:" + "|".join(everyone) if len(everyone) == 2 else f"group:{os.urandom(12).hex()}"
@@ -160,7 +161,7 @@ async def send_message(sid: str, payload: Data) -> Data:
 
 
 async def push(sid: str, sender: str, everyone: list[str], message: Data, header: Data) -> None:
-    """Tell all devices of everyone, but the one that sent it."""
+    """Push a message to all sockets of all participants except the sender's own."""
     await sio.emit("new_message", {"message": message}, to=everyone, skip_sid=sid)
     for each in header["participants"]:
         if each["user_id"] != sender:
@@ -168,7 +169,7 @@ async def push(sid: str, sender: str, everyone: list[str], message: Data, header
 
 
 async def list_conversations(sid: str, payload: Data | None = None) -> Data:
-    """The newest conversations of a user; one without messages is its maker's alone."""
+    """A user's newest conversations; only its creator sees one without messages."""
     user_id = users[sid]
     seen = {"participants.user_id": user_id, "$or": [{"last_seq": {"$gt": 0}}, {"created_by": user_id}]}
     limit = int((payload or {}).get("limit", 50))
@@ -192,7 +193,7 @@ async def list_messages(sid: str, payload: Data) -> Data:
 
 
 async def participants_of(conversation_id: str) -> list[str]:
-    """Who is in a conversation; nobody, if there is none."""
+    """The participants of a conversation; none if it does not exist."""
     if conversation_id not in participants:
         header = await conversations.find_one({"_id": conversation_id}, {"participants.user_id": 1})
         if header is None:
@@ -202,17 +203,17 @@ async def participants_of(conversation_id: str) -> list[str]:
 
 
 def ok(data: Data) -> Data:
-    """An ack that says yes."""
+    """An ack with data."""
     return {"ok": True, "data": data}
 
 
 def refused(code: str) -> Data:
-    """An ack that says no, for good."""
+    """An ack with an error that rules out a retry."""
     return {"ok": False, "error": {"code": code, "message": code, "retryable": False}}
 
 
 def message_view(message: Data) -> Data:
-    """A message as clients see it."""
+    """The message that clients get."""
     return {
         "id": message["_id"],
         "conversation_id": message["conversation_id"],
@@ -225,7 +226,7 @@ def message_view(message: Data) -> Data:
 
 
 def unread_view(header: Data, participant: Data) -> Data:
-    """A count as its user sees it."""
+    """The unread count that its user gets."""
     unread = participant["unread"]
     return {
         "conversation_id": header["_id"],
@@ -236,7 +237,7 @@ def unread_view(header: Data, participant: Data) -> Data:
 
 
 def conversation_view(header: Data, user_id: str) -> Data:
-    """A conversation as one of its people sees it."""
+    """The conversation that one of its participants gets."""
     unread = next(each["unread"] for each in header["participants"] if each["user_id"] == user_id)
     last = header["last"] and {**header["last"], "seq": header["last_seq"]}
     return {

@@ -1,6 +1,6 @@
-"""`python -m infra.bench.peers.echo`: the ceiling. python-socketio alone, the same frames, nothing stored, one process.
+"""`python -m infra.bench.peers.echo`: one python-socketio process that acks and pushes messages and stores nothing.
 
-A message is acked and pushed with an unread count to the other one of the pair; numbers live in a dictionary.
+It sends the same frames as the other peers, so it is the ceiling for a Python server. A dictionary has the seqs.
 """
 
 from collections import defaultdict
@@ -34,13 +34,13 @@ async def disconnect(sid: str) -> None:
 
 
 async def start_conversation(sid: str, payload: Data) -> Data:
-    """Name the conversation after its people."""
+    """Derive the conversation's id from its participants."""
     everyone = sorted({users[sid], *payload["participant_ids"]})
     return {"ok": True, "data": {"conversation": {"id": "|".join(everyone)}}}
 
 
 async def send_message(sid: str, payload: Data) -> Data:
-    """Number a message, push it, ack it."""
+    """Give a message its seq, push it with an unread count, and ack it."""
     user_id, conversation_id = users[sid], payload["conversation_id"]
     seqs[conversation_id] += 1
     seq = seqs[conversation_id]

@@ -1,4 +1,4 @@
-"""What every Python peer has in common: orjson, tokens, and uvicorn with the settings that proved fastest."""
+"""The common part of the Python peers: orjson, tokens, and uvicorn with the settings that measured fastest."""
 
 import gc
 import os
@@ -11,15 +11,15 @@ import socketio
 import uvicorn
 import uvloop
 
-#: Everything a peer is told comes as PEER_…; Node's is told the same.
+#: The settings of a peer are PEER_… variables; the Node peer reads the same.
 PORT = int(os.environ.get("PEER_PORT", "0"))
 SECRET = os.environ.get("PEER_SECRET", "")
-#: Of the collector; the defaults stop a busy server all the time.
+#: Thresholds of the garbage collector: with the defaults it pauses a busy server often.
 THRESHOLDS = (50_000, 20, 50)
 
 
 class Json:
-    """orjson as python-socketio wants it: text, and arguments that orjson does not know."""
+    """orjson with the interface that python-socketio expects: it returns text and ignores unknown arguments."""
 
     @staticmethod
     def dumps(value: object, **_: object) -> str:
@@ -30,7 +30,7 @@ class Json:
 
 
 def make_server(manager: Any = None) -> Any:
-    """A python-socketio server: WebSocket only, nothing compressed, nothing logged."""
+    """A python-socketio server: WebSocket only, no compression, no logs."""
     return socketio.AsyncServer(
         async_mode="asgi",
         client_manager=manager,
@@ -79,6 +79,6 @@ async def _serve(server: Any, prepare: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _ready(scope: Any, receive: Any, send: Any) -> None:
-    """Answer /readyz, and anything else, with 200: who listens is ready."""
+    """Answer /readyz, and anything else, with 200: a server that listens is ready."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": b"ready"})

