@@ -196,8 +196,8 @@ async def until_ready(processes: Sequence[Process], seconds: float = READY_LIMIT
     async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_LIMIT) as http:
         late = dict.fromkeys(processes, "")
         while True:
-            answers = await asyncio.gather(*(_trouble(http, process) for process in late))
-            late = {process: trouble for process, trouble in zip(late, answers, strict=True) if trouble}
+            answers = await asyncio.gather(*(_not_ready_reason(http, process) for process in late))
+            late = {process: reason for process, reason in zip(late, answers, strict=True) if reason}
             if not late:
                 return
             for process in late:
@@ -221,7 +221,7 @@ async def stop_together(processes: Sequence[Process], seconds: float = STOP_LIMI
     return late
 
 
-async def _trouble(http: httpx.AsyncClient, process: Process) -> str:
+async def _not_ready_reason(http: httpx.AsyncClient, process: Process) -> str:
     """Why a process is not ready; empty when it is."""
     try:
         answer = await http.get(f"{process.url}/readyz")
@@ -230,8 +230,8 @@ async def _trouble(http: httpx.AsyncClient, process: Process) -> str:
     return "" if answer.status_code == httpx.codes.OK else answer.text.strip()
 
 
-def _lateness(process: Process, seconds: float, trouble: str) -> str:
-    return f"{process.name} was not ready within {seconds:.0f} s: {trouble}.\n{process.tail()}"
+def _lateness(process: Process, seconds: float, reason: str) -> str:
+    return f"{process.name} was not ready within {seconds:.0f} s: {reason}.\n{process.tail()}"
 
 
 class Stage(IntEnum):

@@ -45,7 +45,7 @@ async def test_each_trouble_with_broker_and_store_is_told_by_its_name(services: 
     async with Stack(own, edges=1) as stack:
         (edge,) = stack.edges
 
-        # When the store stands still, then workers that have nothing to do notice, and that it is back
+        # When the store is stalled, then idle workers report it, and report when it is back
         mongod.pause()
         for process in set(stack.processes) - {edge}:
             await eventually(

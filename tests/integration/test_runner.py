@@ -1,4 +1,4 @@
-"""The runner on a real broker: what is acked, what is held, what is put aside, and what comes again."""
+"""The runner on a real broker: what is acked, held, dead-lettered and redelivered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -138,7 +138,7 @@ async def test_what_waits_is_handled_as_one_batch_and_acked(bench: Bench) -> Non
     async with bench.runner(again := Recorder()):
         await bench.publish(send("ada", "c", "last"))
         await eventually(lambda: "last" in again.handled, within=5, sentence="the new message is handled")
-    assert again.handled == ["last"], "acked messages came again"
+    assert again.handled == ["last"], "acked messages were redelivered"
 
 
 async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: Bench) -> None:
@@ -170,7 +170,7 @@ async def test_one_worker_is_filled_before_another_gets_any(bench: Bench, monkey
         free, busy = sorted(recorders, key=lambda recorder: len(recorder.handled))
         assert free.handled == [], "two workers shared what one had room for"
 
-        # When that one has all it takes, and stands still
+        # When that one is full, and stalled
 
         async def hang(_: Sequence[Item]) -> None:
             await asyncio.sleep(60)
@@ -208,8 +208,8 @@ async def test_what_cannot_be_read_is_acked_without_what_came_before(
         await bench.publish(send("ada", "c", "m2"))
         await eventually(lambda: doomed.handled == ["m1", "m2"], within=5, sentence="the last message is handled")
     async with bench.runner(recorder := Recorder()):
-        await eventually(lambda: recorder.handled == ["m1", "m2"], within=5, sentence="both messages come again")
-    assert len(dead) == 1, "the garbage came again, although it was put aside"
+        await eventually(lambda: recorder.handled == ["m1", "m2"], within=5, sentence="both messages are redelivered")
+    assert len(dead) == 1, "the garbage was redelivered, although it was dead-lettered"
 
 
 async def test_a_poison_message_goes_to_the_dead_letters_alone(bench: Bench) -> None:

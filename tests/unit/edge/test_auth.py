@@ -270,7 +270,7 @@ async def test_the_keys_stay_when_the_set_cannot_be_fetched(keys: KeyServer, cap
     tokens = verifier(jwt_jwks_url=keys.url)
     await tokens.fetch_keys(min_interval=0)
 
-    # When the server is in trouble, or says something else
+    # When the server fails, or answers something else
     keys.status = 503
     await tokens.fetch_keys(min_interval=0)
     keys.status = 200
