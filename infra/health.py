@@ -97,4 +97,9 @@ class HealthServer:
         if self._server is None:
             await asyncio.Event().wait()
             return
-        await self._server.serve()
+        try:
+            await self._server.serve()
+        finally:
+            # uvicorn keeps its listeners open when it is cancelled.
+            for listener in self._server.servers:
+                listener.close()

@@ -39,12 +39,20 @@ async def fetch(settings: Settings, *paths: str) -> list[Any]:
             for path in paths:
                 answer = await client.get(url + path.format(vhost=quote(vhost, safe="")))
                 answers.append(answer.raise_for_status().json())
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError) as error:
         where = url.rsplit("@", 1)[-1]
         raise BrokerUnavailable(
-            f"The management API at {where} does not answer ({error}). If it is elsewhere, set WARREN_MANAGEMENT_URL."
+            f"The management API at {where} does not answer ({_reason(error)}). "
+            "If it is elsewhere, set WARREN_MANAGEMENT_URL."
         ) from error
     return answers
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no answer, in a few words. httpx itself would print the URL with the password in it."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"{error.response.status_code} {error.response.reason_phrase}"
+    return str(error) if isinstance(error, httpx.HTTPError) else "what is there speaks no JSON"
 
 
 def _management_url(settings: Settings) -> str:
