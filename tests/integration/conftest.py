@@ -1,5 +1,6 @@
 """Handlers and adapters on a real store and a real broker, each test with a database and a virtual host of its own."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
@@ -8,6 +9,8 @@ import pytest_asyncio
 from pydantic import SecretStr
 from pymongo.monitoring import CommandListener
 
+from infra.broker.declare import declare_topology
+from infra.broker.publisher import Publisher
 from infra.local.services import Services, create_vhost, delete_vhost
 from infra.settings import WorkerSettings
 from infra.store.client import Store
@@ -61,3 +64,20 @@ async def _open(settings: WorkerSettings, *listeners: CommandListener) -> AsyncI
     yield store
     await store.client.drop_database(settings.mongo_database)
     await store.close()
+
+
+@pytest.fixture
+def settings(vhost: str, make_settings: MakeSettings) -> WorkerSettings:
+    """Settings of a worker on an empty virtual host and an empty database."""
+    return make_settings(amqp_url=SecretStr(vhost))
+
+
+@pytest_asyncio.fixture
+async def publisher(settings: WorkerSettings) -> AsyncIterator[Publisher]:
+    """A publisher that is connected, after it has declared the topology."""
+    publisher = Publisher(settings, "test", declare_topology)
+    running = asyncio.create_task(publisher.link.run())
+    await asyncio.wait_for(publisher.link.up.wait(), 10)
+    yield publisher
+    running.cancel()
+    await asyncio.wait([running])

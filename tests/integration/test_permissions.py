@@ -1,29 +1,24 @@
 """Users with the least rights, on a real broker: Warren runs with them, and they can do nothing else."""
 
 import asyncio
-import base64
-import hashlib
 import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
-from typer.testing import CliRunner
 
 from contracts.codec import encode_bundle
 from contracts.errors import BrokerUnavailable, PublishUnknown
 from contracts.topology import (
     COMMANDS,
     DEAD,
-    EXCHANGES,
     FACTS,
     FRAMES,
     PERSISTENCE,
@@ -32,14 +27,13 @@ from contracts.topology import (
     Queue,
     edge_queue,
 )
-from infra.__main__ import app
 from infra.broker import dead_letters, management
 from infra.broker.channel import Channel
 from infra.broker.dead_letters import LetterFilter
 from infra.broker.declare import check_topology, declare_edge_queue, declare_topology
 from infra.broker.link import Setup, connect_once
 from infra.broker.publisher import Publisher
-from infra.deploy.definitions import EDGE, MIN_PASSWORD, OPERATOR, WORKER, WeakPassword, definitions
+from infra.deploy.definitions import EDGE, MIN_PASSWORD, OPERATOR, WORKER, definitions
 from infra.local.services import Services, delete_vhost
 from infra.local.stack import WORKER_KINDS, Stack
 from infra.local.tenant import Tenant
@@ -237,36 +231,3 @@ async def test_nobody_of_ours_may_look_into_another_virtual_host(imported: Impor
         elsewhere = urlunsplit(urlsplit(vhost)._replace(netloc=login))
         with pytest.raises(BrokerUnavailable, match=r"Connection\.Close"):
             await connect_once(Settings(amqp_url=SecretStr(elsewhere)), check_topology)
-
-
-# --- The command ------------------------------------------------------------------------------------------
-
-
-def test_without_passwords_nobody_can_log_in(tmp_path: Path) -> None:
-    printed = CliRunner().invoke(app, ["topology", "definitions", "--vhost", "chat"])
-    value = json.loads(printed.output)
-    assert {user["name"]: user["password_hash"] for user in value["users"]} == {EDGE: "", WORKER: "", OPERATOR: ""}
-    assert [vhost["name"] for vhost in value["vhosts"]] == ["chat"]
-    assert len(value["exchanges"]) == len(EXCHANGES)
-    assert len(value["queues"]) == len(QUEUES)
-
-
-def test_passwords_come_from_files_and_leave_as_salted_hashes(tmp_path: Path) -> None:
-    for user in (EDGE, WORKER, OPERATOR):
-        (tmp_path / user).write_text("a password of some length\n")
-    printed = CliRunner().invoke(app, ["topology", "definitions", "--passwords", str(tmp_path)])
-    assert "a password" not in printed.output
-    hashes = [base64.b64decode(user["password_hash"]) for user in json.loads(printed.output)["users"]]
-    assert len(set(hashes)) == 3
-    for salted in hashes:
-        assert salted[4:] == hashlib.sha256(salted[:4] + b"a password of some length").digest()
-
-
-def test_a_weak_or_missing_password_is_refused_by_its_user(tmp_path: Path) -> None:
-    with pytest.raises(WeakPassword, match=WORKER):
-        definitions("/", {WORKER: "short"})
-    (tmp_path / EDGE).write_text("a password of some length")
-    printed = CliRunner().invoke(app, ["topology", "definitions", "--passwords", str(tmp_path)])
-    assert printed.exit_code == 1
-    assert WORKER in printed.output
-    assert "password_hash" not in printed.output

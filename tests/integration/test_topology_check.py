@@ -13,7 +13,6 @@ from infra.__main__ import app
 from infra.broker.channel import Channel
 from infra.broker.declare import declare_edge_queue, declare_topology
 from infra.broker.link import connect_once
-from infra.cli import topology_check
 from infra.cli.topology_check import differences
 from infra.deploy.definitions import definitions, policies
 from infra.local.services import Services
@@ -97,36 +96,6 @@ def test_each_difference_is_a_sentence_and_the_exit_code_says_so(
     ):
         assert sentence in printed.output.splitlines()
     assert "overflow" not in printed.output
-
-
-@pytest.mark.parametrize(("version", "said"), [("3.9.29", 1), ("3.10.8", 0), ("4.0.5", 0), ("4.3.1", 0), ("5.0.0", 1)])
-def test_a_version_that_is_not_supported_is_named(version: str, said: int) -> None:
-    assert len(list(topology_check._version(version))) == said
-
-
-def test_members_that_a_queue_lacks_or_that_are_away_are_named() -> None:
-    live = {"durable": True, "arguments": PERSISTENCE.arguments, "members": ["a", "b"], "online": ["a"]}
-    said = [sentence for sentence in topology_check._queues({"persistence": live}, 3) if "missing" not in sentence]
-    assert said == [
-        "Queue persistence has 2 of 3 members: use `rabbitmq-queues grow` on the nodes without one.",
-        "Queue persistence has members that are not running: b.",
-    ]
-
-
-def test_a_feature_flag_that_is_off_is_named_unless_it_is_khepris() -> None:
-    flags = [
-        {"name": "quorum_queue", "stability": "required", "state": "enabled"},
-        {"name": "rabbitmq_4.0.0", "stability": "stable", "state": "disabled"},
-        {"name": "khepri_db", "stability": "stable", "state": "disabled"},
-    ]
-    assert list(topology_check._flags(flags)) == [
-        "Feature flag rabbitmq_4.0.0 is disabled; the next upgrade may need it."
-    ]
-
-
-def test_nodes_that_are_short_or_parted_say_so() -> None:
-    node = {"mem_alarm": True, "disk_free_alarm": False, "partitions": ["b"]}
-    assert list(topology_check._alarms(node)) == ["memory", "network partition from b"]
 
 
 def check(settings: Settings):  # type: ignore[no-untyped-def]  # of click, which typer carries
