@@ -104,9 +104,10 @@ HISTORY = _work_queue(
     "history",
     (COMMANDS, "list_conversations"),
     (COMMANDS, "list_messages"),
-    (COMMANDS, "find_users"),
     (COMMANDS, "get_presence"),
 )
+#: Apart from `history`, so that a slow search delays no other read.
+SEARCH = _work_queue("search", (COMMANDS, "find_users"))
 #: Best effort by design: transient messages that expire soon, and the oldest are dropped first.
 TYPING = Queue(
     "typing",
@@ -114,7 +115,7 @@ TYPING = Queue(
     {"x-message-ttl": TYPING_TTL_MS, "x-max-length": TYPING_MAX_LENGTH, "x-overflow": "drop-head"},
 )
 
-WORK_QUEUES = (PERSISTENCE, UNREAD, PRESENCE, HISTORY)
+WORK_QUEUES = (PERSISTENCE, UNREAD, PRESENCE, HISTORY, SEARCH)
 DEAD_QUEUES = tuple(_dead_queue(queue.name) for queue in WORK_QUEUES)
 #: Quorum queues, which RabbitMQ replicates to several nodes of a cluster.
 REPLICATED_QUEUES = (*WORK_QUEUES, *DEAD_QUEUES)

@@ -15,7 +15,7 @@ import uvloop
 
 from contracts.codec import Item
 from contracts.errors import StoreUnavailable
-from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, TYPING, UNREAD, Queue
+from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, SEARCH, TYPING, UNREAD, Queue
 from infra import gc, logs, tracing
 from infra.backoff import backoff
 from infra.broker.publisher import Publisher
@@ -29,6 +29,7 @@ from workers.persistence import Persistence
 from workers.presence import Presence, TypingNotices, sweep
 from workers.routing import Router
 from workers.runner import Handler, Runner
+from workers.search import Search
 from workers.sending import Sender
 from workers.unread import Unread
 
@@ -44,7 +45,7 @@ WORKERS: dict[str, list[tuple[Queue, Callable[[Store], Handler]]]] = {
     "persistence": [(PERSISTENCE, Persistence)],
     "unread": [(UNREAD, Unread)],
     "presence": [(PRESENCE, Presence), (TYPING, TypingNotices)],
-    "history": [(HISTORY, History)],
+    "history": [(HISTORY, History), (SEARCH, Search)],
 }
 
 

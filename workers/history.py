@@ -6,9 +6,9 @@ It only reads. When the store is away, it answers `unavailable` at once instead 
 import time
 from collections.abc import Sequence
 
-from contracts.acks import ConversationPage, MessagePage, PresenceList, UsersFound
+from contracts.acks import ConversationPage, MessagePage, PresenceList
 from contracts.codec import Item
-from contracts.commands import ClientCommand, FindUsers, GetPresence, ListConversations, ListMessages
+from contracts.commands import ClientCommand, GetPresence, ListConversations, ListMessages
 from contracts.errors import Code, Refused, StoreUnavailable, not_found
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header, PageQuery
@@ -17,7 +17,7 @@ from infra.store.messages import Messages
 from infra.store.users import Users
 from workers.cursors import read_cursor, write_cursor
 from workers.effects import Effects
-from workers.views import conversation_view, found_user_view, message_view, presence_view
+from workers.views import conversation_view, message_view, presence_view
 from workers.visibility import may_see
 
 #: Seconds after which a command is skipped, because its client has had a `timeout`; includes clock differences.
@@ -43,7 +43,6 @@ class History:
         try:
             await self._list_conversations([c for c in commands if isinstance(c, ListConversations)], effects)
             await self._list_messages([c for c in commands if isinstance(c, ListMessages)], effects)
-            await self._find_users([c for c in commands if isinstance(c, FindUsers)], effects)
             await self._get_presence([c for c in commands if isinstance(c, GetPresence)], effects)
         except StoreUnavailable:
             effects = Effects()
@@ -100,11 +99,6 @@ class History:
                 command,
                 MessagePage.model_construct(messages=[message_view(message) for message in page], has_more=has_more),
             )
-
-    async def _find_users(self, commands: Sequence[FindUsers], effects: Effects) -> None:
-        queries = [(c.user_id, c.payload.query, c.payload.online_only, c.payload.limit) for c in commands]
-        for command, found in zip(commands, await self._users.search(queries), strict=True):
-            effects.reply(command, UsersFound.model_construct(users=[found_user_view(document) for document in found]))
 
     async def _get_presence(self, commands: Sequence[GetPresence], effects: Effects) -> None:
         users = await self._users.find({user_id for command in commands for user_id in command.payload.user_ids})

@@ -164,9 +164,13 @@ class Persistence:
         headers = await self._conversations.headers({message.conversation_id for message in messages})
         users = await self._users.find({user_id for header in headers.values() for user_id in header.user_ids})
         for header in headers.values():
-            for viewer in header.user_ids:
-                view = ConversationUpdated.model_construct(conversation=conversation_view(header, viewer, users))
-                effects.push("conversation_updated", view, [viewer])
+            # Their views differ in nothing but the unread count, so that a group of 500 gets two views and not 500.
+            viewers: dict[int, list[str]] = {}
+            for user_id in header.user_ids:
+                viewers.setdefault(header.unread(user_id), []).append(user_id)
+            for user_ids in viewers.values():
+                view = ConversationUpdated.model_construct(conversation=conversation_view(header, user_ids[0], users))
+                effects.push("conversation_updated", view, user_ids)
 
     # --- Conversations ------------------------------------------------------------------------------------
 

@@ -4,11 +4,10 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 from contracts.reports import SessionOpen
 from infra.store.client import BLOCKED, CACHE_SECONDS, Store
-from infra.store.operations import FIRST_BATCH, Document, Update, find_all, translated_errors, union, update_all
+from infra.store.operations import FIRST_BATCH, Document, Update, find_all, translated_errors, update_all
 
 _WORDS = re.compile(r"[^\s,;]+")
 #: Users who are set offline, or whose presence is pushed again, at once.
@@ -58,21 +57,21 @@ class Users:
             result = await self._users.update_one({"_id": user_id}, {"$set": {"blocked": blocked}})
         return bool(result.matched_count)
 
-    async def search(self, queries: list[tuple[str, str, bool, int]]) -> list[list[Document]]:
-        """For each (searching user, query, online only, limit): other users who match, online first, then by name."""
-        pipelines: list[list[dict[str, Any]]] = []
-        for searcher, query, online_only, limit in queries:
-            match: Document = {"_id": {"$ne": searcher}}
-            words = _terms(query)
-            if words:
-                match["$and"] = [{"terms": {"$regex": f"^{re.escape(word)}"}} for word in words]
-            if online_only:
-                match["online"] = True
-            pipelines.append(
-                [{"$match": match}, {"$sort": {"online": -1, "sort_name": 1, "_id": 1}}, {"$limit": limit}]
-            )
+    async def search(
+        self, searcher: str, query: str, online_only: bool, limit: int, *, limit_ms: int
+    ) -> list[Document]:
+        """Other users who match, online first, then by name; the store gives up after `limit_ms`."""
+        match: Document = {"_id": {"$ne": searcher}}
+        words = _terms(query)
+        if words:
+            match["$and"] = [{"terms": {"$regex": f"^{re.escape(word)}"}} for word in words]
+        if online_only:
+            match["online"] = True
+        order = [("online", -1), ("sort_name", 1), ("_id", 1)]
         async with translated_errors():
-            return await union(self._users, pipelines)
+            cursor = self._users.find(match, batch_size=FIRST_BATCH).sort(order).limit(limit).max_time_ms(limit_ms)
+            found: list[Document] = await cursor.to_list(None)
+        return found
 
     async def store_profiles(self, opens: Iterable[SessionOpen]) -> None:
         """Store the profiles from the users' tokens."""

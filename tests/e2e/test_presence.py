@@ -136,7 +136,7 @@ async def test_two_devices_on_two_edges_are_offline_only_after_both_have_closed(
     closed = time.monotonic()
     await phone.close()
     # Then they are offline within the bound, and those who share a conversation are told
-    pushed = await ada.push("presence_updated", within=CLEAN_CLOSE)
+    pushed = await ada.push("presence_updated", user_id=bob.user_id, within=CLEAN_CLOSE)
     assert time.monotonic() - closed < CLEAN_CLOSE
     assert (pushed["user_id"], pushed["online"]) == (bob.user_id, False)
     assert pushed["last_seen_at"] is not None
@@ -148,7 +148,7 @@ async def test_two_devices_on_two_edges_are_offline_only_after_both_have_closed(
     # When they come back, on one device and then on another
     ada.mark()
     await people.connect(bob.user_id, edge=1)
-    back = await ada.push("presence_updated")
+    back = await ada.push("presence_updated", user_id=bob.user_id, online=True)
     assert (back["user_id"], back["online"]) == (bob.user_id, True)
     await people.connect(bob.user_id, edge=0)
     await people.settle(ada)

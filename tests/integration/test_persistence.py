@@ -266,3 +266,12 @@ async def test_an_unknown_user_cannot_be_written_to(store: Store) -> None:
     answer = acks(await Persistence(store)([command]))[command.request]
     assert answer["error"]["code"] == "user_not_found"
     assert "nobody" in answer["error"]["details"][0]["reason"]
+
+
+async def test_the_first_message_into_a_large_group_makes_one_view_for_each_count(store: Store) -> None:
+    people = [f"user-{number:03d}" for number in range(500)]
+    chat = await conversation(store, *people)
+    effects = await Persistence(store)([send(people[0], chat, "m1")])
+    views = pushes(effects, "conversation_updated")
+    assert sorted(user for view in views for user in view.to) == people
+    assert len(views) == 2, "the sender has nothing unread, everybody else has one message"

@@ -16,6 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import workers.history
 import workers.persistence
 import workers.presence
+import workers.search
 import workers.unread
 from contracts import acks, codec, commands, facts, pushes, topology
 from infra import metrics
@@ -42,6 +43,7 @@ HANDLERS: dict[str, ModuleType] = {
     "presence": workers.presence,
     "typing": workers.presence,
     "history": workers.history,
+    "search": workers.search,
 }
 MAX_LINES = 400
 

@@ -1,0 +1,48 @@
+"""Search: finds users. Each search has a time limit of its own, and fails alone."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from contracts.acks import UsersFound
+from contracts.codec import Item
+from contracts.commands import FindUsers
+from contracts.errors import Code, Refused, StoreUnavailable
+from infra.store.client import Store
+from infra.store.users import Users
+from workers.effects import Effects
+from workers.history import STALE_AFTER
+from workers.views import found_user_view
+
+#: Searches that run at the same time: they read many documents, and others need the store as well.
+AT_ONCE = 4
+#: Milliseconds that the store may spend on one search.
+SEARCH_LIMIT_MS = 1_000
+
+
+class Search:
+    """The handler of the search queue."""
+
+    def __init__(self, store: Store) -> None:
+        self._users = Users(store)
+        self._running = asyncio.Semaphore(AT_ONCE)
+
+    async def __call__(self, items: Sequence[Item]) -> Effects:
+        stale = (time.time() - STALE_AFTER) * 1000
+        effects = Effects()
+        commands = [item for item in items if isinstance(item, FindUsers) and item.at > stale]
+        await asyncio.gather(*(self._search(command, effects) for command in commands))
+        return effects
+
+    async def _search(self, command: FindUsers, effects: Effects) -> None:
+        payload = command.payload
+        async with self._running:
+            try:
+                found = await self._users.search(
+                    command.user_id, payload.query, payload.online_only, payload.limit, limit_ms=SEARCH_LIMIT_MS
+                )
+            except StoreUnavailable:
+                refusal = Refused(Code.UNAVAILABLE, "The search takes too long now.", retry_after_ms=2_000)
+                effects.refuse(command, refusal)
+                return
+        effects.reply(command, UsersFound.model_construct(users=[found_user_view(document) for document in found]))
