@@ -5,6 +5,8 @@ import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping
 
+import pymongo
+
 from contracts.reports import SessionOpen
 from infra.store.client import BLOCKED, CACHE_SECONDS, Store
 from infra.store.operations import FIRST_BATCH, Document, Update, find_all, translated_errors, update_all
@@ -69,8 +71,10 @@ class Users:
             match["online"] = True
         order = [("online", -1), ("sort_name", 1), ("_id", 1)]
         async with translated_errors():
-            cursor = self._users.find(match, batch_size=FIRST_BATCH).sort(order).limit(limit).max_time_ms(limit_ms)
-            found: list[Document] = await cursor.to_list(None)
+            # The driver passes on what is left of its own limit, so that `max_time_ms` would have no effect.
+            with pymongo.timeout(limit_ms / 1000):
+                cursor = self._users.find(match, batch_size=FIRST_BATCH).sort(order).limit(limit)
+                found: list[Document] = await cursor.to_list(None)
         return found
 
     async def store_profiles(self, opens: Iterable[SessionOpen]) -> None:

@@ -4,14 +4,18 @@ import time
 from typing import Any
 
 import pytest
+from pymongo import monitoring
+from typing_extensions import override
 
 from contracts.commands import FindUsers, FindUsersPayload
 from contracts.errors import StoreUnavailable
 from infra.store.client import Store
 from infra.store.operations import Document
 from infra.store.users import Users
+from tests.support.command_counter import CommandCounter
 from tests.support.handlers import acks
 from tests.support.sample_commands import EDGE, opened
+from tests.support.worker_settings import MakeSettings
 from workers.presence import Presence
 from workers.search import Search
 
@@ -56,7 +60,18 @@ async def test_a_search_that_takes_too_long_fails_alone(store: Store, monkeypatc
     assert [user["id"] for user in answers[quick.request]["data"]["users"]] == ["grace"]
 
 
-async def test_the_store_gives_a_search_up_after_its_limit(store: Store) -> None:
-    await store.users.insert_many([{"_id": f"user-{number}", "terms": ["user"]} for number in range(20_000)])
-    with pytest.raises(StoreUnavailable):
-        await Users(store).search("ada", "use", False, 100, limit_ms=1)
+async def test_the_store_is_told_how_long_a_search_may_take(make_settings: MakeSettings) -> None:
+    limits: list[int] = []
+
+    class Listener(CommandCounter):
+        @override
+        def started(self, event: monitoring.CommandStartedEvent) -> None:
+            if event.command_name == "find":
+                limits.append(event.command.get("maxTimeMS", 0))
+
+    store = Store(make_settings(), [Listener()])
+    try:
+        await Users(store).search("ada", "use", False, 100, limit_ms=700)
+    finally:
+        await store.close()
+    assert [0 < limit <= 700 for limit in limits] == [True], limits
