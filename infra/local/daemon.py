@@ -29,7 +29,10 @@ class Daemon:
         self.pid_file = pid_file
 
     def spawn(self, argv: list[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
-        """Start `argv` in a session of its own, with no input and all output appended to `log`."""
+        """Start `argv` in a session of its own, with no input and all output appended to `log`.
+
+        It inherits no other file: one that is locked by whoever started us would stay locked as long as it runs.
+        """
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             argv[0],
@@ -39,6 +42,7 @@ class Daemon:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable_descriptors()),
             ],
             setsid=True,
             setsigmask=[],
@@ -91,6 +95,16 @@ class Daemon:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         wait_until(lambda: all(map(_has_ended, family)), seconds=5)
+
+
+def _inheritable_descriptors() -> list[int]:
+    """Files besides standard input and outputs that a program started from here would inherit."""
+    found = []
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the directory itself is closed by now
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def _has_ended(process: psutil.Process) -> bool:

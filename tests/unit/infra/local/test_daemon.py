@@ -1,5 +1,6 @@
 """Background processes: found by pid and start time, and ended only if they are ours."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -68,6 +69,18 @@ def test_killing_ends_the_children_too(daemon: Daemon) -> None:
     child = parent.children()[0]
     daemon.kill()
     assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=5)
+
+
+def test_a_lock_of_whoever_started_us_does_not_outlive_us_in_it(daemon: Daemon, tmp_path: Path) -> None:
+    # Given a lock on a file that programs inherit
+    with (tmp_path / "lock").open("w") as ours:
+        fcntl.flock(ours, fcntl.LOCK_EX)
+        os.set_inheritable(ours.fileno(), True)
+        spawn(daemon, "exec sleep 60")
+    # Then it is free once we have closed it, while the process runs
+    with (tmp_path / "lock").open("w") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert daemon.find() is not None
 
 
 def test_only_the_process_itself_counts_as_listening(daemon: Daemon) -> None:
