@@ -130,7 +130,7 @@ class Store:
             await self.users.create_index(BLOCKED, partialFilterExpression={"blocked": True})
             await self.users.create_index([("online", -1), ("sort_name", 1), ("_id", 1)])
             await self.users.create_index([("offline_due", 1)], sparse=True)
-            await self.users.create_index([("changed_at", 1)], partialFilterExpression={"unannounced": True})
+            await self.users.create_index([("changed_at", 1)], partialFilterExpression={"unpushed": True})
             await self.sessions.create_index([("user_id", 1)])
             await self.sessions.create_index([("edge_id", 1)])
             await self.sessions.create_index([("closed_at", 1)], expireAfterSeconds=SESSION_TTL)

@@ -92,7 +92,7 @@ class Users:
             return []
         async with translated_errors():
             # In this order: `set_offline` changes only users with a schedule, which is removed before `online` is read.
-            scheduled = {"_id": {"$in": list(ids)}, "absence": {"$exists": True}}
+            scheduled = {"_id": {"$in": list(ids)}, "schedule_id": {"$exists": True}}
             await self._users.update_many(scheduled, {"$unset": _SCHEDULE_FIELDS})
             query = {"_id": {"$in": list(ids)}, "online": {"$ne": True}}
             arrived = [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
@@ -111,7 +111,7 @@ class Users:
         operations = [
             Update(
                 {"_id": {"$in": users}, "online": True},
-                [{"$set": {"offline_due": {"$add": ["$$NOW", grace]}, "absence": secrets.token_hex(8)}}],
+                [{"$set": {"offline_due": {"$add": ["$$NOW", grace]}, "schedule_id": secrets.token_hex(8)}}],
                 multi=True,
             )
             for grace, users in by_grace.items()
@@ -124,8 +124,8 @@ class Users:
         """Users whose schedule is due by the store's clock, with its id."""
         query = {"offline_due": {"$type": "date"}, "$expr": {"$lte": ["$offline_due", "$$NOW"]}}
         async with translated_errors():
-            users = await self._users.find(query, {"absence": 1}).limit(MAX_DUE).to_list(None)
-        return {user["_id"]: user["absence"] for user in users}
+            users = await self._users.find(query, {"schedule_id": 1}).limit(MAX_DUE).to_list(None)
+        return {user["_id"]: user["schedule_id"] for user in users}
 
     async def cancel_offline(self, schedules: Mapping[str, str]) -> None:
         """Keep users online who are connected, if their schedule still has this id."""
@@ -146,7 +146,7 @@ class Users:
 
     async def online_without_schedule(self, after: str, limit: int) -> list[str]:
         """Up to `limit` users after this id who are online without a schedule; "" starts at the first."""
-        query = {"online": True, "absence": {"$exists": False}, "_id": {"$gt": after}}
+        query = {"online": True, "schedule_id": {"$exists": False}, "_id": {"$gt": after}}
         async with translated_errors():
             users = await self._users.find(query, {"_id": 1}).sort("_id", 1).limit(limit).to_list(None)
         return [user["_id"] for user in users]
@@ -159,40 +159,40 @@ class Users:
         Two workers may push two quick changes in the wrong order; then the sweep pushes the presence again.
         """
         changes = [
-            {"_id": user_id, "changed_at": user.get("changed_at"), "hasty": {"$ne": True}}
+            {"_id": user_id, "changed_at": user.get("changed_at"), "quick_change": {"$ne": True}}
             for user_id, user in users.items()
         ]
         if changes:
             async with translated_errors():
-                await self._users.update_many({"$or": changes}, {"$unset": {"unannounced": ""}})
+                await self._users.update_many({"$or": changes}, {"$unset": {"unpushed": ""}})
 
     async def take_unpushed(self) -> list[str]:
         """Users whose presence changed more than `PUSH_AGAIN_MS` ago and may not have been pushed correctly."""
         old = {"$lt": ["$changed_at", {"$subtract": ["$$NOW", PUSH_AGAIN_MS]}]}
         async with translated_errors():
-            query = {"unannounced": True, "$expr": old}
+            query = {"unpushed": True, "$expr": old}
             ids = [user["_id"] for user in await self._users.find(query, {"_id": 1}).limit(MAX_DUE).to_list(None)]
             if ids:
-                await self._users.update_many({"_id": {"$in": ids}, **query}, {"$unset": {"hasty": ""}})
+                await self._users.update_many({"_id": {"$in": ids}, **query}, {"$unset": {"quick_change": ""}})
         return ids
 
 
 #: The fields of a schedule: the time, and its id.
-_SCHEDULE_FIELDS = {"offline_due": "", "absence": ""}
+_SCHEDULE_FIELDS = {"offline_due": "", "schedule_id": ""}
 
 
 def _with_schedule(schedules: Mapping[str, str]) -> Document:
     by_id: dict[str, list[str]] = {}
     for user_id, id in schedules.items():
         by_id.setdefault(id, []).append(user_id)
-    return {"$or": [{"_id": {"$in": users}, "absence": id} for id, users in by_id.items()]}
+    return {"$or": [{"_id": {"$in": users}, "schedule_id": id} for id, users in by_id.items()]}
 
 
 def _change(*, online: bool) -> Document:
     """A stage that sets `online`, and notes that the change must be pushed and whether it follows another one
     quickly."""
     quick = {"$gt": ["$changed_at", {"$subtract": ["$$NOW", QUICK_CHANGE_MS]}]}
-    return {"$set": {"online": online, "changed_at": "$$NOW", "unannounced": True, "hasty": quick}}
+    return {"$set": {"online": online, "changed_at": "$$NOW", "unpushed": True, "quick_change": quick}}
 
 
 def _profile(command: SessionOpen) -> Update:

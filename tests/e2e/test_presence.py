@@ -136,9 +136,10 @@ async def test_two_devices_on_two_edges_are_offline_only_after_both_have_closed(
     closed = time.monotonic()
     await phone.close()
     # Then they are offline within the bound, and those who share a conversation are told
+    # (The presence of who came and went within seconds is pushed again meanwhile)
     pushed = await ada.push("presence_updated", user_id=bob.user_id, within=CLEAN_CLOSE)
     assert time.monotonic() - closed < CLEAN_CLOSE
-    assert (pushed["user_id"], pushed["online"]) == (bob.user_id, False)
+    assert pushed["online"] is False
     assert pushed["last_seen_at"] is not None
     assert await presence_of(stranger, bob.user_id) == pushed
     word = bob.user_id

@@ -59,7 +59,7 @@ async def test_an_absence_is_planned_judged_and_cancelled_at_the_same_time(store
         presence = Presence(store)
         await presence([opened("ada", version=1)])
         await SessionDirectory(store).record([closed("ada", version=2)])
-        await store.users.update_one({"_id": "ada"}, [{"$set": {"offline_due": "$$NOW", "absence": "first"}}])
+        await store.users.update_one({"_id": "ada"}, [{"$set": {"offline_due": "$$NOW", "schedule_id": "first"}}])
 
     await explore(
         store,

@@ -3,5 +3,5 @@
 const warren = db.getSiblingDB("warren");
 warren.sessions.deleteMany({});
 warren.edges.deleteMany({});
-warren.users.updateMany({ online: true }, { $set: { offline_due: new Date(), absence: "restore" } });
+warren.users.updateMany({ online: true }, { $set: { offline_due: new Date(), schedule_id: "restore" } });
 print("All sessions of the backup are deleted.");
