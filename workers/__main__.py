@@ -94,7 +94,7 @@ class Worker:
         sender = Sender(self._publisher, Router(SessionDirectory(self._store), source))
         runner = Runner(
             queue,
-            _in_one_term(self._store, handler),
+            handler if isinstance(handler, History | Search) else _in_one_term(self._store, handler),
             sender=sender,
             settings=self._settings,
             check_store=self._store.check_writes,
@@ -138,7 +138,10 @@ class Worker:
 
 
 def _in_one_term(store: Store, handler: Handler) -> Handler:
-    """Run each batch of a handler in `Store.one_term`, so that its reads include all acknowledged writes."""
+    """Run each batch of a handler in `Store.one_term`, so that its reads include all acknowledged writes.
+
+    Handlers that only read do so themselves, because they answer when the store is away.
+    """
 
     async def handle(items: Sequence[Item]) -> Effects:
         async with store.one_term():

@@ -1,4 +1,4 @@
-"""History: lists conversations and messages, finds users, and reads presence.
+"""History: lists conversations and messages, and reads presence.
 
 It only reads. When the store is away, it answers `unavailable` at once instead of holding the batch.
 """
@@ -31,6 +31,7 @@ class History:
     """The handler of the history queue."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._conversations = Conversations(store)
         self._messages = Messages(store)
         self._inboxes = Inboxes(store)
@@ -41,9 +42,10 @@ class History:
         commands = [item for item in items if isinstance(item, ClientCommand) and item.at > stale]
         effects = Effects()
         try:
-            await self._list_conversations([c for c in commands if isinstance(c, ListConversations)], effects)
-            await self._list_messages([c for c in commands if isinstance(c, ListMessages)], effects)
-            await self._get_presence([c for c in commands if isinstance(c, GetPresence)], effects)
+            async with self._store.one_term():
+                await self._list_conversations([c for c in commands if isinstance(c, ListConversations)], effects)
+                await self._list_messages([c for c in commands if isinstance(c, ListMessages)], effects)
+                await self._get_presence([c for c in commands if isinstance(c, GetPresence)], effects)
         except StoreUnavailable:
             effects = Effects()
             for command in commands:

@@ -24,6 +24,7 @@ class Search:
     """The handler of the search queue."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._users = Users(store)
         self._running = asyncio.Semaphore(AT_ONCE)
 
@@ -38,9 +39,10 @@ class Search:
         payload = command.payload
         async with self._running:
             try:
-                found = await self._users.search(
-                    command.user_id, payload.query, payload.online_only, payload.limit, limit_ms=SEARCH_LIMIT_MS
-                )
+                async with self._store.one_term():
+                    found = await self._users.search(
+                        command.user_id, payload.query, payload.online_only, payload.limit, limit_ms=SEARCH_LIMIT_MS
+                    )
             except StoreUnavailable:
                 refusal = Refused(Code.UNAVAILABLE, "The search takes too long now.", retry_after_ms=2_000)
                 effects.refuse(command, refusal)

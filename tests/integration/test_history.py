@@ -9,12 +9,14 @@ from contracts.commands import GetPresence, GetPresencePayload, ListMessages
 from contracts.errors import StoreUnavailable
 from infra.store.client import Store
 from infra.store.messages import Messages
+from tests.integration.test_search import find
 from tests.support.command_counter import CommandCounter
 from tests.support.handlers import acks, conversation
 from tests.support.sample_commands import EDGE, list_conversations, list_messages, opened, send
 from workers.history import STALE_AFTER, History
 from workers.persistence import Persistence
 from workers.presence import Presence
+from workers.search import Search
 
 
 async def test_pages_of_messages_run_both_ways(store: Store) -> None:
@@ -100,3 +102,15 @@ async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, cou
         many += [list_messages("ada", chat), list_conversations("ada", limit=n + 1)]
     await History(store)(many)
     assert counter.take() == one
+
+
+async def test_a_worker_answers_reads_at_once_while_the_store_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: Store) -> None:
+        raise StoreUnavailable("no primary")
+
+    monkeypatch.setattr(Store, "confirm_term", away)
+    read, search = list_messages("ada", "c"), find("ada", "gra")
+    assert acks(await History(store)([read]))[read.request]["error"]["code"] == "unavailable"
+    assert acks(await Search(store)([search]))[search.request]["error"]["code"] == "unavailable"
