@@ -34,7 +34,7 @@ def show(console: Console, figures: Sequence[Figures]) -> None:
     rows.heading("machine")
     rows.add("generator, of a core", lambda each: f"{each.usage.generator_share:.0%}")
     rows.add("all cores busy", lambda each: f"{each.usage.machine:.0%}")
-    rows.add("with other things", lambda each: f"{each.usage.others:.0%}")
+    rows.add("by other processes", lambda each: f"{each.usage.others:.0%}")
     console.print(table)
     _remarks(console, figures)
 
