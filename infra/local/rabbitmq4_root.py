@@ -39,19 +39,19 @@ def scripts(directory: Path = STACK) -> Path:
     if os.geteuid() != 0:
         raise LocalServiceError("RabbitMQ 4 is run from a Debian root, which takes root's rights: use sudo.")
     home = directory.resolve() / "rabbitmq4"
-    root, directory = home / "root", home / "bin"
+    root, wrappers = home / "root", home / "bin"
     if not root.exists():
         _make(root)
-    directory.mkdir(exist_ok=True)
+    wrappers.mkdir(exist_ok=True)
     seen = shlex.join([str(directory.resolve()), tempfile.gettempdir()])
     for name in ("rabbitmq-server", "rabbitmqctl"):
-        wrapper = directory / name
+        wrapper = wrappers / name
         wrapper.write_text(WRAPPER.format(root=shlex.quote(str(root)), seen=seen))
         wrapper.chmod(0o755)
-    tried = subprocess.run([directory / "rabbitmqctl", "help"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([wrappers / "rabbitmqctl", "help"], capture_output=True, text=True, check=False)
     if tried.returncode:
         raise LocalServiceError(f"RabbitMQ 4 cannot be run from its root (may this machine mount?): {tried.stderr}")
-    return directory
+    return wrappers
 
 
 def _make(root: Path) -> None:
