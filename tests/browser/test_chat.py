@@ -164,13 +164,18 @@ async def test_nobody_can_take_over_the_screen_of_someone_who_writes(cast: Cast)
 
 
 async def test_a_group_knows_who_has_read(cast: Cast, people: People) -> None:
+    # Given a group of three
     (ada,) = await cast.arrive("Ada")
     bob, cleo = await people.arrive("bob", "cleo")
     conversation = await people.start(bob, cleo, ada.user_id, title="Release")
     await people.say(bob, conversation, "Is it out?")
+
+    # When one of them answers
     await ada.open("Release")
     await ada.say("It is.")
     await ada.sees("Is it out?", "It is.")
+
+    # Then she sees who has read that, and when everyone has
     await bob.call("message_seen", conversation_id=conversation, seq=2)
     await expect(ada.log).to_contain_text(f"Seen by {bob.user_id}", timeout=GLANCE)
     await cleo.call("message_seen", conversation_id=conversation, seq=2)
@@ -179,6 +184,7 @@ async def test_a_group_knows_who_has_read(cast: Cast, people: People) -> None:
 
 
 async def test_two_windows_of_one_person_agree(cast: Cast, people: People) -> None:
+    # Given one person with two windows, and an unread message
     here = await (await cast.person("Ada", 0)).sign_in()
     there = await cast.person("Ada", 1)
     there.name = here.name
@@ -188,7 +194,8 @@ async def test_two_windows_of_one_person_agree(cast: Cast, people: People) -> No
     await people.say(bob, conversation, "hello")
     for window in (here, there):
         await expect(window.badge("bob")).to_have_attribute("data-unread", "1", timeout=GLANCE)
-    # What one window reads, the other no longer counts; and what it says, the other shows
+
+    # When one window reads and answers, then the other no longer counts that, and shows the answer
     await here.open("bob")
     await expect(there.badge("bob")).to_have_count(0, timeout=GLANCE)
     await here.say("hi")
@@ -197,6 +204,7 @@ async def test_two_windows_of_one_person_agree(cast: Cast, people: People) -> No
 
 
 async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, screenshots: Path) -> None:
+    # Given somebody who signs in
     ada = await cast.person("Ada", 0, height=900, name="Ada Lovelace")
     await ada.page.goto(ada.address)
     await ada.page.get_by_label("What should people call you?").fill(ada.name)
@@ -205,6 +213,7 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
     await expect(ada.page.get_by_role("heading", name="No conversations yet")).to_be_visible(timeout=GLANCE)
     await ada.picture(screenshots / "empty.png")
 
+    # And a list of people who have written, in several ways
     names = ("Grace Hopper", "Linus Torvalds", "Margaret Hamilton", "Barbara Liskov", "Alan Turing", "Zoë Adeyemi")
     grace, linus, margaret, barbara, alan, zoe = [
         await people.connect(people.name(name.split()[0].lower()), index % 2, name=name)
@@ -224,6 +233,8 @@ async def test_the_main_states_are_worth_looking_at(cast: Cast, people: People, 
         await client.close()
     chat = await people.start(grace, ada.user_id)
     await people.say(grace, chat, "Morning! Did the nightly build go through?")
+
+    # When a lively chat is open, then each state of it is worth a picture
     await ada.open("Grace Hopper")
     await ada.say("It did, on the third try. The **flaky** one was `test_failover_keeps_order`.")
     await ada.say(CODE)

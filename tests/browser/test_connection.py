@@ -55,13 +55,17 @@ async def test_a_chat_goes_on_when_an_edge_is_killed(cast: Cast, stack: Stack) -
 
 
 async def test_an_edge_that_stops_in_good_order_hands_its_people_over(cast: Cast, stack: Stack) -> None:
+    # Given two people on two edges, in a chat
     ada, bob = await cast.person("Ada", 0), await cast.person("Bob", 1)
     await asyncio.gather(ada.sign_in(), bob.sign_in())
     await ada.start_with(bob)
     await ada.say("before")
     await bob.open(ada)
     try:
+        # When the edge of one stops
         await stack.terminate(stack.edges[0], 30)
+
+        # Then both go on
         await ada.say("after")
         await bob.sees("before", "after")
         await ada.sees("before", "after")
@@ -124,6 +128,7 @@ async def test_what_was_not_accepted_survives_a_reload(cast: Cast, people: Peopl
 async def test_a_refused_message_says_why_and_can_be_edited_and_sent_again(
     cast: Cast, people: People, screenshots: Path
 ) -> None:
+    # Given a message that the server will not take
     (ada,) = await cast.arrive("Ada")
     bob = await people.connect(people.name("bob"), 1)
     await people.say(bob, await people.start(bob, ada.user_id), "go on")
@@ -135,9 +140,14 @@ async def test_a_refused_message_says_why_and_can_be_edited_and_sent_again(
              composed_at: new Date().toISOString(), refusal: null }))""",
         [ada.user_id, await ada.row("bob").get_attribute("data-conversation")],
     )
+
+    # When the page sends it
     await ada.page.reload()
+    # Then it says why not
     await expect(ada.page.get_by_text("Not sent.")).to_be_visible(timeout=GLANCE)
     await ada.picture(screenshots / "refused.png")
+
+    # And it can be made shorter and sent
     await ada.page.get_by_role("button", name="Edit and send again").click()
     await expect(ada.composer).to_be_focused()
     await expect(ada.page.get_by_text("characters over the limit")).to_be_visible()

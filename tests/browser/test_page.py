@@ -58,12 +58,15 @@ async def test_hostile_markdown_stays_text(cast: Cast, people: People) -> None:
 
 
 async def test_axe_finds_nothing_in_light_and_dark(cast: Cast, people: People) -> None:
+    # Given the page before and after signing in
     axe = AXE.read_text()
     ada = await cast.person("Ada", 0)
     await ada.page.goto(ada.address)
     found = await ada.violations(axe)
     await ada.sign_in()
     found += await ada.violations(axe)
+
+    # When it shows all that it can show
     bob = await people.connect(people.name("bob"), 1)
     conversation = await people.start(bob, ada.user_id)
     await people.say(
@@ -76,6 +79,8 @@ async def test_axe_finds_nothing_in_light_and_dark(cast: Cast, people: People) -
     await ada.say("an *answer*")
     await ada.sees("an answer")
     await expect(ada.badge("zoe")).to_be_visible(timeout=GLANCE)
+
+    # Then nothing is wrong with it in either scheme, wide or narrow
     for scheme in ("light", "dark"):
         await ada.scheme("dark" if scheme == "dark" else "light")
         await ada.page.wait_for_timeout(300)  # colours change gradually
@@ -92,15 +97,16 @@ async def test_axe_finds_nothing_in_light_and_dark(cast: Cast, people: People) -
 
 
 async def test_the_keyboard_alone_suffices(cast: Cast) -> None:
+    # Given two people to write to
     bob, cleo = await cast.arrive("Bob", "Cleo")
     ada = await cast.person("Ada", 0)
     keyboard = ada.page.keyboard
-    # Sign in
+    # When Ada signs in
     await ada.page.goto(ada.address)
     await keyboard.type(ada.name)
     await keyboard.press("Enter")
     await ada.until_connected()
-    # Find Bob, write to him
+    # And finds Bob, and writes to him
     await keyboard.press("Control+k")
     await keyboard.type(bob.name)
     await expect(ada.page.locator("button[data-person]")).to_have_count(1, timeout=GLANCE)
@@ -113,7 +119,7 @@ async def test_the_keyboard_alone_suffices(cast: Cast) -> None:
     await keyboard.press("Enter")
     await ada.sees("first\nsecond line")
     await expect(ada.composer).to_be_focused()
-    # Start another with Cleo, and go back to Bob by the list
+    # And starts another with Cleo, and goes back to Bob by the list
     await keyboard.press("Control+k")
     await keyboard.type(cleo.name)
     await expect(ada.page.locator("button[data-person]", has_text=cleo.name)).to_be_visible(timeout=GLANCE)
@@ -125,21 +131,25 @@ async def test_the_keyboard_alone_suffices(cast: Cast) -> None:
     await keyboard.press("Escape")
     await ada.row(bob).focus()
     await keyboard.press("Enter")
+    # Then she is where she was, ready to write
     await ada.sees("first\nsecond line")
     await expect(ada.composer).to_be_focused()
 
 
 async def test_a_phone_shows_one_column(cast: Cast, people: People, screenshots: Path) -> None:
+    # Given a phone, and a message
     ada = await cast.person("Ada", 0, width=390, height=780, touch=True)
     await ada.sign_in()
     bob = await people.connect(people.name("bob"), 1, name="Bob Kahn")
     await people.say(bob, await people.start(bob, ada.user_id), "Are you on the train already?")
     await expect(ada.row("Bob Kahn")).to_be_visible(timeout=GLANCE)
     await expect(ada.page.get_by_role("main")).to_be_hidden()
+
+    # When the conversation is opened, then it has the screen to itself
     await ada.open("Bob Kahn")
     await expect(ada.page.get_by_role("navigation")).to_be_hidden()
     assert await ada.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    # Back by the page's button, forward and back by the browser's
+    # And the page's button leads back, and the browser's leads there again
     await ada.page.get_by_role("button", name="Back to conversations").click()
     await expect(ada.row("Bob Kahn")).to_be_visible()
     await ada.page.go_back()

@@ -109,6 +109,7 @@ def test_edges_cannot_reach_the_store() -> None:
 
 
 def test_prometheus_asks_every_process_of_ours() -> None:
+    # Given every address that Prometheus asks
     configuration = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     found = {
         target.split(":")[0]
@@ -117,6 +118,8 @@ def test_prometheus_asks_every_process_of_ours() -> None:
         for targets in job.get(kind, ())
         for target in (*targets.get("targets", ()), *targets.get("names", ()))
     }
+
+    # Then each process that stays is among them, and nothing is that does not exist
     steps = {name for name, service in OURS.items() if service["restart"] == "no"}
     assert set(OURS) - steps <= found
     assert found - {"localhost"} <= set(SERVICES)

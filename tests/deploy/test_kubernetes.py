@@ -139,8 +139,11 @@ def test_every_process_is_there(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_our_pods_keep_the_strict_rules(overlay: str) -> None:
     for name, pod in pods(overlay):
+        # Given any pod of ours
         spec = pod["spec"]
         (container,) = spec["containers"]
+
+        # Then it can gain nothing, write nothing, and takes what it says
         assert spec["securityContext"]["runAsNonRoot"], name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert container["securityContext"] == {
@@ -195,8 +198,11 @@ def test_every_selector_finds_the_pods_that_it_means(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_edges_and_workers_are_scaled_by_what_they_have_to_do(overlay: str) -> None:
+    # Given what is scaled
     scaled = {manifest["spec"]["scaleTargetRef"]["name"]: manifest["spec"] for manifest in of(overlay, "ScaledObject")}
     assert set(scaled) == {"edge", *(f"worker-{kind}" for kind in WORKERS)}
+
+    # Then each worker is scaled by the age and the length of its queue
     for queue in WORK_QUEUES:
         age, depth = scaled[f"worker-{queue.name}"]["triggers"]
         assert depth["metadata"]["queueName"] == queue.name
@@ -212,6 +218,7 @@ def test_edges_and_workers_are_scaled_by_what_they_have_to_do(overlay: str) -> N
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_network_lets_everybody_reach_what_they_need_and_edges_no_store(overlay: str) -> None:
+    # Given who may reach which port
     allowed: dict[int, set[str]] = {}
     for manifest in of(overlay, "NetworkPolicy"):
         selector = manifest["spec"]["podSelector"]
@@ -225,6 +232,8 @@ def test_the_network_lets_everybody_reach_what_they_need_and_edges_no_store(over
                 for rule in manifest["spec"].get("egress", ()):
                     for port in rule["ports"]:
                         allowed.setdefault(port["port"], set()).add(name)
+
+    # Then nobody reaches more than they need
     everybody = {name for name, _ in pods(overlay)}
     assert allowed[5672] == everybody
     assert allowed[27017] == everybody - {"edge", "topology"}
@@ -242,12 +251,17 @@ def test_production_has_nothing_once() -> None:
 
 
 def test_the_overlay_that_the_documents_show_names_what_is_ones_own(tmp_path: Path) -> None:
+    # Given the overlay that the page shows
     (shown,) = re.findall(
         r"^```yaml\n# kustomization.yaml.*?\n(.*?)^```", INSTALL.read_text(), re.MULTILINE | re.DOTALL
     )
     here = shown.replace("[warren/", f"[{os.path.relpath(ROOT, tmp_path.resolve())}/")
     (tmp_path / "kustomization.yaml").write_text(here)
+
+    # When it is rendered
     found = run("kubectl", "kustomize", tmp_path)
+
+    # Then it has what it says, and nothing of the example below it
     for mine in (
         "image: registry.you.example/warren:",
         "host: chat.you.example",

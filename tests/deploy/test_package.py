@@ -75,6 +75,7 @@ def test_it_installs_editable_from_a_fresh_checkout(checkout: Path, tmp_path: Pa
 
 
 def test_a_wheel_holds_every_module_and_the_page_that_is_built(checkout: Path) -> None:
+    # Given a built page
     page = checkout / "web" / "dist"
     (page / "assets").mkdir(parents=True)
     for name in (".built", "index.html", "assets/index-1.js"):
@@ -83,6 +84,8 @@ def test_a_wheel_holds_every_module_and_the_page_that_is_built(checkout: Path) -
     left = checkout / "build" / "lib" / "edge" / "page" / "assets" / "index-0.js"
     left.parent.mkdir(parents=True)
     left.touch()
+
+    # When a wheel is built, then it holds the page as it is now
     found = {name for name in wheel_of(checkout) if not name.startswith("warren-")}
     modules = {str(file.relative_to(checkout)) for package in PACKAGES for file in (checkout / package).rglob("*.py")}
     assert found == modules | {"edge/page/index.html", "edge/page/assets/index-1.js"}

@@ -9,10 +9,13 @@ from tests.support.people import People
 
 
 async def test_a_start_is_acked_with_the_whole_conversation(people: People) -> None:
+    # Given two users
     ada, bob = await people.arrive("ada", "bob")
 
+    # When one starts a conversation with the other
     acked = await ada.call("start_conversation", participant_ids=[bob.user_id])
 
+    # Then the ack has all that there is to know of it
     conversation = acked["conversation"]
     assert conversation["kind"] == "direct"
     assert conversation["title"] is None

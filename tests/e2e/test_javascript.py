@@ -86,6 +86,7 @@ async def test_pushes_go_both_ways_between_javascript_and_python(javascript: Dri
 
 @pytest.mark.answers(Code.UNAUTHORIZED, Code.TOKEN_EXPIRED)
 async def test_a_refused_connection_is_a_connect_error_with_its_data(javascript: Driver, people: People) -> None:
+    # Given tokens of which none is good
     url = people.stack.edges[0].url
     expired = people.stack.token(people.name("ada"), ttl=-5)
     for auth, code in (
@@ -93,6 +94,7 @@ async def test_a_refused_connection_is_a_connect_error_with_its_data(javascript:
         ({}, "unauthorized"),
         ({"token": expired}, "token_expired"),
     ):
+        # When the client connects with one, then it is told why not
         socket = await javascript.socket(people.name()).connect(url, auth)
         error = await socket.until("connect_error")
         assert error["message"] == code

@@ -14,13 +14,16 @@ async def history(client: Client, conversation_id: str, **page: Json) -> list[Js
 
 
 async def test_a_message_is_acked_as_it_stands_in_history(people: People) -> None:
+    # Given two who chat
     ada, bob = await people.arrive("ada", "bob")
     conversation_id = await people.chat(ada, bob)
 
+    # When one of them writes
     acked = await ada.call(
         "send_message", conversation_id=conversation_id, client_message_id="a-Z_09", body="  two words \n"
     )
 
+    # Then the ack has the message as it is stored
     message = acked["message"]
     assert message == {
         "id": message["id"],
@@ -127,6 +130,7 @@ async def test_seeing_moves_the_watermark_and_tells_both_sides(people: People) -
 
 
 async def test_seeing_less_than_before_changes_nothing_and_tells_nobody(people: People) -> None:
+    # Given somebody who has seen two messages
     ada, bob = await people.arrive("ada", "bob")
     conversation_id = await people.chat(ada, bob)
     await people.say(ada, conversation_id)
@@ -134,8 +138,10 @@ async def test_seeing_less_than_before_changes_nothing_and_tells_nobody(people: 
     await people.settle(ada, bob)
     ada.mark()
 
+    # When they say that they have seen one
     again = await bob.call("message_seen", conversation_id=conversation_id, seq=1)
 
+    # Then nothing changes, and nobody is told
     assert (again["last_read_seq"], again["last_read_at"]) == (2, seen["last_read_at"])
     assert again["unread_count"] == 0
     await people.settle(ada)
@@ -248,6 +254,7 @@ async def test_a_conversation_of_others_and_one_that_is_not_are_never_told_apart
 
 @pytest.mark.answers(Code.TOO_LARGE, Code.INVALID_PAYLOAD)
 async def test_a_body_has_1_to_4000_characters_after_trimming(people: People) -> None:
+    # Given two who chat
     ada, bob = await people.arrive("ada", "bob")
     conversation_id = await people.chat(ada, bob)
 
@@ -257,10 +264,13 @@ async def test_a_body_has_1_to_4000_characters_after_trimming(people: People) ->
             {"conversation_id": conversation_id, "client_message_id": people.client_message_id(), "body": body},
         )
 
+    # Then a body of any length up to the limit is taken
     assert (await send("x"))["data"]["message"]["body"] == "x"
     # Characters, not bytes and not UTF-16 units: four bytes each
     assert (await send("\N{OTTER}" * 4000))["data"]["message"]["body"] == "\N{OTTER}" * 4000
     assert (await send(" " * 50 + "y" * 4000 + "\n" * 50))["data"]["message"]["body"] == "y" * 4000
+
+    # And none that is longer, or empty
     assert (await send("z" * 4001))["error"]["code"] == "too_large"
     for empty in ("", "   ", "\n\t"):
         error = (await send(empty))["error"]
@@ -279,8 +289,11 @@ async def test_a_client_message_id_has_1_to_64_of_its_characters(people: People)
 
 
 async def test_a_body_comes_back_as_it_was_written(people: People) -> None:
+    # Given two who chat
     ada, bob = await people.arrive("ada", "bob")
     conversation_id = await people.chat(ada, bob)
+
+    # When one writes what something on the way may take for its own
     for body in (
         '"quoted" \\ back\\slash',
         "<b>&amp;</b>",
@@ -291,6 +304,8 @@ async def test_a_body_comes_back_as_it_was_written(people: People) -> None:
         "👩‍💻",
     ):
         message = await people.say(ada, conversation_id, body)
+
+        # Then it comes back unchanged, in the ack, the push and history
         assert message["body"] == body
         await bob.push("new_message", message=message)
     assert [message["body"] for message in await history(bob, conversation_id)][-1] == "👩‍💻"

@@ -25,12 +25,15 @@ async def presence_of(asking: Client, user_id: str) -> Json:
 
 
 async def test_users_are_found_by_the_start_of_any_word_of_their_name(people: People) -> None:
+    # Given two users with names of their own
     word = people.name("w").replace("-", "")
     ada = await people.connect(people.name("ada"), name=f"Ada {word}Lovelace", picture="https://pictures.test/a.png")
     bob = await people.connect(people.name("bob"), edge=1, name=f"Bob {word}Kahn")
 
+    # When one searches for the start of a word
     found = (await bob.call("find_users", query=f"  {word.upper()}love  "))["users"]
 
+    # Then those are found whose names have words that start so, all of them
     assert found == [
         {
             "id": ada.user_id,

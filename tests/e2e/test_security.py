@@ -122,6 +122,7 @@ async def test_after_a_change_of_the_secret_no_old_token_is_good(people: People,
 
 
 async def test_a_picture_that_is_no_web_address_is_shown_to_nobody(people: People) -> None:
+    # Given tokens with pictures that are no web addresses, or long ones
     pictures: list[Json] = [
         "javascript:alert(1)",
         "data:text/html,x",
@@ -131,6 +132,8 @@ async def test_a_picture_that_is_no_web_address_is_shown_to_nobody(people: Peopl
         7,
         {},
     ]
+
+    # Then none is passed on
     for picture in pictures:
         ada = await people.connect(people.name("ada"), picture=picture)
         assert (await ada.push("session_ready"))["user"]["picture"] is None, picture

@@ -78,6 +78,7 @@ async def test_a_token_whose_claims_are_wrong_is_refused(people: People, stack: 
 
 @pytest.mark.answers(Code.UNAUTHORIZED)
 async def test_a_token_that_is_signed_wrongly_is_refused(people: People, stack: Stack) -> None:
+    # Given tokens with good claims, each with another flaw in its signature
     good, secret = claims(people.name("ada")), stack.secret.encode()
     head, body, signature = jwt.encode(good, stack.secret, algorithm="HS256").split(".")
     other_body = forge({}, claims("somebody-else"), None).split(".")[1]
@@ -95,6 +96,8 @@ async def test_a_token_that_is_signed_wrongly_is_refused(people: People, stack: 
         "a key that it brings along": forge({"alg": "HS256", "jwk": {"kty": "oct", "k": "eA"}}, good, b"x"),
         "a key that it names": forge({"alg": "HS256", "kid": "/dev/null"}, good, b""),
     }
+
+    # Then none of them is taken
     for what, token in tokens.items():
         assert await people.refusal({"token": token}) == "unauthorized", what
 
@@ -130,6 +133,7 @@ async def test_a_socket_is_disconnected_when_its_token_expires(people: People) -
 
 @pytest.mark.answers(Code.UNAUTHORIZED, Code.TOKEN_EXPIRED, Code.INVALID_PAYLOAD)
 async def test_only_a_good_token_of_the_same_user_refreshes(people: People, stack: Stack) -> None:
+    # Given a socket, and tokens that are not fit for it
     ada = await people.connect(people.name("ada"))
     for token, code in {
         stack.token(people.name("bob"), ttl=7200): "unauthorized",
@@ -139,9 +143,11 @@ async def test_only_a_good_token_of_the_same_user_refreshes(people: People, stac
         stack.token(ada.user_id, ttl=60): "invalid_payload",
         "": "invalid_payload",
     }.items():
+        # Then each is refused with its code
         error = await ada.error("refresh_token", token=token)
         assert error["code"] == code, token
-    # None of that did the socket any harm
+
+    # And none of that does the socket any harm
     assert await ada.call("refresh_token", token=stack.token(ada.user_id, ttl=7200))
     assert ada.is_connected
 
