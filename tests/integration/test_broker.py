@@ -149,12 +149,17 @@ async def test_without_a_connection_publishing_fails_at_once(settings: WorkerSet
 
 
 async def test_more_messages_in_flight_than_allowed_are_refused(settings: WorkerSettings) -> None:
+    # Given a publisher that may have five messages under way
     few = settings.model_copy(update={"publish_in_flight": 5})
     publisher = Publisher(few, "few", declare_topology)
     running = asyncio.create_task(publisher.link.run())
     await asyncio.wait_for(publisher.link.up.wait(), 10)
+
+    # When it is given twenty at once
     sends = [publisher.publish(COMMANDS, "send_message", b"{}") for _ in range(20)]
     results = await asyncio.gather(*sends, return_exceptions=True)
+
+    # Then five are confirmed, the others refused, and there is room again
     refused = [result for result in results if isinstance(result, BrokerUnavailable)]
     assert len(refused) == 15
     assert results.count(None) == 5
@@ -177,6 +182,7 @@ async def test_a_closed_connection_is_rebuilt_with_its_set_up(
 async def test_a_publish_whose_connection_breaks_is_of_unknown_outcome(
     publisher: Publisher, services: Services, vhost: str
 ) -> None:
+    # Given somebody who publishes without end
     outcomes: list[object] = []
 
     async def keep_publishing() -> None:
@@ -187,6 +193,7 @@ async def test_a_publish_whose_connection_breaks_is_of_unknown_outcome(
                 outcomes.append(error)
                 return
 
+    # When the connection breaks, then one publish at most was under way
     working = asyncio.create_task(keep_publishing())
     await close_connections(services, vhost, "publish:test")
     await asyncio.wait_for(working, 20)
@@ -196,6 +203,7 @@ async def test_a_publish_whose_connection_breaks_is_of_unknown_outcome(
 async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
     settings: WorkerSettings, publisher: Publisher, services: Services, vhost: str
 ) -> None:
+    # Given a consumer that makes a new queue for each connection
     got: list[IncomingMessage] = []
     epochs: list[int] = []
     down: list[bool] = []
@@ -206,7 +214,9 @@ async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
         await channel.declare_queue(queue)
         await channel.consume(queue.name, got.append, prefetch=None)
 
+    # When its connection breaks
     link = Link(settings, "consume:edge-9", set_up)
+    # Then it is told, and consumes from a second queue
     link.on_down = lambda: down.append(True)
     running = asyncio.create_task(link.run())
     await asyncio.wait_for(link.up.wait(), 10)

@@ -167,11 +167,14 @@ async def test_letters_that_come_while_others_go_back_are_left_alone(
 async def test_more_letters_than_a_look_can_hold_are_said_to_be_and_do_not_stop_a_replay(
     publisher: Publisher, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Given more letters than one look can hold
     for number in range(30):
         await dead_letter(publisher, send("ada" if number else "bob", "c", f"m{number:02}"))
     monkeypatch.setattr(dead_letters, "MAX_HELD", 10)
     monkeypatch.setattr(dead_letters, "IDLE_LIMIT", 0.5)
     monkeypatch.setattr(dead_letters, "REPLAY_WINDOW", 5)
+
+    # When they are counted, then it says how many it could not read
     found = await dead_letters.summarize(settings, "persistence", LetterFilter())
     assert (found.present, found.matched, found.not_read) == (30, 10, 20)
     # What is sent back makes room, and what stays takes some
@@ -183,6 +186,7 @@ async def test_more_letters_than_a_look_can_hold_are_said_to_be_and_do_not_stop_
 async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
     publisher: Publisher, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Given a queue that is full after fifteen messages
     for number in range(30):
         await dead_letter(publisher, send("ada", "c", f"m{number:02}"))
     monkeypatch.setattr(dead_letters, "REPLAY_WINDOW", 10)
@@ -196,6 +200,8 @@ async def test_a_queue_that_takes_no_more_ends_a_replay_and_the_rest_stays(
         await real(self, *arguments, **options)
 
     monkeypatch.setattr(Publisher, "publish", full_after_15)
+
+    # When thirty letters are sent back, then the rest stays where it was
     result = await dead_letters.replay(settings, "persistence", LetterFilter())
     assert (result.removed, result.error) == (15, "The queue is full.")
     assert await message_ids(settings) == [f"m{number:02}" for number in range(15, 30)]

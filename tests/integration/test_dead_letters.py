@@ -36,11 +36,14 @@ async def test_looking_takes_nothing_away_and_keeps_the_order(publisher: Publish
 
 
 async def test_each_filter_means_what_it_says(publisher: Publisher, settings: WorkerSettings) -> None:
+    # Given letters that differ in age, reason, name, user and whether they can be read
     await dead_letter(publisher, send("ada", "c", "old"), ago=7_200)
     await dead_letter(publisher, send("bob", "c", "keyed"), reason="KeyError: 'last'")
     await dead_letter(publisher, send("ada", "c", "new"))
     await dead_letter(publisher, start("ada", "bob"))
     await dead_letter_bytes(publisher, b"\x00 nonsense")
+
+    # Then each filter finds its own
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     assert await message_ids(settings) == ["old", "keyed", "new"]
     assert await message_ids(settings, reason="keyerror") == ["keyed"]
@@ -48,6 +51,8 @@ async def test_each_filter_means_what_it_says(publisher: Publisher, settings: Wo
     assert await message_ids(settings, since=hour_ago) == ["keyed", "new"]
     assert await message_ids(settings, user="nobody") == []
     assert len(await dead_letters.read(settings, "persistence.dead", LetterFilter(name="start_conversation"))) == 1
+
+    # And a summary counts all of them
     found = await dead_letters.summarize(settings, "persistence", LetterFilter())
     assert (found.present, found.matched, found.undecodable) == (5, 5, 1)
     assert found.reasons == {"ValueError: no": 3, "KeyError: 'last'": 1, "undecodable: v": 1}
@@ -115,15 +120,18 @@ def operate(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_an_operator_lists_shows_replays_and_purges(
     publisher: Publisher, settings: WorkerSettings, operate: Any
 ) -> None:
+    # Given a long letter, one with a nasty reason, and one of another version
     await dead_letter(publisher, send("ada", "c", "m1", body="secret " * 50))
     await dead_letter(publisher, send("bob", "c", "m2"), reason="KeyError: [red]\x1b[31m'last'")
     await dead_letter_bytes(publisher, b'{"v":1,"items":[{"name":"from another version"}]}')
 
+    # Then a list counts them by reason
     listed = await operate("list")
     assert listed.exit_code == 0
     assert "1 × ValueError: no" in listed.output
     assert "1 × KeyError: [red]\\x1b[31m'last'" in listed.output, "a reason can neither colour nor move the terminal"
 
+    # And what is shown of each is readable, and whole only when that is asked for
     shown = await operate("show", "persistence")
     assert "send_message, failed 20" in shown.output
     assert "3 attempts: ValueError: no" in shown.output
@@ -136,6 +144,7 @@ async def test_an_operator_lists_shows_replays_and_purges(
     assert "m2" not in full.output
     assert "There are none." in (await operate("show", "unread")).output
 
+    # And nothing is removed by a dry run, nor without a yes
     dry = await operate("replay", "persistence", "--user", "ada", "--dry-run")
     assert "Would replay 1 of 3 dead letters of persistence" in dry.output
     refused = await operate("replay", "persistence", "--user", "ada", typed="n\n")
@@ -143,6 +152,7 @@ async def test_an_operator_lists_shows_replays_and_purges(
     assert (await operate("purge", "persistence")).exit_code == 1, "without an answer nothing is done"
     assert await count_ready(settings, "persistence.dead") == 3
 
+    # When that is given, then what matches goes back, and what cannot be read stays
     confirmed = await operate("replay", "persistence", "--user", "ada", typed="y\n")
     assert "Replayed 1 of 1 of 3 dead letters of persistence." in confirmed.output
     rest = await operate("replay", "persistence", "--yes")

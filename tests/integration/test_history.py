@@ -20,8 +20,11 @@ from workers.search import Search
 
 
 async def test_pages_of_messages_run_both_ways(store: Store) -> None:
+    # Given ten messages
     chat = await conversation(store, "ada", "bob")
     await Persistence(store)([send("ada", chat, f"m{n}") for n in range(1, 11)])
+
+    # When pages are asked for, from either end
     asked = {
         "newest": list_messages("bob", chat, limit=3),
         "before": list_messages("bob", chat, before_seq=4, limit=10),
@@ -34,6 +37,7 @@ async def test_pages_of_messages_run_both_ways(store: Store) -> None:
         data = answers[asked[name].request]["data"]
         return [message["seq"] for message in data["messages"]], data["has_more"]
 
+    # Then each has its messages in order, and says whether there are more
     assert page("newest") == ([8, 9, 10], True)
     assert page("before") == ([1, 2, 3], False)
     assert page("after") == ([7, 8], True)
@@ -41,10 +45,13 @@ async def test_pages_of_messages_run_both_ways(store: Store) -> None:
 
 
 async def test_conversations_come_newest_first_page_by_page_without_ghosts(store: Store) -> None:
+    # Given five conversations, and one that somebody else opened and never wrote in
     chats = [await conversation(store, "ada", f"friend-{n}") for n in range(5)]
     for n, chat in enumerate(chats):
         await Persistence(store)([send("ada", chat, f"m{n}")])
     await conversation(store, "stranger", "ada", opened_by_all=False)
+
+    # When they are read page by page
     seen: list[str] = []
     cursor = None
     for _ in range(5):
@@ -54,6 +61,8 @@ async def test_conversations_come_newest_first_page_by_page_without_ghosts(store
         cursor = data["next_cursor"]
         if cursor is None:
             break
+
+    # Then they come newest first, each once
     assert seen == chats[::-1]
 
 

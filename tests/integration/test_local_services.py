@@ -106,13 +106,18 @@ def test_a_virtual_host_comes_and_goes_by_name(services: Services) -> None:
 
 
 def test_a_killed_mongod_keeps_what_was_acknowledged_even_on_another_port(tmp_path: Path) -> None:
+    # Given a document that was acknowledged
     before, after = Mongod(tmp_path), Mongod(tmp_path)
     before.start()
     try:
         with pymongo.MongoClient[dict[str, int]](before.url) as client:
             client.test.things.insert_one({"_id": 1})
+
+        # When mongod is killed, and starts on another port
         before.kill()
         after.start()
+
+        # Then it is still there
         with pymongo.MongoClient[dict[str, int]](after.url) as client:
             assert client.test.things.count_documents({}) == 1
     finally:
@@ -133,16 +138,20 @@ def test_a_paused_mongod_stays_and_answers_again_once_resumed(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_three_members_become_one_replica_set_that_survives_its_primary(tmp_path: Path) -> None:
+    # Given three members of one set
     members = [Mongod(tmp_path / str(number)) for number in range(3)]
     try:
         for member in members:
             member.start(alone=False)
         initiate(members)
         with pymongo.MongoClient[dict[str, int]](set_url(members), w="majority") as client:
+            # When its primary is killed
             client.test.things.insert_one({"_id": 1})
             primary = client.primary
             assert primary is not None
             next(member for member in members if member.port == primary[1]).kill()
+
+            # Then another takes the next write
             client.test.things.insert_one({"_id": 2})
     finally:
         for member in members:
@@ -151,14 +160,19 @@ def test_three_members_become_one_replica_set_that_survives_its_primary(tmp_path
 
 @pytest.mark.slow
 def test_a_killed_rabbitmq_node_comes_back_where_it_was_with_what_it_held(tmp_path: Path) -> None:
+    # Given a node that holds something
     node = RabbitNode(tmp_path)
     try:
         node.start()
         node.ctl("add_vhost", "kept")
         address = node.amqp_url
+
+        # When it is killed and started again
         node.kill()
         assert not node.is_running()
         node.start()
+
+        # Then it is where it was, with what it held, and leaves nothing behind when it stops
         assert node.amqp_url == address
         assert "kept" in node.ctl("list_vhosts").split()
     finally:

@@ -100,9 +100,12 @@ async def restricted(imported: Imported, tenant: Tenant) -> AsyncIterator[Stack]
 
 @pytest.mark.slow
 async def test_people_chat_while_every_process_has_the_least_rights(restricted: Stack) -> None:
+    # Given two users of a stack whose processes have no more rights than they need
     people = People(restricted)
     ada, bob = await people.arrive("ada", "bob", edges=(0, 0))
     conversation_id = await people.chat(ada, bob)
+
+    # When they do all that there is to do, then all of it works
     message = await people.say(ada, conversation_id)
     assert await bob.push("new_message", conversation_id) == {"message": message}
     assert (await bob.call("message_seen", conversation_id=conversation_id, seq=2))["unread_count"] == 0

@@ -42,13 +42,20 @@ async def test_the_same_message_many_times_in_one_batch_is_one_message(store: St
 
 async def test_a_batch_that_comes_again_after_a_crash_is_answered_with_what_is_there(store: Store) -> None:
     """A worker that dies between insert and publish leaves a batch that another one gets whole."""
+
+    # Given a batch that a worker stored
     chat = await conversation(store, "ada", "bob")
     commands = [send("ada", chat, f"m{n}") for n in range(10)]
     first = await Persistence(store)(commands)
+
+    # When another worker gets it too
     again = await Persistence(store)(commands)
+
+    # Then it gives the same acks, and stores nothing
     assert acks(again) == acks(first)
     assert await stored_seqs(store, chat) == list(range(1, 11))
-    # Everything that follows from the messages is sent again: the dead worker may not have come to it.
+
+    # And everything that follows from the messages is sent again: the dead worker may not have come to it
     assert len(pushes(again, "new_message")) == 10
     assert len(pushes(again, "conversation_updated")) == 2
     assert [fact.seq for fact in again.facts] == list(range(1, 11))
@@ -80,6 +87,7 @@ async def test_a_duplicate_in_the_middle_of_a_racing_run_leaves_no_hole(store: S
 async def test_four_workers_and_twenty_senders_in_one_conversation_keep_seq_dense_and_each_senders_order(
     store: Store,
 ) -> None:
+    # Given twenty people in one conversation, and four workers
     senders = [f"user-{n}" for n in range(20)]
     chat = await conversation(store, *senders)
     commands = {sender: [send(sender, chat, f"m{n}") for n in range(15)] for sender in senders}
@@ -105,30 +113,40 @@ async def test_four_workers_and_twenty_senders_in_one_conversation_keep_seq_dens
             seqs.append((await answer)["data"]["message"]["seq"])
         return seqs
 
+    # When all write at once
     workers = [asyncio.create_task(worker()) for _ in range(4)]
     answered = await asyncio.gather(*(lane(sender) for sender in senders))
     for task in workers:
         task.cancel()
+
+    # Then no seq is missing, and each sender has their order
     assert await stored_seqs(store, chat) == list(range(1, 301))
     for sender, seqs in zip(senders, answered, strict=True):
         assert seqs == sorted(seqs), f"{sender}'s messages are out of order"
 
 
 async def test_random_batches_with_repeats_over_four_workers_store_each_message_once(store: Store) -> None:
+    # Given messages that come twice or more, in batches at random
     chats = [await conversation(store, "ada", "bob"), await conversation(store, "ada", "cleo")]
     rng = random.Random(7)
     originals = [send("ada", rng.choice(chats), f"m{n}") for n in range(120)]
     repeated = originals + rng.choices(originals, k=120)
     rng.shuffle(repeated)
     batches = [repeated[n : n + 12] for n in range(0, len(repeated), 12)]
+
+    # When four workers handle them, side by side
     outboxes = []
     for four in itertools.zip_longest(*[iter(batches)] * 4, fillvalue=[]):
         outboxes += await asyncio.gather(*(Persistence(store)(batch) for batch in four))
+
+    # Then every ack of a message is the same
     seen: dict[str, Any] = {}
     for command in repeated:
         views = [acks(effects)[command.request] for effects in outboxes if command.request in acks(effects)]
         for view in views:
             assert seen.setdefault(command.payload.client_message_id, view) == view
+
+    # And each is stored once, without a gap
     for chat in chats:
         seqs = await stored_seqs(store, chat)
         assert seqs == list(range(1, len(seqs) + 1))
@@ -139,6 +157,8 @@ async def test_a_batch_is_held_when_the_primary_changes_before_its_messages_are_
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old primary may have taken the messages to its grave: another one's majority says nothing of them."""
+
+    # Given a primary that takes the messages, and another that takes their headers
     chat = await conversation(store, "ada", "bob")
     commands = [send("ada", chat, f"m{n}") for n in range(3)]
     persistence = Persistence(store)
@@ -148,10 +168,13 @@ async def test_a_batch_is_held_when_the_primary_changes_before_its_messages_are_
         await advance(*arguments)
         return "another"
 
+    # Then the batch is held
     with monkeypatch.context() as patch:
         patch.setattr(Conversations, "advance", of_another_primary)
         with pytest.raises(StoreUnavailable, match="primary"):
             await persistence(commands)
+
+    # And when it is tried again, each message is there once
     effects = await persistence(commands)
     assert [acks(effects)[c.request]["data"]["message"]["seq"] for c in commands] == [1, 2, 3]
     assert await stored_seqs(store, chat) == [1, 2, 3]
@@ -168,6 +191,7 @@ async def test_a_message_is_committed_to_a_majority_with_one_wait(store: Store, 
 
 
 async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, counter: CommandCounter) -> None:
+    # Given sixty conversations
     pairs = [(f"a{n}", f"b{n}") for n in range(60)]
     chats = [await conversation(store, *pair) for pair in pairs]
     for chat, pair in zip(chats, pairs, strict=True):
@@ -178,8 +202,11 @@ async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, cou
         await Persistence(store)(commands)
         return sorted(counter.take())
 
+    # When one message is stored, and then sixty
     one = await cost([send(pairs[0][0], chats[0], "x")])
     sixty = await cost([send(pair[1], chat, "y") for chat, pair in zip(chats, pairs, strict=True)])
+
+    # Then the store was asked the same
     assert sixty == one, f"one message cost {one}, sixty cost {sixty}"
 
 
@@ -194,19 +221,33 @@ async def test_a_small_batch_knows_the_headers_of_the_one_before(store: Store, c
     assert await stored_seqs(store, chat) == [1, 2, 3, 4]
 
 
-async def test_what_is_kept_of_a_header_is_what_the_store_has(store: Store) -> None:
+async def test_a_worker_knows_what_its_senders_have_read_without_reading_the_header_again(
+    store: Store, counter: CommandCounter
+) -> None:
+    # Given a worker that has stored a message, and what everybody has read by then
     chat = await conversation(store, "ada", "bob", "cleo")
     persistence, rng = Persistence(store), random.Random(3)
-    kept = persistence._header_cache
+    await persistence([send("ada", chat, "first")])
+    last, read = 1, {"ada": 1, "bob": 0, "cleo": 0}
     for number in range(30):
         senders = rng.choices(("ada", "bob", "cleo"), k=rng.randint(1, 4))
         commands = [send(sender, chat, f"m{number}-{place}") for place, sender in enumerate(senders)]
-        await persistence([*commands, *rng.choices(commands, k=1)])
-        found = kept.get({chat})
-        assert found is not None
-        document = (await Conversations(store).headers({chat}))[chat].document
-        shown = {name: document[name] for name in ("last", "participants")}
-        assert {name: found[chat].document[name] for name in shown} == shown
+        behind = []
+        for sender in senders:
+            behind.append(read[sender] < last)
+            read[sender] = last = last + 1
+        counter.take()
+
+        # When it stores small batches, with a repetition in each, then it reads no header
+        effects = await persistence([*commands, commands[0]])
+        assert "find" not in counter.take()
+        # And knows for each message whether its sender had anything unread
+        assert [fact.sender_was_behind for fact in effects.facts[:-1]] == behind
+
+    # And in the end the store has the same
+    header = (await Conversations(store).headers({chat}))[chat]
+    assert header.last_seq == last
+    assert {user: header.watermark(user).seq for user in read} == read
 
 
 async def test_a_seq_that_another_worker_took_is_noticed_and_headers_are_read_for_a_while(
@@ -225,13 +266,17 @@ async def test_a_seq_that_another_worker_took_is_noticed_and_headers_are_read_fo
 
 
 async def test_strangers_the_blocked_and_ghosts_are_refused(store: Store) -> None:
+    # Given a conversation without a message, a stranger, and an initiator who is blocked
     chat = await conversation(store, "ada", "bob", opened_by_all=False)
     await Presence(store)([opened("eve")])
     await store.users.update_one({"_id": "ada"}, {"$set": {"blocked": True}})
+
+    # When each of them writes, and somebody to a conversation that is not there
     stranger, missing = send("eve", chat, "m"), send("eve", "no-such", "m")
     ghost, blocked = send("bob", chat, "m"), send("ada", chat, "m")
     answers = acks(await Persistence(store)([stranger, missing, ghost, blocked]))
-    # Bob was never shown the conversation that ada only opened: for him it does not exist.
+
+    # Then for bob too the conversation that ada only opened does not exist
     for command in (stranger, missing, ghost):
         assert answers[command.request] == answers[missing.request]
     assert answers[missing.request]["error"]["code"] == "not_found"

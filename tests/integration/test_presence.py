@@ -30,16 +30,21 @@ async def is_online(store: Store, user_id: str) -> bool:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 async def test_opens_and_closes_end_the_same_in_any_order(store: Store, order: tuple[int, ...]) -> None:
+    # Given what an edge reported, in the order of its versions
     changes: list[SessionOpen | SessionClose] = [
         opened("ada", version=1),
         closed("ada", version=2),
         opened("ada", version=3),
         closed("ada", version=4),
     ]
+
+    # When it arrives in another order, then the newest report counts
     sessions = SessionDirectory(store)
     for index in order:
         await sessions.record([changes[index]])
     assert await sessions.locate(["ada"]) == []
+
+    # And what arrives again changes nothing
     await sessions.record([opened("ada", version=5)])
     for index in order:
         await sessions.record([changes[index]])
@@ -48,13 +53,21 @@ async def test_opens_and_closes_end_the_same_in_any_order(store: Store, order: t
 
 async def test_the_store_behaves_alike_through_both_drivers(either_store: Store) -> None:
     """The whole of one message's walk through handlers, once with each client of MongoDB."""
+
+    # Given a conversation
     chat = await conversation(either_store, "ada", "bob")
+
+    # When a message is written, twice
     effects = await Persistence(either_store)([send("ada", chat, "m1"), send("ada", chat, "m1")])
+
+    # Then it is answered, and its readers are found
     assert len(acks(effects)) == 2
     assert {session.user_id for session in await SessionDirectory(either_store).locate(["ada", "bob"])} == {
         "ada",
         "bob",
     }
+
+    # And who closed is offline
     await Presence(either_store)([closed("ada"), alive()])
     assert not await is_online(either_store, "ada")
     assert await SessionDirectory(either_store).expired_leases(lease_seconds=60) == {}
@@ -98,18 +111,23 @@ async def test_who_comes_back_within_the_grace_never_was_away(store: Store) -> N
 
 
 async def test_an_edge_that_was_dropped_is_told_so_and_one_that_is_known_is_not(store: Store) -> None:
+    # Given an edge that holds a user
     presence = Presence(store)
     first = alive(epoch=1)
     await presence([first])
     await presence([opened("ada", epoch=1)])
     second = alive(epoch=1)
     known = acks(await presence([second]))[second.request]["data"]["known"]
+
+    # When its sessions are dropped, and it registers again under a new epoch
     await presence([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])
     third = alive(epoch=1)
     after_loss = acks(await presence([third]))[third.request]["data"]["known"]
     await presence([opened("ada", epoch=2, version=2)])
     fourth = alive(epoch=2)
     registered_again = acks(await presence([fourth]))[fourth.request]["data"]["known"]
+
+    # Then each renewal told it whether it was known
     assert (known, after_loss, registered_again) == (True, False, True)
 
 
@@ -179,6 +197,8 @@ async def test_no_lease_is_judged_by_a_worker_that_was_away_itself(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an outage of the presence workers, edges' signs of life still wait in the queue."""
+
+    # Given an edge whose lease has run out, and a worker that could not consume
     presence = Presence(store)
     await presence([alive(epoch=1), opened("ada", epoch=1)])
     await store.edges.update_one({"_id": EDGE}, {"$set": {"seen_at": datetime.now(UTC) - timedelta(seconds=30)}})
@@ -191,14 +211,19 @@ async def test_no_lease_is_judged_by_a_worker_that_was_away_itself(
     sweeping = Sweeping(presence, monkeypatch)
     sweeping.consuming = False
     await eventually(lambda: sweeping.sent == [] and not judged, within=1, sentence="nothing is judged")
+
+    # When it consumes again
     sweeping.consuming = True
     await eventually(lambda: len(sweeping.sent) >= 3, within=10, sentence="the sweep runs again")
+
+    # Then it judges no lease before a whole lease has passed
     assert judged == [], "a lease was judged before the worker had been up for one"
     await eventually(lambda: judged, within=10, sentence="leases are judged again after a whole lease")
     await sweeping.stop()
 
 
 async def test_a_store_that_was_away_starts_the_wait_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a sweep that meets a store that is away
     presence = Presence(store)
     failing = True
     judged: list[float] = []
@@ -215,20 +240,29 @@ async def test_a_store_that_was_away_starts_the_wait_anew(store: Store, monkeypa
     monkeypatch.setattr(presence, "drop_expired_edges", note)
     sweeping = Sweeping(presence, monkeypatch)
     await asyncio.sleep(0)
+
+    # When the store is back
     failing = False
     await eventually(lambda: len(sweeping.sent) >= 3, within=10, sentence="the sweep goes on when the store is back")
+
+    # Then no lease is judged yet
     assert judged == []
     await sweeping.stop()
 
 
 async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, counter: CommandCounter) -> None:
+    # Given a worker that has begun
     presence = Presence(store)
     await presence([opened("warm")])
     counter.take()
+
+    # When one user comes, and then eighty, then the store is asked the same
     await presence([opened("ada")])
     one = counter.take()
     await presence([opened(f"user-{n}") for n in range(80)])
     assert counter.take() == one
+
+    # And so it is when they go
     await presence([closed("ada")])
     one = counter.take()
     await presence([closed(f"user-{n}") for n in range(80)])

@@ -8,7 +8,6 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from infra.health import cached
 from infra.local.mongod import Mongod
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import Services
@@ -85,21 +84,3 @@ async def test_each_trouble_with_broker_and_store_is_told_by_its_name(services: 
                 within=60,
                 sentence=f"{process.name} serves again",
             )
-
-
-async def test_an_answer_counts_for_all_who_ask_at_once_and_for_a_moment() -> None:
-    asked = 0
-
-    async def ask() -> str | None:
-        nonlocal asked
-        asked += 1
-        await asyncio.sleep(0)
-        return f"answer {asked}"
-
-    remembered, forgotten = cached(ask, 60), cached(ask, 0)
-    first = asyncio.ensure_future(remembered())
-    await asyncio.sleep(0)
-    first.cancel()  # who goes away takes nobody else's answer along
-    assert await asyncio.gather(*(remembered() for _ in range(5))) == ["answer 1"] * 5
-    assert await remembered() == "answer 1"
-    assert [await forgotten() for _ in range(2)] == ["answer 2", "answer 3"]

@@ -128,13 +128,20 @@ async def bench(vhost: str, make_settings: MakeSettings, store: Store) -> AsyncI
 
 
 async def test_what_waits_is_handled_as_one_batch_and_acked(bench: Bench) -> None:
+    # Given ten messages that wait in five bundles
     recorder = Recorder()
     for n in range(5):
         await bench.publish(send("ada", "c", f"m{2 * n}"), send("ada", "c", f"m{2 * n + 1}"))
+
+    # When a worker starts
     async with bench.runner(recorder):
         await eventually(lambda: len(recorder.handled) == 10, within=5, sentence="10 messages are handled")
+
+    # Then it handles them in order, in few batches
     assert recorder.handled == [f"m{n}" for n in range(10)]
     assert len(recorder.batches) <= 5
+
+    # And another worker gets none of them
     async with bench.runner(again := Recorder()):
         await bench.publish(send("ada", "c", "last"))
         await eventually(lambda: "last" in again.handled, within=5, sentence="the new message is handled")
@@ -142,6 +149,7 @@ async def test_what_waits_is_handled_as_one_batch_and_acked(bench: Bench) -> Non
 
 
 async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: Bench) -> None:
+    # Given a worker that ends while it handles a message
     started = asyncio.Event()
 
     async def hang(_: Sequence[Item]) -> None:
@@ -153,6 +161,8 @@ async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: B
     await bench.publish(send("ada", "c", "m1"))
     async with bench.runner(doomed):
         await asyncio.wait_for(started.wait(), 5)
+
+    # When another starts, then it gets that message, and counts it
     redelivered = "warren_worker_redelivered_total"
     before = REGISTRY.get_sample_value(redelivered, {"queue": "persistence"}) or 0
     async with bench.runner(recorder := Recorder()):
@@ -196,10 +206,14 @@ async def test_what_cannot_be_read_is_acked_without_what_came_before(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first message's fact is still to be published when garbage and another message are done with."""
+
+    # Given a worker that keeps its facts for a minute
     monkeypatch.setattr(runner_module, "FACTS_WAIT", 60.0)
     doomed = Recorder()
     doomed.facts = [MessageStored(conversation_id="c", seq=1, sender_id="ada", sender_was_behind=False)]
     dead = await bench.listen("persistence.dead")
+
+    # When it gets a message, garbage and a message, and ends before its facts are published
     async with bench.runner(doomed):
         await bench.publish(send("ada", "c", "m1"))
         await eventually(lambda: doomed.handled == ["m1"], within=5, sentence="the first message is handled")
@@ -207,12 +221,15 @@ async def test_what_cannot_be_read_is_acked_without_what_came_before(
         await eventually(lambda: len(dead) == 1, within=5, sentence="the garbage is put aside")
         await bench.publish(send("ada", "c", "m2"))
         await eventually(lambda: doomed.handled == ["m1", "m2"], within=5, sentence="the last message is handled")
+
+    # Then another gets both messages, and not the garbage
     async with bench.runner(recorder := Recorder()):
         await eventually(lambda: recorder.handled == ["m1", "m2"], within=5, sentence="both messages are redelivered")
     assert len(dead) == 1, "the garbage was redelivered, although it was dead-lettered"
 
 
 async def test_a_poison_message_goes_to_the_dead_letters_alone(bench: Bench) -> None:
+    # Given a handler that fails for one message
     async def choke(items: Sequence[Item]) -> None:
         if any(_name(item) == "poison" for item in items):
             raise ValueError("cannot swallow this")
@@ -221,17 +238,25 @@ async def test_a_poison_message_goes_to_the_dead_letters_alone(bench: Bench) -> 
     recorder.before = choke
     dead = await bench.listen("persistence.dead")
     edge = await bench.listen("edge.edge-1.1", lambda channel: declare_edge_queue(channel, edge_queue(EDGE, 1)))
+
+    # When that comes between two others
     poison = send("ada", "c", "poison")
     await bench.publish(send("ada", "c", "before"), poison, send("ada", "c", "after"))
     async with bench.runner(recorder):
         await eventually(lambda: len(dead) == 1, within=15, sentence="the poison message is put aside")
         await eventually(lambda: len(edge) == 1, within=5, sentence="its sender is answered")
+
+    # Then the others are handled
     assert recorder.handled == ["before", "after"]
+
+    # And it is put aside with why, since when and after how many attempts
     assert decode_bundle(dead[0].body) == [poison]
     headers = dead[0].amqp_headers
     assert (headers["x-warren-queue"], headers["x-warren-attempts"]) == ("persistence", 3)
     assert headers["x-warren-reason"] == "ValueError: cannot swallow this"
     assert headers["x-warren-first-failure"].endswith("Z")
+
+    # And its sender is told that this is our fault
     reply = decode_frame(edge[0].body).replies[0]
     assert reply.request == poison.request
     assert '"code":"internal"' in reply.ack
@@ -249,6 +274,7 @@ async def test_bytes_that_are_no_bundle_go_to_the_dead_letters_as_they_are(bench
 
 
 async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_aside(bench: Bench) -> None:
+    # Given a store that is away for a while
     attempts = 0
 
     async def away_twice(_: Sequence[Item]) -> None:
@@ -260,7 +286,11 @@ async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_asid
     recorder = Recorder()
     recorder.before = away_twice
     dead = await bench.listen("persistence.dead")
+
+    # When a message comes
     await bench.publish(send("ada", "c", "m1"))
+
+    # Then it is held and handled later, and the worker says why it is not ready
     async with bench.runner(recorder) as runner:
         await eventually(
             lambda: runner.not_ready_reason is not None, within=5, sentence="the runner says why it is not ready"
@@ -271,6 +301,7 @@ async def test_while_the_store_is_away_messages_are_held_and_nothing_is_put_asid
 
 
 async def test_frames_wait_while_sessions_cannot_be_looked_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a store that is away when recipients are looked up
     await Presence(bench.store)([opened("ada")])
     locate, errors = SessionDirectory.locate, iter([StoreUnavailable("no primary"), StoreUnavailable("no primary")])
 
@@ -287,6 +318,7 @@ async def test_frames_wait_while_sessions_cannot_be_looked_up(bench: Bench, monk
         effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
         return effects
 
+    # When a push is to be sent, then it waits until the store answers
     async with bench.runner(handler) as runner:
         await bench.publish(send("ada", "c", "m1"))
         await eventually(
@@ -297,13 +329,18 @@ async def test_frames_wait_while_sessions_cannot_be_looked_up(bench: Bench, monk
 
 
 async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench: Bench) -> None:
+    # Given an edge that has a session and no queue
     await Presence(bench.store)([opened("ada", edge_id="edge-gone", epoch=7)])
     reports = await bench.listen(PRESENCE.name)
+
+    # When three pushes are sent to it
     async with bench.runner(Recorder()):
         effects = Effects()
         for _ in range(3):
             effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
             assert await bench.sender.send_frames(effects)
+
+    # Then it is reported once
     lost = [item for report in reports for item in decode_bundle(report.body)]
     assert [(type(item), getattr(item, "edge_id", ""), getattr(item, "epoch", 0)) for item in lost] == [
         (EdgeLost, "edge-gone", 7)
@@ -311,20 +348,26 @@ async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench:
 
 
 async def test_frames_for_an_edge_are_numbered_without_a_gap(bench: Bench) -> None:
+    # Given an edge that holds a user
     edge = await bench.listen("edge.edge-1.1", lambda channel: declare_edge_queue(channel, edge_queue(EDGE, 1)))
     await Presence(bench.store)([opened("ada")])
+
+    # When five batches push to them
     async with bench.runner(Recorder()):
         for _ in range(5):
             effects = Effects()
             effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
             await bench.sender.send_frames(effects)
         await eventually(lambda: len(edge) == 5, within=5, sentence="5 frames reach the edge")
+
+    # Then the frames are numbered
     frames = [decode_frame(delivery.body) for delivery in edge]
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
     assert all(frame.pushes[0].to == ["ada"] for frame in frames), "bob is not connected"
 
 
 async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
+    # Given a worker that is in the middle of a batch
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(_: Sequence[Item]) -> None:
@@ -338,11 +381,15 @@ async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
     link, loop = asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())
     await bench.publish(send("ada", "c", "m1"))
     await asyncio.wait_for(begun.wait(), 10)
+
+    # When it is told to stop
     stopping = asyncio.create_task(runner.stop())
     go_on.set()
     await asyncio.wait_for(asyncio.gather(stopping, loop), 10)
     link.cancel()
     await asyncio.wait([link], timeout=10)
+
+    # Then it finishes that and acks it
     async with bench.runner(again := Recorder()):
         await bench.publish(send("ada", "c", "m2"))
         await eventually(lambda: "m2" in again.handled, within=5, sentence="the next message is handled")

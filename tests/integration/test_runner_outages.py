@@ -153,6 +153,7 @@ async def test_a_message_over_the_limit_is_refused_at_once(bench: Bench) -> None
 async def test_a_frame_that_cannot_be_published_harms_no_other(
     bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Given a reply that can never be published
     recorder = Recorder()
 
     async def answer(items: Sequence[Item]) -> Effects:
@@ -163,6 +164,7 @@ async def test_a_frame_that_cannot_be_published_harms_no_other(
             effects.refuse(item.model_copy(update={"edge_id": "x" * 300}), not_found())
         return effects
 
+    # When two messages come, then both are handled
     async with bench.runner(answer):
         for name in ("m1", "m2"):
             await bench.publish(send("ada", "c", name))

@@ -149,6 +149,7 @@ async def test_a_store_that_our_authority_vouches_for_is_used(settings: Settings
 async def test_a_store_that_we_cannot_trust_or_that_cannot_trust_us_is_away(
     settings: Settings, strange: Authority, driver: str
 ) -> None:
+    # Given settings of which one is not right
     elsewhere = settings.mongo_url.get_secret_value().replace("127.0.0.1", "localhost")
     for changes in (
         {"mongo_ca_file": None},
@@ -157,6 +158,7 @@ async def test_a_store_that_we_cannot_trust_or_that_cannot_trust_us_is_away(
         {"mongo_certificate_key_file": None},
         {"mongo_certificate_key_file": strange.sign("impostor")},
     ):
+        # Then the store counts as away
         with pytest.raises(StoreUnavailable):
             await answers(changed(settings, mongo_driver=driver, mongo_timeout_ms=1_000, **changes))
     gc.collect()
@@ -166,6 +168,7 @@ async def test_a_store_that_we_cannot_trust_or_that_cannot_trust_us_is_away(
 
 
 async def test_people_chat_over_tls(settings: Settings, tenant: Tenant) -> None:
+    # Given a Warren that reaches broker and store over TLS
     amqp_url, mongo_url = settings.amqp_url.get_secret_value(), settings.mongo_url.get_secret_value()
     over_tls = replace(tenant, amqp_url=amqp_url, mongo_url=mongo_url, name=f"{tenant.name}_tls")
     files = {
@@ -175,6 +178,8 @@ async def test_people_chat_over_tls(settings: Settings, tenant: Tenant) -> None:
     async with Stack(over_tls, edges=1, env=files) as stack:
         people = People(stack)
         ada, bob = await asyncio.gather(*(people.connect(people.name(name)) for name in ("ada", "bob")))
+
+        # When one user writes, then another is told
         conversation_id = await people.chat(ada, bob)
         message = await people.say(ada, conversation_id)
         assert await bob.push("new_message", conversation_id) == {"message": message}

@@ -147,13 +147,18 @@ def loop_and_store(make_settings: MakeSettings) -> Iterator[tuple[asyncio.Abstra
 
 
 async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, counter: CommandCounter) -> None:
+    # Given forty conversations with a message each
     chats = [await conversation(store, f"a{n}", f"b{n}") for n in range(40)]
     sent = await Persistence(store)([send(f"a{n}", chat, "m1") for n, chat in enumerate(chats)])
     counter.take()
+
+    # When one is counted, and then all, then the store is asked the same
     await Unread(store)(sent.facts[:1])
     one = counter.take()
     await Unread(store)(sent.facts)
     assert counter.take() == one
+
+    # And so it is when they are read
     await Unread(store)([seen("b0", chats[0], 1)])
     one = counter.take()
     await Unread(store)([seen(f"b{n}", chat, 1) for n, chat in enumerate(chats)])
@@ -161,14 +166,18 @@ async def test_the_cost_of_a_batch_does_not_depend_on_its_size(store: Store, cou
 
 
 async def test_a_recount_finds_nothing_in_a_healthy_store_and_repairs_a_damaged_one(store: Store) -> None:
+    # Given a healthy store, then there is nothing to repair
     chat = await conversation(store, "ada", "bob")
     sent = await Persistence(store)([send("ada", chat, f"m{n}") for n in range(3)])
     await Unread(store)(sent.facts)
     healthy = await recount_all(store)
     assert (healthy.conversations, healthy.headers_differed, healthy.inboxes_differed) == (1, 0, 0)
 
+    # When a header and an inbox are damaged
     await store.conversations.update_one({"_id": chat}, {"$set": {"last.seq": 1}})
     await store.inboxes.update_one({"_id": {"u": "bob", "c": chat}}, {"$set": {"state": {"v": 99, "n": 42}}})
+
+    # Then both are found and repaired
     damaged = await recount_all(store)
     assert (damaged.headers_differed, damaged.inboxes_differed) == (1, 1)
     assert await unread_of(store, "bob") == 3

@@ -84,11 +84,13 @@ async def test_a_worker_dies_anywhere_while_another_stores(store: Store) -> None
 
 
 async def test_a_message_is_stored_counted_and_read_at_the_same_time(store: Store) -> None:
+    # Given somebody who reads what is just being written
     chat = Chat()
 
     async def reader(store: Store) -> None:
         chat.effects.append(await Unread(store)([seen(BOB, chat.id, 1)]))
 
+    # Then all is right in the end, in whatever order it happens and whoever dies
     await explore(
         store,
         {"writer": chat.persistence("a"), "reader": reader},

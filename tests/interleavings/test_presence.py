@@ -26,6 +26,7 @@ async def online_is_who_is_connected(store: Store) -> None:
 
 
 async def test_an_open_and_the_close_that_follows_it_are_handled_side_by_side(store: Store) -> None:
+    # When two workers handle them in any order, then online is who is connected
     explored = await explore(
         store,
         {
@@ -54,6 +55,7 @@ async def test_a_worker_dies_anywhere_and_its_batch_is_delivered_again(store: St
 
 
 async def test_an_absence_is_planned_judged_and_cancelled_at_the_same_time(store: Store) -> None:
+    # Given a user who has left one edge
     async def ada_left_edge_1(store: Store) -> None:
         await prepared(store)
         presence = Presence(store)
@@ -61,6 +63,7 @@ async def test_an_absence_is_planned_judged_and_cancelled_at_the_same_time(store
         await SessionDirectory(store).record([closed("ada", version=2)])
         await store.users.update_one({"_id": "ada"}, [{"$set": {"offline_due": "$$NOW", "schedule_id": "first"}}])
 
+    # When three workers handle what follows in any order, then online is who is connected
     await explore(
         store,
         {

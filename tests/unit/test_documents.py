@@ -60,7 +60,10 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.kind} {example.event}")
 def test_every_example_decodes(example: Example) -> None:
+    # Given an example
     value = orjson.loads(example.text)
+
+    # Then it is what it says
     match example.kind:
         case "event":
             decode_payload(CLIENT_EVENTS[example.event], value)

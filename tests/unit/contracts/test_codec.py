@@ -212,7 +212,10 @@ def test_an_ack_that_is_ok_carries_its_data_alone() -> None:
 
 
 def test_an_ack_that_is_not_ok_carries_every_field_of_its_error() -> None:
+    # When an error is encoded
     ack = encode_refusal(not_found())
+
+    # Then its ack has every field, also those at their defaults
     assert json.loads(ack) == {
         "ok": False,
         "error": {
@@ -223,6 +226,8 @@ def test_an_ack_that_is_not_ok_carries_every_field_of_its_error() -> None:
             "details": [],
         },
     }
+
+    # And a client that asks for the data gets none
     assert ack == encode_error(not_found().error)
     assert decode_ok(Nothing, ack) is None
 

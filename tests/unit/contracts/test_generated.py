@@ -66,7 +66,10 @@ def test_the_schema_is_valid_and_every_reference_leads_somewhere() -> None:
 
 
 def test_every_event_ack_push_and_code_is_in_the_schema() -> None:
+    # Given what the schema says
     commands, pushes = DEFS["Commands"]["properties"], DEFS["Pushes"]["properties"]
+
+    # Then it has what the code has
     assert {name: command["properties"]["payload"]["$ref"] for name, command in commands.items()} == {
         name: f"#/$defs/{payload.__name__}" for name, payload in CLIENT_EVENTS.items()
     }

@@ -12,14 +12,19 @@ from tests.unit.edge.fakes import FakePublisher, message, ok, settle
 async def test_a_lane_has_one_group_on_its_way_and_the_rest_follows_together(
     relay: Relay, publisher: FakePublisher, answers: Answers
 ) -> None:
+    # Given five messages of one lane, then the first leaves alone
     lanes = Lanes(relay)
     for request in range(1, 6):
         lanes.send(message(request), answers.of(request))
     await settle()
     assert [[c.request for c in bundle] for bundle in publisher.bundles] == [[1]]
+
+    # When it is stored, then the others follow together
     relay.resolve(ok(1))
     await settle()
     assert [c.request for c in publisher.bundles[1]] == [2, 3, 4, 5]
+
+    # And the next waits for the last of them
     for request in (5, 4, 3):
         relay.resolve(ok(request))
     lanes.send(message(6), answers.of(6))

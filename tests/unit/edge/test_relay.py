@@ -137,14 +137,19 @@ async def test_no_reply_in_time_is_a_timeout(
 async def test_a_broker_that_is_away_is_told_of_at_once(
     publisher: FakePublisher, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Given an edge that no reply can reach
     deaf = Relay(publisher, reply_timeout=10, can_receive_replies=lambda: False)  # type: ignore[arg-type]
     deaf.send([message(1)], [answers.of(1)])
     assert answers.code(1) == "unavailable"
+
+    # And one that cannot publish
     publisher.link.channel = None
     mute = Relay(publisher, reply_timeout=10, can_receive_replies=lambda: True)  # type: ignore[arg-type]
     for _ in range(2):  # the log says it once
         mute.send([message(3)], [lambda _: None])
     mute.send([message(2)], [answers.of(2)])
+
+    # Then both refuse at once, say why, once, and publish nothing
     assert caplog.messages == [
         "Commands are refused as unavailable: the connection for replies is down.",
         "Commands are refused as unavailable: no connection to the broker.",

@@ -260,15 +260,19 @@ async def test_a_refusal_reaches_the_client_as_a_connect_error(served: Serving, 
 
 
 async def test_whoever_shows_no_token_in_time_is_closed() -> None:
+    # Given a server that waits for a moment
     before = counted("warren_edge_connects_total", outcome="timeout")
     received = Received()
     async with serving(received, connect_timeout=0.05) as served:
+        # Then a client that says nothing is closed, and so is one that was refused
         async with arriving(served) as silent:
             assert await silent.is_closed()
         received.refusal = ConnectionRefused("unauthorized")
         async with arriving(served) as refused:
             await refused.send("40")
             assert await refused.is_closed()
+
+        # And one that was accepted stays
         received.refusal = None
         async with connected(served) as accepted:
             await asyncio.sleep(0.1)  # longer than that limit

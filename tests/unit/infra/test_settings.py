@@ -63,11 +63,16 @@ def test_an_edge_has_a_name_that_never_comes_twice(monkeypatch: pytest.MonkeyPat
 def test_secrets_come_from_files_that_are_named_like_the_variables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Given a folder of files
     (tmp_path / "WARREN_JWT_SECRET").write_text(f"{SECRET}\n")
     (tmp_path / "warren_amqp_url").write_text("amqp://edge:pass@rabbit:5672/chat")
     (tmp_path / "WARREN_ALLOWED_ORIGINS").write_text('["https://chat.example"]')
     monkeypatch.setenv("WARREN_SECRETS_DIR", str(tmp_path))
+
+    # When settings are read
     settings = load(EdgeSettings)
+
+    # Then they come from there, and no secret is shown
     assert settings.jwt_secret is not None
     assert settings.jwt_secret.get_secret_value() == SECRET, "the line break at the end does not count"
     assert settings.amqp_url.get_secret_value().endswith("/chat")

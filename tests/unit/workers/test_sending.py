@@ -231,11 +231,16 @@ async def test_facts_are_given_up_once_the_broker_has_taken_their_batch_back(
 async def test_a_dead_letter_says_whence_why_since_when_and_how_often(
     sender: Sender, publisher: ScriptedPublisher
 ) -> None:
+    # When a message is put aside
     before = counted("warren_worker_dead_letters_total", queue="unread")
     body = encode_bundle([fact(1)])
     await sender.dead_letter("unread", body, "ValueError: " + "x" * 5_000, attempts=3)
+
+    # Then it is durable, as it was
     (letter,) = publisher.published
     assert (letter.exchange, letter.key, letter.body, letter.persistent) == (DEAD, "unread", body, True)
+
+    # And says where it comes from, and why
     assert letter.amqp_headers is not None
     reason, since = letter.amqp_headers["x-warren-reason"], letter.amqp_headers["x-warren-first-failure"]
     assert reason == ("ValueError: " + "x" * 5_000)[:MAX_REASON]

@@ -30,7 +30,10 @@ def shown(view: Value) -> Any:
 
 
 def test_a_message_is_shown_with_every_field_of_the_protocol() -> None:
+    # When a stored message is shown
     view = shown(message_view(StoredMessage("m1", "c1", 7, "ada", "cm1", "hello 😀", NOW)))
+
+    # Then it has the fields of the protocol and no others
     protocol.check(view, protocol.MESSAGE, "message")
     assert view == {
         "id": "m1",

@@ -21,11 +21,14 @@ def letter(queue: str, since: datetime | None = NOW) -> DeadLetter:
 
 
 def test_a_stored_message_is_said_with_who_has_read_it_and_where_they_are() -> None:
+    # Given a message with three readers
     readers = [
         Reader("bob", {"e2": NOW, "e1": None}, 7, NOW),
         Reader("cy", {}, 6, None),
         Reader("di", {}, 7, None),
     ]
+
+    # Then each is said to have read it or not, and to be here or there
     assert said(Copy("ada", 7, NOW, readers)) == [
         f"Stored: message 7 of the conversation, by ada, at {TIME}.",
         f"  bob has read up to 7, last at {TIME}; connected to e1 (lease renewed never), e2 (lease renewed {TIME}).",

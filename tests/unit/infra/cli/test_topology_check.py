@@ -85,10 +85,13 @@ def test_a_feature_flag_that_is_off_is_named_unless_it_is_khepris() -> None:
 
 
 def test_nodes_that_are_short_parted_or_away_say_so() -> None:
+    # Given three nodes, and something wrong with each
     answers = healthy()
     answers["/api/nodes"][0] |= {"mem_alarm": True, "partitions": ["b"]}
     answers["/api/nodes"][1] |= {"disk_free_alarm": True}
     answers["/api/nodes"][2] = {"name": "c", "running": False}
+
+    # Then it says what, node by node
     assert said(answers) == (
         1,
         [

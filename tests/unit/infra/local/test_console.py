@@ -44,10 +44,13 @@ def test_a_reader_returns_complete_lines_once(tmp_path: Path) -> None:
 
 
 def test_lines_of_all_processes_are_shown_in_the_order_of_their_time(tmp_path: Path) -> None:
+    # Given two processes that log in turn
     edge, worker = process("edge-8001", tmp_path), process("unread", tmp_path)
     shown, written = screen(worker, edge)
     write(worker, ("10:00:00", "INFO", "first"), ("10:00:02", "WARNING", "third, and longer than the screen is wide"))
     write(edge, ("10:00:01", "INFO", "second"))
+
+    # When new lines are shown, then they come by their time, each once
     shown.show_new_lines()
     shown.show_new_lines()
     assert written.getvalue().splitlines() == [

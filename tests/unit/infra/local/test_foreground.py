@@ -53,11 +53,15 @@ def test_ctrl_c_stops_edges_then_workers_and_leaves_nothing(tmp_path: Path) -> N
 
 
 def test_a_process_that_ends_is_named_and_comes_back(tmp_path: Path) -> None:
+    # Given processes that run
     running, shown = start(tmp_path), tmp_path / "screen"
     try:
         assert wait_until(lambda: "BANNER" in shown.read_text(), seconds=20)
+
+        # When one is killed
         before = {process.pid for process in psutil.Process(running.pid).children()}
         os.kill(min(before), signal.SIGKILL)
+        # Then that is said, and another takes its place
         assert wait_until(lambda: "was ended by SIGKILL; restarting it in 1 s." in shown.read_text(), seconds=20)
         assert wait_until(
             lambda: len({process.pid for process in psutil.Process(running.pid).children()} - before) == 1, seconds=20

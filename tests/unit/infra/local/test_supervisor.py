@@ -99,16 +99,21 @@ async def test_children_end_with_their_parent(tmp_path: Path, then: str) -> None
 
 
 async def test_an_end_counts_as_its_own_unless_it_was_told_to(tmp_path: Path) -> None:
+    # Given four processes
     by_itself = child("by_itself", "raise SystemExit(3)", tmp_path)
     killed_by_another = child("killed_by_another", STUBBORN, tmp_path)
     terminated, killed = (child(name, "import time; time.sleep(60)", tmp_path) for name in ("terminated", "killed"))
     for process in (by_itself, killed_by_another, terminated, killed):
         process.spawn()
+
+    # When two end by themselves or by others, and two because they are told to
     await by_itself.wait(10)
     os.kill(killed_by_another.pid, signal.SIGKILL)
     await killed_by_another.wait(10)
     await terminated.terminate()
     await killed.kill()
+
+    # Then the supervisor knows which
     ended = [process.name for process in (by_itself, killed_by_another, terminated, killed) if process.ended_by_itself]
     assert ended == ["by_itself", "killed_by_another"]
 
@@ -129,15 +134,20 @@ async def test_processes_are_ready_once_all_answer_200(
 async def test_everyone_who_is_late_is_named_with_reason_and_last_lines(
     tmp_path: Path, supervised: tuple[Supervisor, list[str]]
 ) -> None:
+    # Given a process that is ready, and two that never are
     made, _ = supervised
     good = made.add(server("good", tmp_path), Stage.WORKERS)
     late = [made.add(server(name, tmp_path, 503, "the store is away"), Stage.EDGES) for name in ("late", "later")]
     for process in made.processes:
         process.spawn()
     await eventually(lambda: all("serving" in wrote(process) for process in made.processes), sentence="all serve")
+
+    # When all are waited for
     await good.until_ready()
     with pytest.raises(ProcessError) as caught:
         await until_ready(made.processes, 1)
+
+    # Then those two are named, each with its reason
     for process in late:
         wanted = f"{process.name} was not ready within 1 s: the store is away.\nEnd of {process.log.name}:\nserving"
         assert wanted in str(caught.value)
@@ -160,13 +170,18 @@ async def test_who_ends_before_it_is_ready_is_named_at_once(
 async def test_a_process_that_ends_by_itself_is_restarted_and_named(
     tmp_path: Path, supervised: tuple[Supervisor, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Given a process that is kept running
     monkeypatch.setattr(supervisor, "RESTART_DELAY", 0.01)
     made, said = supervised
     process = made.add(server("server", tmp_path), Stage.EDGES)
     await made.start()
     keeping = asyncio.create_task(made.keep_running())
+
+    # When it is killed
     first = process.pid
     os.kill(first, signal.SIGKILL)
+
+    # Then it comes back, and that is said
     await eventually(lambda: process.pid != first and process.is_running, sentence="it was restarted")
     await process.until_ready()
     keeping.cancel()

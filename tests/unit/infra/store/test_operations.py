@@ -217,9 +217,14 @@ async def test_an_insert_stops_at_the_first_document_that_is_there() -> None:
 
 
 async def test_updates_are_one_command_in_any_order_that_waits_for_the_majority() -> None:
+    # Given two updates
     collection = Collection({"n": 2, "electionId": TERM})
     updates = [Update({"_id": 1}, {"$set": {"a": 1}}), Update({"b": 1}, [{"$set": {"a": 1}}], upsert=True, multi=True)]
+
+    # When they are made
     assert await update_all(collection, updates) == TERM
+
+    # Then they are one command
     (command,) = collection.commands
     assert command == {
         "update": "things",
