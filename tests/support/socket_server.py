@@ -1,14 +1,16 @@
-"""The edge's Socket.IO server in uvicorn, with handlers that note what they are handed."""
+"""The edge's Socket.IO server in uvicorn, with handlers that note what they are handed, and bare clients of it."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 from socketio import ASGIApp
 from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from edge.limits import AddressLimit
 from edge.server import EngineSocket, SocketServer
@@ -96,3 +98,66 @@ async def serving(received: Received, **changes: Any) -> AsyncIterator[Serving]:
     finally:
         http.should_exit = True
         await running
+
+
+class BareClient:
+    """A bare WebSocket that speaks Engine.IO text."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def text(self) -> str:
+        """The next text."""
+        return str(await asyncio.wait_for(self.connection.recv(), 5))
+
+    async def send(self, *texts: str | bytes) -> None:
+        """Send texts in order; the server may close meanwhile."""
+        with suppress(ConnectionClosed):
+            for text in texts:
+                await self.connection.send(text)
+
+    async def is_closed(self) -> bool:
+        """Wait until the server has closed the connection, whatever it sends before."""
+        async with asyncio.timeout(5):
+            await self.connection.wait_closed()
+        return True
+
+    async def rest(self) -> list[str]:
+        """Everything that comes until the server closes."""
+        texts: list[str] = []
+        async with asyncio.timeout(5):
+            with suppress(ConnectionClosed):
+                while True:
+                    texts.append(str(await self.connection.recv()))
+        return texts
+
+
+@asynccontextmanager
+async def arriving(served: Serving, **options: Any) -> AsyncIterator[BareClient]:
+    """A client that has had Engine.IO's handshake and said nothing yet."""
+    async with connect(served.url, compression=None, proxy=None, **options) as connection:
+        client = BareClient(connection)
+        assert (await client.text()).startswith('0{"sid":')
+        yield client
+
+
+@asynccontextmanager
+async def connected(served: Serving) -> AsyncIterator[BareClient]:
+    """A client that was accepted."""
+    async with arriving(served) as client:
+        await client.send('40{"token":"t"}')
+        assert (await client.text()).startswith('40{"sid":')
+        yield client
+
+
+async def until_events(received: Received, number: int) -> list[tuple[int | None, object, list[object]]]:
+    """Wait until so many events were handed over; return them."""
+    await eventually(lambda: len(received.events) >= number, sentence=f"{number} events arrive")
+    return received.events
+
+
+async def accepted_socket(received: Received) -> EngineSocket:
+    """The socket that was accepted."""
+    found = await eventually(lambda: received.socket, sentence="the socket is accepted")
+    assert isinstance(found, EngineSocket)
+    return found
