@@ -75,6 +75,11 @@ class SessionOpened(Value):
 
 
 class LeaseRenewed(Value):
-    """Answers `edge.alive`. When the edge's sessions are not `known`, the edge must register its users again."""
+    """Answers `edge.alive`. When the sessions are not `known`, the edge registers its users again.
+
+    `epoch` is the highest epoch that is stored for the edge. A process with the same edge id, whose clock was ahead,
+    may have used it; the edge then continues above it.
+    """
 
     known: bool
+    epoch: int

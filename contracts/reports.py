@@ -44,9 +44,10 @@ class EdgeAlive(Command):
 
 
 class EdgeLost(Command):
-    """The edge `edge_id` lost its queue: its sessions up to `epoch` are invalid. No reply is expected.
+    """The sessions of the edge `edge_id` up to `epoch` are invalid.
 
-    A worker sends it when a frame finds no queue, and the edge itself after a new registration.
+    A worker sends it when a frame finds no queue, with the `request` 0: no reply is expected. The edge itself sends it
+    after a new registration, and repeats it until it is answered.
     """
 
     name: Literal["edge.lost"] = "edge.lost"

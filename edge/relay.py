@@ -10,6 +10,7 @@ until their deadline. Workers handle a repeated command without a second effect,
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Unconfirmed messages per command name; further commands are bundled.
 MAX_UNCONFIRMED = 2
+#: Bits of the first request number; later ones stay far below 2^53, which JSON numbers hold exactly.
+FIRST_REQUEST_BITS = 52
 #: Commands in one message, and commands that wait to be published, at most.
 BUNDLE_ITEMS = 100
 MAX_WAITING = 10_000
@@ -66,7 +69,8 @@ class Relay:
         self._publisher = publisher
         self._reply_timeout = reply_timeout
         self._can_receive_replies = can_receive_replies
-        self._last_request = 0
+        # Random, because an edge that restarts with the same id may receive replies to its earlier process.
+        self._last_request = secrets.randbits(FIRST_REQUEST_BITS)
         self._pending: dict[int, Pending] = {}
         self._waiting: dict[str, list[Sequence[AnyCommand]]] = {}
         self._waiting_items = 0
@@ -109,10 +113,6 @@ class Relay:
                 command.name, on_reply, deadline, timeout_ack or _TIMEOUT, commands
             )
         self._enqueue(commands)
-
-    def send_and_forget(self, command: AnyCommand) -> None:
-        """Send a command without a reply. It is dropped when the broker does not accept it."""
-        self._enqueue([command])
 
     def resend_pending(self) -> None:
         """Send every client command without a reply again. Commands of one group stay together."""

@@ -3,24 +3,28 @@
 A user is *open* once a worker has confirmed that pushes for the user are routed to this edge. Only then do the user's
 sockets get `session_ready`. All users are registered again, under a new epoch, when the edge has a new queue, and when
 a worker says that the edge's lease has expired.
+
+Every report carries an epoch and a version, and the session directory keeps the report with the highest pair. So a
+version is drawn at the moment of the decision, never when the report is sent: timers and tasks run in any order.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.acks import LeaseRenewed, Nothing, SessionOpened
-from contracts.codec import decode_ok
-from contracts.errors import WarrenError
+from contracts.acks import LeaseRenewed
+from contracts.codec import ack_outcome, decode_ok
+from contracts.errors import Code, WarrenError
 from contracts.models import User
 from contracts.pushes import Limits, SessionReady
 from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from contracts.values import MAX_BODY_CHARACTERS, rfc3339, utc_datetime
 from edge.packets import event_packet
 from edge.relay import Relay
+from edge.reports import UnconfirmedReports
 from edge.sockets import ConnectedUser, Socket, Sockets
 from infra import metrics
 from infra.backoff import backoff
@@ -34,8 +38,14 @@ CHUNK = 500
 CHUNK_PAUSE = 0.05
 #: Lease renewals without a reply after which the presence workers count as away; 15 s with the default interval.
 MISSED_RENEWALS = 3
-#: Reports of one closed session before the edge gives up. The next registration of all users then corrects it.
-CLOSE_ATTEMPTS = 10
+#: Users who left and are not confirmed as gone, at most. With more, all users are registered again under a new epoch,
+#: which needs no report of each one who left.
+MAX_GONE = 20_000
+#: Outcomes that say that the service is away. Any other failure is a failure of that user's registration alone.
+AWAY = frozenset({Code.UNAVAILABLE.value, Code.TIMEOUT.value})
+#: How much longer the pauses are between two attempts to register a user whose registration fails alone. Each attempt
+#: leaves a dead letter.
+FAILED_ALONE_FACTOR = 10
 
 
 @dataclass
@@ -62,9 +72,13 @@ class SessionRegistry:
         self._registrations: dict[str, Registration] = {}
         self._last_version = 0
         self._epoch = _now_ms()
+        #: The highest epoch of this edge that the session directory is known to have.
+        self._known_epoch = 0
+        self._gone = UnconfirmedReports(relay)
         self._tasks: set[asyncio.Task[None]] = set()
         self._registering: asyncio.Task[None] | None = None
-        self._registered = False
+        #: Whether the session directory may have sessions of this edge. A fixed id may have some of an earlier process.
+        self._may_have_sessions = bool(settings.edge_id)
         self._resyncing = False
         self._renewed_at: float | None = None
         metrics.LEASED.set_function(lambda: self.not_ready_reason is None)
@@ -81,6 +95,7 @@ class SessionRegistry:
             registration.closing = None
         if registration is None:
             registration = self._registrations[socket.user_id] = Registration(self._next_version())
+            self._gone.discard(socket.user_id)
         if registration.open:
             self._send_session_ready(socket)
         elif not registration.opening:
@@ -89,32 +104,38 @@ class SessionRegistry:
     def disconnected(self, user: ConnectedUser) -> None:
         """Report a user as gone `WARREN_SESSION_GRACE` seconds after the last socket closed."""
         registration = self._registrations.get(user.user_id)
-        if user.sockets or registration is None or registration.closing is not None:
-            return
-        loop = asyncio.get_running_loop()
-        registration.closing = loop.call_later(self._settings.session_grace, self._close, user.user_id)
+        if registration is None:
+            self._sockets.remove_user(user.user_id)
+        elif not user.sockets and registration.closing is None:
+            loop = asyncio.get_running_loop()
+            registration.closing = loop.call_later(self._settings.session_grace, self._close, user.user_id)
 
     def _close(self, user_id: str) -> None:
+        registration = self._registrations.get(user_id)
+        if registration is None:
+            return
+        registration.closing = None
+        if self._sockets.of(user_id):
+            return  # a new socket has arrived, and `connected` will be called for it
+        del self._registrations[user_id]
         self._sockets.remove_user(user_id)
-        if self._registrations.pop(user_id, None) is not None:
-            self._spawn(self._report_closed(user_id, grace_ms=0))
+        self._report_closed(user_id, grace_ms=0)
+        if len(self._gone) > MAX_GONE:
+            self.register_all_again("too many unconfirmed reports")
 
-    async def _report_closed(self, user_id: str, *, grace_ms: int) -> None:
+    def _report_closed(self, user_id: str, *, grace_ms: int) -> None:
         """Report that a user is gone, until that is confirmed or all users are registered under a new epoch."""
-        version, epoch = self._next_version(), self._epoch
-        for attempt in range(1, CLOSE_ATTEMPTS + 1):
-            command = SessionClose(
+        self._gone.add(
+            SessionClose(
                 edge_id=self._edge_id,
-                request=self._relay.next_request(),
-                at=_now_ms(),
-                epoch=epoch,
-                version=version,
+                request=0,
+                at=0,
+                epoch=self._epoch,
+                version=self._next_version(),
                 user_id=user_id,
                 grace_ms=grace_ms,
             )
-            if decode_ok(Nothing, await self._send(command)) is not None or epoch != self._epoch:
-                return
-            await asyncio.sleep(backoff(attempt))
+        )
 
     async def report_all_closed(self, grace_ms: int, *, limit: float) -> None:
         """Report every user as gone, within `limit` seconds, because the edge stops.
@@ -122,14 +143,13 @@ class SessionRegistry:
         Presence shows a user as offline after `grace_ms` milliseconds, unless another edge has the user by then.
         """
         registrations, self._registrations = self._registrations, {}
-        for registration in registrations.values():
+        for user_id, registration in registrations.items():
             if registration.closing is not None:
                 registration.closing.cancel()
-        reports = [asyncio.create_task(self._report_closed(user_id, grace_ms=grace_ms)) for user_id in registrations]
-        if reports:
-            _, late = await asyncio.wait(reports, timeout=limit)
-            if late:
-                log.warning("%d users were not reported as gone; the edge's lease will expire.", len(late))
+            self._report_closed(user_id, grace_ms=grace_ms)
+        await self._gone.confirmed(limit=limit)
+        if len(self._gone):
+            log.warning("%d users were not reported as gone; the edge's lease will expire.", len(self._gone))
 
     # --- Registration -------------------------------------------------------------------------------------
 
@@ -137,19 +157,40 @@ class SessionRegistry:
         """Register a user until it is confirmed, the user has no socket, or the user gets a newer version."""
         version, attempt = registration.version, 0
         registration.opening = True
-        while registration.version == version and (sockets := self._sockets.of(user_id)):
-            confirmed = await self._report_open(user_id, sockets[0], version)
-            if confirmed and registration.version == version:
-                registration.open = True
-                for socket in self._sockets.of(user_id):
-                    self._send_session_ready(socket)
-                break
+        while (outcome := await self._try_to_open(user_id, registration, version)) not in (None, "ok"):
             attempt += 1
-            await asyncio.sleep(backoff(attempt))
-        if registration.version == version:
-            registration.opening = False
+            await asyncio.sleep(backoff(attempt) * (1 if outcome in AWAY else FAILED_ALONE_FACTOR))
 
-    async def _report_open(self, user_id: str, socket: Socket, version: int) -> bool:
+    async def _try_to_open(self, user_id: str, registration: Registration, version: int) -> str | None:
+        """Report once that a user is here, and send `session_ready` when that is confirmed.
+
+        Returns the outcome, or None when nothing is left to report.
+        """
+        sockets = self._sockets.of(user_id)
+        if not self._is_current(user_id, registration, version):
+            return None
+        if not sockets:
+            registration.opening = False
+            return None
+        try:
+            outcome = await self._report_open(user_id, sockets[0], version)
+        except Exception:
+            log.exception("The registration of a user failed.")
+            outcome = Code.INTERNAL.value
+        if not self._is_current(user_id, registration, version):
+            return None
+        if outcome == "ok":
+            registration.open, registration.opening = True, False
+            for socket in tuple(self._sockets.of(user_id)):
+                self._send_session_ready(socket)
+        return outcome
+
+    def _is_current(self, user_id: str, registration: Registration, version: int) -> bool:
+        return self._registrations.get(user_id) is registration and registration.version == version
+
+    async def _report_open(self, user_id: str, socket: Socket, version: int) -> str:
+        """Report that a user is here. Returns `ok` or an error code."""
+        self._may_have_sessions = True
         command = SessionOpen(
             edge_id=self._edge_id,
             request=self._relay.next_request(),
@@ -160,14 +201,10 @@ class SessionRegistry:
             user_name=socket.identity.name,
             picture=socket.identity.picture,
         )
-        return decode_ok(SessionOpened, await self._send(command)) is not None
-
-    async def _send(self, command: SessionOpen | SessionClose) -> str:
-        """Send a report and return its ack."""
         reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         # The waiting task may have been cancelled when the reply arrives.
         self._relay.send([command], [lambda ack: None if reply.done() else reply.set_result(ack)])
-        return await reply
+        return ack_outcome(await reply)
 
     def mark_all_unregistered(self) -> None:
         """Count every user as not open: the connection for frames is lost, and so is the edge's queue."""
@@ -183,7 +220,9 @@ class SessionRegistry:
         self._registering = asyncio.create_task(self._register_all_again(reason))
 
     async def _register_all_again(self, reason: str) -> None:
-        self._epoch = epoch = max(_now_ms(), self._epoch + 1)
+        self._epoch = epoch = max(_now_ms(), self._epoch + 1, self._known_epoch + 1)
+        has_earlier_sessions = self._may_have_sessions
+        self._gone.discard_users()
         self.mark_all_unregistered()
         # A user without a socket needs no session. One who reconnects within the grace is registered then.
         users = [item for item in self._registrations.items() if self._sockets.of(item[0])]
@@ -191,15 +230,40 @@ class SessionRegistry:
             metrics.RESYNCS.labels(reason).inc()
             log.warning("Registering %d users again: %s.", len(users), reason)
         for start in range(0, len(users), CHUNK):
-            chunk = users[start : start + CHUNK]
-            await asyncio.gather(*(self._open(user_id, registration) for user_id, registration in chunk))
+            await self._register(users[start : start + CHUNK])
         if epoch != self._epoch:
             return
-        if self._registered:
+        if has_earlier_sessions:
             # Users who left while nothing could be reported still have a session of an older epoch.
-            self._relay.send_and_forget(EdgeLost(edge_id=self._edge_id, request=0, at=_now_ms(), epoch=epoch - 1))
-        self._registered = True
+            self._gone.add(EdgeLost(edge_id=self._edge_id, request=0, at=0, epoch=epoch - 1))
         self.renew()
+
+    async def _register(self, users: Sequence[tuple[str, Registration]]) -> None:
+        """Register users together, and repeat that while the service is away.
+
+        Whose registration fails alone is registered on their own from then on, so that they do not keep others waiting.
+        """
+        # A user to whom a new socket came is being registered already.
+        waiting = [(*item, item[1].version) for item in users if not item[1].opening and not item[1].open]
+        for _, registration, _ in waiting:
+            registration.opening = True
+        attempt = 0
+        while waiting:
+            outcomes = await asyncio.gather(*(self._try_to_open(*item) for item in waiting))
+            failed = [
+                (item, outcome) for item, outcome in zip(waiting, outcomes, strict=True) if outcome not in (None, "ok")
+            ]
+            service_is_here = "ok" in outcomes
+            waiting = []
+            for (user_id, registration, version), outcome in failed:
+                if outcome in AWAY and not service_is_here:
+                    waiting.append((user_id, registration, version))
+                elif self._is_current(user_id, registration, version):
+                    log.warning("A user cannot be registered (%s) and is tried again alone.", outcome)
+                    self._spawn(self._open(user_id, registration))
+            if waiting:
+                attempt += 1
+                await asyncio.sleep(backoff(attempt))
 
     # --- Lease --------------------------------------------------------------------------------------------
 
@@ -225,7 +289,11 @@ class SessionRegistry:
         return None
 
     def renew(self) -> None:
-        """Renew the edge's lease. When the reply says that it had expired, register all users again."""
+        """Renew the edge's lease. When the reply says that the edge's sessions do not count, register all users again.
+
+        That is so when the lease had expired, and when the directory has a higher epoch: an earlier process with the
+        same fixed edge id had used it, and the clock went back since then.
+        """
         epoch = self._epoch
 
         def on_reply(ack: str) -> None:
@@ -236,7 +304,10 @@ class SessionRegistry:
             if renewed is None:
                 return
             self._renewed_at = time.monotonic()
-            if not renewed.known and epoch == self._epoch and self._registrations:
+            if renewed.known or epoch != self._epoch:
+                return
+            self._known_epoch = max(self._known_epoch, renewed.epoch)
+            if self._registrations or renewed.epoch >= epoch:
                 self.register_all_again("lease lost")
 
         command = EdgeAlive(edge_id=self._edge_id, request=self._relay.next_request(), at=_now_ms(), epoch=epoch)

@@ -50,11 +50,16 @@ class Presence:
         opens = [item for item in items if isinstance(item, SessionOpen)]
         closes = [item for item in items if isinstance(item, SessionClose)]
         if alive:
-            known = await self._sessions.renew_leases(alive)
+            leases = await self._sessions.renew_leases(alive)
             for renewal in alive:
-                effects.reply(renewal, LeaseRenewed.model_construct(known=known[renewal.edge_id]))
-        for lost in {(item.edge_id, item.epoch) for item in items if isinstance(item, EdgeLost)}:
+                lease = leases[renewal.edge_id]
+                effects.reply(renewal, LeaseRenewed.model_construct(known=lease.known, epoch=lease.epoch))
+        losses = [item for item in items if isinstance(item, EdgeLost)]
+        for lost in {(loss.edge_id, loss.epoch) for loss in losses}:
             await self.drop_edge(*lost, grace_ms=LOST_GRACE_MS, reason="no queue")
+        for loss in losses:
+            if loss.request:
+                effects.reply(loss, Nothing())
         if opens or closes:
             await self._sessions.add_leases({command.edge_id: command.epoch for command in opens})
             await self._sessions.record([*opens, *closes])

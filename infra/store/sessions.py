@@ -19,6 +19,14 @@ class Session:
     epoch: int
 
 
+@dataclass(frozen=True)
+class Lease:
+    """What is stored for an edge: whether its sessions count, and the highest epoch."""
+
+    known: bool
+    epoch: int
+
+
 class SessionDirectory:
     """Reads and writes `sessions` and `edges`. Every method may raise StoreUnavailable."""
 
@@ -63,9 +71,14 @@ class SessionDirectory:
             async with translated_errors():
                 await self._sessions.delete_many({"$or": refused})
 
-    async def renew_leases(self, alive: Iterable[EdgeAlive]) -> dict[str, bool]:
-        """Renew leases by the store's clock. Returns for each edge whether its sessions are still stored."""
-        epochs = {command.edge_id: command.epoch for command in alive}
+    async def renew_leases(self, alive: Iterable[EdgeAlive]) -> dict[str, Lease]:
+        """Renew leases by the store's clock. Returns what was stored for each edge before.
+
+        The sessions of an epoch do not count when it was dropped, or when a higher one is stored.
+        """
+        epochs: dict[str, int] = {}
+        for command in alive:
+            epochs[command.edge_id] = max(command.epoch, epochs.get(command.edge_id, 0))
         async with translated_errors():
             known = {edge["_id"]: edge for edge in await find_all(self._edges, {"_id": {"$in": list(epochs)}})}
             await update_all(
@@ -75,10 +88,7 @@ class SessionDirectory:
                     for edge_id, epoch in epochs.items()
                 ],
             )
-        return {
-            edge_id: edge_id in known and known[edge_id].get("dropped_epoch", -1) < epoch
-            for edge_id, epoch in epochs.items()
-        }
+        return {edge_id: _lease(known.get(edge_id), epoch) for edge_id, epoch in epochs.items()}
 
     async def add_leases(self, edges: dict[str, int]) -> None:
         """Give a lease to each edge that has none, by edge id and epoch: its sessions expire with the lease."""
@@ -148,6 +158,13 @@ class SessionDirectory:
         async with translated_errors():
             found = await find_all(self._sessions, query, {"_id": 0, "user_id": 1, "edge_id": 1, "epoch": 1})
         return [Session(**document) for document in found]
+
+
+def _lease(edge: Document | None, epoch: int) -> Lease:
+    if edge is None:
+        return Lease(known=False, epoch=0)
+    stored, dropped = edge.get("epoch", 0), edge.get("dropped_epoch", -1)
+    return Lease(known=dropped < epoch and stored <= epoch, epoch=max(stored, dropped, 0))
 
 
 def _order(change: SessionOpen | SessionClose) -> tuple[int, int]:

@@ -208,7 +208,7 @@ def decoded_or_refused(payload_type: type[Value], payload: object) -> Value | Re
 
 def test_an_ack_that_is_ok_carries_its_data_alone() -> None:
     assert json.loads(encode_ok(Nothing())) == {"ok": True, "data": {}}
-    assert decode_ok(LeaseRenewed, encode_ok(LeaseRenewed(known=True))) == LeaseRenewed(known=True)
+    assert decode_ok(LeaseRenewed, encode_ok(LeaseRenewed(known=True, epoch=1))) == LeaseRenewed(known=True, epoch=1)
 
 
 def test_an_ack_that_is_not_ok_carries_every_field_of_its_error() -> None:
