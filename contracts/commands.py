@@ -20,6 +20,7 @@ from contracts.values import (
     Limit,
     Milliseconds,
     Seq,
+    ShownText,
     SocketId,
     UserId,
     Value,
@@ -33,7 +34,7 @@ class StartConversationPayload(Value):
     """One participant starts, or finds, the direct conversation with that user; several start a group."""
 
     participant_ids: list[UserId] = Field(min_length=1, max_length=MAX_PARTICIPANTS - 1)
-    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
+    title: Annotated[ShownText, StringConstraints(min_length=1, max_length=200)] | None = None
 
 
 class SendMessagePayload(Value):

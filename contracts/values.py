@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from contracts.text import CONTROLS, shown_text
 
 #: The largest integer that JavaScript represents exactly (Number.MAX_SAFE_INTEGER).
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -22,10 +24,12 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-#: Text without control characters. Ids that are parts of other ids must not contain a line break.
+#: Text without control characters.
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-#: A user id is the token's `sub`: 1 to 128 characters without control characters.
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+#: Text without any controls, bidirectional ones and line breaks included: ids are shown, and are parts of other ids.
+ID_TEXT = rf"^[^{CONTROLS}\u2028\u2029]*$"
+#: A user id is the token's `sub`: 1 to 128 characters without controls.
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=ID_TEXT)]
 #: An edge's id is part of a queue's name and a routing key, which AMQP bounds to 255 bytes.
 EdgeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
 #: A Socket.IO session id.
@@ -36,10 +40,12 @@ Milliseconds = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 Counter = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 #: Characters of a name, and of a picture's address, that are shown to others.
 MAX_NAME, MAX_PICTURE = 200, 2_048
-ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
+ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=ID_TEXT)]
 ClientMessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seq = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
 Watermark = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+#: Text that other users are shown, without the controls that a client sent in it.
+ShownText = Annotated[str, BeforeValidator(lambda text: shown_text(text) if isinstance(text, str) else text)]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 #: RFC 3339 in UTC with milliseconds, as text: `2026-01-31T12:00:00.000Z`.
 Timestamp = str

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.errors import Code, Refused
+from contracts.text import shown_text
 from contracts.values import UserId
 from infra.settings import EdgeSettings, SettingsError
 
@@ -154,11 +155,11 @@ def _public_key(pem: str) -> tuple[Any, str]:
 
 def _name(claims: dict[str, Any], user_id: str) -> str:
     name = claims.get("name")
-    return name.strip()[:MAX_NAME] if isinstance(name, str) and name.strip() else user_id
+    return (shown_text(name)[:MAX_NAME].rstrip() if isinstance(name, str) else "") or user_id
 
 
 def _picture(claims: dict[str, Any]) -> str | None:
     picture = claims.get("picture")
     if not isinstance(picture, str) or not picture.startswith(("https://", "http://")):
         return None
-    return picture if len(picture.encode(errors="surrogatepass")) <= MAX_PICTURE else None
+    return picture if picture == shown_text(picture) and len(picture.encode()) <= MAX_PICTURE else None

@@ -18,6 +18,7 @@ from contracts.commands import (
     TypingPayload,
 )
 from contracts.errors import Code, Refused
+from contracts.text import shown_text
 from contracts.values import MAX_PARTICIPANTS, MAX_SAFE_INTEGER, Value
 
 #: A payload of each event that is as short as it may be.
@@ -102,6 +103,27 @@ def test_a_client_message_id_of_anything_else_is_refused(id: object) -> None:
     assert refusal.error.details[0]["field"] == "client_message_id"
 
 
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("  Beavers ", "Beavers"),
+        ("evil\u202egpj.exe", "evilgpj.exe"),
+        ("\u2066a\u2069\u200e\u200f\u061c\u202a\u202db", "ab"),
+        ("red\x1b[31m\x07\x9b\x00", "red[31m"),
+        ("two\nlines\tand\u2028more", "two lines and more"),
+        ("half \ud83d", "half \ufffd"),
+        ("\ud83d\ude00", "\U0001f600"),
+        (
+            "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u05d0\u05d1",
+            "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u05d0\u05d1",
+        ),
+    ],
+)
+def test_a_title_has_no_controls_and_can_be_encoded(typed: str, shown: str) -> None:
+    assert taken(StartConversationPayload, title=typed).title == shown
+    assert shown_text(typed) == shown
+
+
 # --- Ids, numbers and pages -------------------------------------------------------------------------------
 
 
@@ -111,7 +133,25 @@ def test_a_user_id_is_any_line_of_text(id: str) -> None:
     assert taken(StartConversationPayload, participant_ids=[id]).participant_ids == [id]
 
 
-@pytest.mark.parametrize("id", ["", "x" * 129, "a\nb", "a\n", "\x00", "\x7f", 7, None, {"$gt": ""}])
+@pytest.mark.parametrize(
+    "id",
+    [
+        "",
+        "x" * 129,
+        "a\nb",
+        "a\n",
+        "\x00",
+        "\x7f",
+        "\x9b",
+        "a\u202eb",
+        "\u2066",
+        "a\u2028",
+        "\ud83d",
+        7,
+        None,
+        {"$gt": ""},
+    ],
+)
 def test_a_user_id_of_anything_else_is_refused(id: object) -> None:
     assert refused(GetPresencePayload, user_ids=["a", id]).error.details[0]["field"] == "user_ids.1"
     assert refused(StartConversationPayload, participant_ids=[id]).error.details[0]["field"] == "participant_ids.0"
@@ -162,7 +202,7 @@ def test_a_title_is_trimmed_and_not_empty() -> None:
     assert taken(StartConversationPayload, title="  Beavers ").title == "Beavers"
     assert taken(StartConversationPayload, title="x" * 200).title == "x" * 200
     assert taken(StartConversationPayload, title=None).title is None
-    for title in ("", "  ", "x" * 201):
+    for title in ("", "  ", "x" * 201, "\u202e\x07", 7):
         assert refused(StartConversationPayload, title=title).code is Code.INVALID_PAYLOAD
 
 

@@ -49,9 +49,24 @@ def test_a_token_tells_who_and_until_when() -> None:
     assert verifier().verify(token) == Identity("ada", "Ada", "https://pictures.test/ada.png", float(expires))
 
 
-@pytest.mark.parametrize("name", [None, "", "   ", 7, ["Ada"], {"first": "Ada"}])
+@pytest.mark.parametrize("name", [None, "", "   ", 7, ["Ada"], {"first": "Ada"}, "\u202e", "\x07\x00"])
 def test_a_user_without_a_name_is_called_by_their_id(name: Json) -> None:
     assert verifier().verify(signed(claims("ada", name=name))).name == "ada"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Eve \ud83d", "Eve \ufffd"),
+        ("Ada\u202eecalevoL", "AdaecalevoL"),
+        ("\u2067Ada\u2069\u200f", "Ada"),
+        ("Ada\nLovelace\x1b[31m", "Ada Lovelace[31m"),
+    ],
+)
+def test_a_name_has_no_controls_and_can_be_encoded(name: str, shown: str) -> None:
+    identity = verifier().verify(signed(claims("ada", name=name)))
+    assert identity.name == shown
+    identity.name.encode()
 
 
 def test_a_long_name_is_cut() -> None:
@@ -60,7 +75,18 @@ def test_a_long_name_is_cut() -> None:
 
 @pytest.mark.parametrize(
     "picture",
-    [None, 7, "", "javascript:alert(1)", "data:image/png,x", "//pictures.test/a.png", "https://" + "x" * MAX_PICTURE],
+    [
+        *(
+            None,
+            7,
+            "",
+            "javascript:alert(1)",
+            "data:image/png,x",
+            "//pictures.test/a.png",
+            "https://" + "x" * MAX_PICTURE,
+        ),
+        *("https://pictures.test/\ud83d.png", "https://pictures.test/\u202egnp.exe", "https://pictures.test/a\nb"),
+    ],
 )
 def test_a_picture_that_is_no_short_web_address_is_left_out(picture: Json) -> None:
     assert verifier().verify(signed(claims("ada", picture=picture))).picture is None
@@ -86,6 +112,9 @@ def test_what_is_no_token_is_unauthorized(token: object) -> None:
         {"sub": ""},
         {"sub": "x" * 129},
         {"sub": "a\nb"},
+        {"sub": "a\ud83d"},
+        {"sub": "a\u202eb"},
+        {"sub": "a\x9b"},
         {"sub": ["a"]},
         {"exp": None},
         {"exp": "soon"},
