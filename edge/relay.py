@@ -206,10 +206,12 @@ class Relay:
     async def _publish(self, name: str, bundle: list[AnyCommand]) -> None:
         metrics.BUNDLE_ITEMS.observe(len(bundle))
         try:
-            amqp_headers = tracing.current.inject_commands(bundle)
-            await self._publisher.publish(
-                COMMANDS, name, encode_bundle(bundle), persistent=name != "typing", amqp_headers=amqp_headers
-            )
+            body = self._encode(bundle)
+            if bundle:
+                amqp_headers = tracing.current.inject_commands(bundle)
+                await self._publisher.publish(
+                    COMMANDS, name, body, persistent=name != "typing", amqp_headers=amqp_headers
+                )
         except (BrokerUnavailable, Unroutable) as error:
             log.warning("%d %s commands were not accepted: %s", len(bundle), name, error)
             # An earlier attempt of a resent command may have been accepted: its outcome is unknown.
@@ -221,9 +223,32 @@ class Relay:
             # The broker may have accepted them: either the reply arrives, or the ack is `timeout`.
             log.warning("%d %s commands are not confirmed: %s", len(bundle), name, error)
             self._resend_later(bundle)
+        except Exception:
+            log.exception("%d %s commands cannot be published; their acks are `internal`.", len(bundle), name)
+            for command in bundle:
+                self._fail(command)
         finally:
             self._unconfirmed[name] -= 1
             self._flush(name)
+
+    def _encode(self, bundle: list[AnyCommand]) -> bytes:
+        """Encode a bundle. Removes each command that cannot be encoded, and answers it with `internal`."""
+        try:
+            return encode_bundle(bundle)
+        except ValueError:
+            for command in list(bundle):
+                try:
+                    encode_bundle([command])
+                except ValueError:
+                    log.exception("A %s command cannot be encoded; its ack is `internal`.", command.name)
+                    bundle.remove(command)
+                    self._fail(command)
+        return encode_bundle(bundle)
+
+    def _fail(self, command: AnyCommand) -> None:
+        details = [{"id": f"{command.edge_id}/{command.request}"}]
+        refusal = Refused(Code.INTERNAL, "Something went wrong on our side.", details=details)
+        self.resolve(Reply.model_construct(request=command.request, ack=encode_refusal(refusal)))
 
 
 def _can_be_resent(command: AnyCommand) -> bool:

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable, WarrenError
+from contracts.errors import BrokerUnavailable, MessageTooLarge, PublishUnknown, Unroutable, WarrenError
 from contracts.frames import Reply
-from contracts.reports import EdgeLost
+from contracts.reports import EdgeLost, SessionOpen
 from edge.relay import BUNDLE_ITEMS, MAX_UNCONFIRMED, MAX_WAITING, Relay
 from tests.support.answers import Answers
 from tests.support.waiting import eventually
@@ -65,6 +65,45 @@ async def test_what_the_broker_did_not_accept_is_unavailable(
     await settle()
     await publisher.confirm(error)
     assert answers.code(1) == "unavailable"
+
+
+def opened(request: int, name: str) -> SessionOpen:
+    """A user's registration, as an edge relays it."""
+    return SessionOpen(
+        edge_id="e", request=request, at=0, epoch=1, version=1, user_id=f"u{request}", user_name=name, picture=None
+    )
+
+
+async def test_a_command_that_cannot_be_encoded_fails_alone(
+    relay: Relay, publisher: FakePublisher, answers: Answers
+) -> None:
+    # Given registrations that leave in one bundle, and half a surrogate pair in a name
+    for request, name in enumerate(["Ada", "Eve \ud83d", "Bob"], 1):
+        relay.send([opened(request, name)], [answers.of(request)])
+    await settle()
+
+    # Then that one is answered at once, and the others are sent
+    assert answers.code(2) == "internal"
+    assert [[command.request for command in bundle] for bundle in publisher.bundles] == [[1, 3]]
+    await publisher.confirm()
+
+    # And one that is alone leaves nothing to send
+    relay.send([opened(4, "\ud83d")], [answers.of(4)])
+    await settle()
+    assert answers.code(4) == "internal"
+    assert len(publisher.bundles) == 1
+
+
+async def test_an_error_that_nobody_expected_is_answered_and_the_next_commands_go_on(
+    relay: Relay, publisher: FakePublisher, answers: Answers
+) -> None:
+    relay.send([message(1)], [answers.of(1)])
+    await settle()
+    await publisher.confirm(MessageTooLarge("20 MB"))
+    assert answers.code(1) == "internal"
+    relay.send([message(2)], [answers.of(2)])
+    await settle()
+    assert [command.request for command in publisher.bundles[-1]] == [2]
 
 
 async def test_what_is_not_confirmed_waits_for_its_reply(
