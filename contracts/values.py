@@ -38,7 +38,8 @@ SocketId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern
 Milliseconds = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 #: A number that counts up: of a request, a version, a registration.
 Counter = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
-#: Characters of a name, and of a picture's address, that are shown to others.
+#: Characters of a name, and bytes of a picture's address, that are shown to others. They bound a page of conversations
+#: with the pictures of all participants, which must fit into one message of the broker.
 MAX_NAME, MAX_PICTURE = 200, 2_048
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=ID_TEXT)]
 ClientMessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.errors import Code, Refused
 from contracts.text import shown_text
-from contracts.values import UserId
+from contracts.values import MAX_NAME, MAX_PICTURE, UserId
 from infra.settings import EdgeSettings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -28,9 +28,8 @@ KEYS_REFRESH = 300.0
 KEYS_REFRESH_UNKNOWN = 30.0
 #: Seconds until the first fetch is repeated when it fails.
 KEYS_RETRY = 1.0
-#: Characters of a token and a name, and bytes of a picture's URL. They bound a page of conversations with the pictures
-#: of all participants, which must fit into one message of the broker.
-MAX_TOKEN, MAX_NAME, MAX_PICTURE = 16_384, 200, 2_048
+#: Characters of a token.
+MAX_TOKEN = 16_384
 
 _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from contracts.errors import Code, Refused
-from edge.auth import KEYS_REFRESH_UNKNOWN, MAX_NAME, MAX_PICTURE, MAX_TOKEN, Identity, TokenVerifier
+from contracts.values import MAX_NAME, MAX_PICTURE
+from edge.auth import KEYS_REFRESH_UNKNOWN, MAX_TOKEN, Identity, TokenVerifier
 from infra.settings import EdgeSettings, SettingsError
 from tests.support.forged_tokens import EC_KEY, RSA_KEY, Json, PrivateKey, claims, forge, pem
 from tests.support.key_server import KeyServer, key_server

@@ -69,7 +69,7 @@ async def test_what_the_broker_did_not_accept_is_unavailable(
 
 def opened(request: int, name: str) -> SessionOpen:
     """A user's registration, as an edge relays it."""
-    return SessionOpen(
+    return SessionOpen.model_construct(
         edge_id="e", request=request, at=0, epoch=1, version=1, user_id=f"u{request}", user_name=name, picture=None
     )
 
