@@ -145,7 +145,7 @@ RECOUNT_FINISHED = Gauge(
 )
 
 # These labels are rare. They start at 0, because a rate does not see the first increment of a new series.
-for _reason in ("new queue", "lease lost", "missing frames", "undecodable frame"):
+for _reason in ("new queue", "lease lost", "missing frames", "undecodable frame", "too many unconfirmed reports"):
     RESYNCS.labels(_reason)
 for _reason in ("no queue", "lease"):
     EDGES_DROPPED.labels(_reason)

@@ -168,7 +168,8 @@ class EdgeSettings(Settings):
     edge_port: int = Field(8001, description="Listen port.", ge=0, le=65_535)
     edge_id: str = Field(
         "",
-        description="Name of this edge in logs and routing. Each process start needs a new one; default: generated.",
+        description="Name of this edge in logs and routing; a restart may keep it, two edges may not share it; "
+        "default: random.",
         max_length=100,
         pattern=r"^[A-Za-z0-9_.-]*$",
     )
