@@ -59,6 +59,7 @@ class Gateway:
         self._sessions = sessions
         self._relay = relay
         self._lanes = lanes
+        self._refreshing: set[asyncio.Task[None]] = set()
         self.draining = False
 
     # --- Connections --------------------------------------------------------------------------------------
@@ -67,8 +68,7 @@ class Gateway:
         """Accept a socket with a valid token. Raises ConnectionRefused, which the client gets as `connect_error`."""
         token = auth.get("token") if isinstance(auth, dict) else None
         try:
-            if not self._tokens.has_key_for(token):
-                await self._tokens.fetch_keys()
+            await self._tokens.wait_for_key(token)
             identity = self._tokens.verify(token)
             self._check_capacity(identity.user_id)
         except Refused as refused:
@@ -166,7 +166,12 @@ class Gateway:
     def _handle(self, socket: Socket, event: str, payload: object, send_ack: Callable[[str], None]) -> None:
         decoded = decode_payload(CLIENT_EVENTS[event], payload)
         if isinstance(decoded, RefreshTokenPayload):
-            send_ack(self._refresh_token(socket, decoded))
+            if self._tokens.has_key_for(decoded.token):
+                send_ack(self._refresh_token(socket, decoded))
+            else:
+                task = asyncio.create_task(self._refresh_token_later(socket, decoded, send_ack))
+                self._refreshing.add(task)
+                task.add_done_callback(self._refreshing.discard)
             return
         command_type: Any = CLIENT_COMMANDS[event][0]
         nonce = {"nonce": secrets.token_hex(16)} if command_type is StartConversation else {}
@@ -185,6 +190,18 @@ class Gateway:
             self._relay.send([command], [send_ack], timeout=TYPING_TIMEOUT, timeout_ack=_NOTHING)
         else:
             self._relay.send([command], [send_ack])
+
+    async def _refresh_token_later(
+        self, socket: Socket, payload: RefreshTokenPayload, send_ack: Callable[[str], None]
+    ) -> None:
+        await self._tokens.wait_for_key(payload.token)
+        if socket.sid not in self._sockets.by_sid:
+            return  # it has disconnected
+        try:
+            ack = self._refresh_token(socket, payload)
+        except Refused as refused:
+            ack = encode_refusal(refused)
+        send_ack(ack)
 
     def _refresh_token(self, socket: Socket, payload: RefreshTokenPayload) -> str:
         identity = self._tokens.verify(payload.token)

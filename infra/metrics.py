@@ -34,6 +34,9 @@ FRAME_SECONDS = Histogram(
     "Time to deliver one frame: decode it, resolve its replies, and queue its pushes for sockets.",
     buckets=_SHORT,
 )
+KEY_FETCHES = Counter(
+    "warren_edge_key_fetches_total", "Fetches of the key set that tokens are verified with, by outcome.", ["outcome"]
+)
 SLOW_SOCKETS = Counter("warren_edge_slow_sockets_total", "Sockets that were evicted because their client did not read.")
 RESYNCS = Counter(
     "warren_edge_resyncs_total", "Times that all clients were told to take a snapshot, by reason.", ["reason"]
@@ -147,5 +150,7 @@ RECOUNT_FINISHED = Gauge(
 # These labels are rare. They start at 0, because a rate does not see the first increment of a new series.
 for _reason in ("new queue", "lease lost", "missing frames", "undecodable frame", "too many unconfirmed reports"):
     RESYNCS.labels(_reason)
+for _outcome in ("ok", "failed"):
+    KEY_FETCHES.labels(_outcome)
 for _reason in ("no queue", "lease"):
     EDGES_DROPPED.labels(_reason)

@@ -178,9 +178,13 @@ class EdgeSettings(Settings):
         description=f"HS256 secret, at least {MIN_SECRET_BYTES} bytes. Set one of secret, public key and JWKS URL.",
     )
     jwt_public_key: str | None = Field(None, description="Public key (PEM) for RS256 or ES256.")
-    jwt_jwks_url: str | None = Field(None, description="URL of a JWK set with public keys for RS256 or ES256.")
-    jwt_issuer: str | None = Field(None, description="Required `iss` claim, if set.")
-    jwt_audience: str | None = Field(None, description="Required `aud` claim, if set.")
+    jwt_jwks_url: str | None = Field(None, description="HTTPS URL of a JWK set with public keys for RS256 or ES256.")
+    jwt_issuer: str | None = Field(
+        None, description="Required `iss` claim, if set. Must be set with a public key or a JWKS URL."
+    )
+    jwt_audience: str | None = Field(
+        None, description="Required `aud` claim, if set. Must be set with a public key or a JWKS URL."
+    )
     jwt_verified_claim: str | None = Field(
         None,
         description="Claim that must be `true`, such as `email_verified`; otherwise `not_verified`.",
@@ -246,6 +250,33 @@ class EdgeSettings(Settings):
         sources = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
         if sum(source is not None for source in sources) != 1:
             raise ValueError("set exactly one of WARREN_JWT_SECRET, WARREN_JWT_PUBLIC_KEY and WARREN_JWT_JWKS_URL")
+        return self
+
+    @model_validator(mode="after")
+    def keys_from_a_trusted_address(self) -> Self:
+        """Refuse a key set that anybody on the way could replace, or that is no web address."""
+        if self.jwt_jwks_url is None:
+            return self
+        try:
+            address = urlsplit(self.jwt_jwks_url)
+            is_local = address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost")
+            is_trusted = bool(address.hostname) and (address.scheme == "https" or (is_local and self.dev))
+        except ValueError:
+            is_trusted = False
+        if not is_trusted:
+            raise ValueError(
+                "WARREN_JWT_JWKS_URL must begin with https: (with WARREN_DEV, http: of this machine will do)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def tokens_meant_for_this_service(self) -> Self:
+        """Require issuer and audience with public keys: whoever holds the private key signs for other services too."""
+        if self.jwt_secret is None:
+            missing = [name for name in ("jwt_issuer", "jwt_audience") if getattr(self, name) is None]
+            if missing:
+                names = " and ".join(f"WARREN_{name.upper()}" for name in missing)
+                raise ValueError(f"{names} must be set with WARREN_JWT_PUBLIC_KEY or WARREN_JWT_JWKS_URL")
         return self
 
     def make_edge_id(self) -> str:

@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,14 +22,16 @@ class KeyServer:
         self.keys: list[dict[str, Any]] = []
         self.asked = 0
         self.url = ""
-        #: Status of every answer.
+        #: Status of every answer, its body in place of the keys, and seconds until it is sent.
         self.status = 200
+        self.body: bytes | None = None
+        self.delay = 0.0
 
-    def add(self, key_id: str, key: PrivateKey) -> None:
-        """Serve a public key."""
+    def add(self, key_id: str, key: PrivateKey, **more: Any) -> None:
+        """Serve a public key; `more` are further members of it."""
         algorithm = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
         public: Any = key.public_key()
-        self.keys.append({**algorithm.to_jwk(public, as_dict=True), "kid": key_id, "use": "sig"})
+        self.keys.append({**algorithm.to_jwk(public, as_dict=True), "kid": key_id, "use": "sig", **more})
 
 
 @contextmanager
@@ -39,7 +42,8 @@ def key_server() -> Iterator[KeyServer]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             served.asked += 1
-            body = json.dumps({"keys": served.keys}).encode()
+            body = json.dumps({"keys": served.keys}).encode() if served.body is None else served.body
+            time.sleep(served.delay)
             self.send_response(served.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

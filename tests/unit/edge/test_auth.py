@@ -1,11 +1,8 @@
 """TokenVerifier: which tokens are good for which kind of key, what they tell, and how a key set is fetched."""
 
 import asyncio
-import base64
 import json
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import jwt
 import pytest
@@ -14,18 +11,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from contracts.errors import Code, Refused
 from contracts.values import MAX_NAME, MAX_PICTURE
-from edge.auth import KEYS_REFRESH_UNKNOWN, MAX_TOKEN, Identity, TokenVerifier
+from edge.auth import MAX_TOKEN, Identity, TokenVerifier
 from infra.settings import EdgeSettings, SettingsError
 from tests.support.forged_tokens import EC_KEY, RSA_KEY, Json, PrivateKey, claims, forge, pem
-from tests.support.key_server import KeyServer, key_server
-from tests.support.waiting import eventually
 
 SECRET = "a secret of at least 32 bytes, really"
 
 
+#: What edges with public keys demand of tokens.
+MEANT_FOR_US = {"iss": "https://issuer.test", "aud": "warren"}
+
+
 def verifier(**settings: object) -> TokenVerifier:
-    """A verifier with these settings; with the secret, unless another key is given."""
-    key = {} if settings.keys() & {"jwt_public_key", "jwt_jwks_url"} else {"jwt_secret": SECRET}
+    """A verifier with these settings; with the secret, unless a public key is given."""
+    public: dict[str, object] = {"jwt_issuer": MEANT_FOR_US["iss"], "jwt_audience": MEANT_FOR_US["aud"]}
+    key: dict[str, object] = public if "jwt_public_key" in settings else {"jwt_secret": SECRET}
     return TokenVerifier(EdgeSettings.model_validate({**key, **settings}))
 
 
@@ -181,7 +181,7 @@ OTHER_KEYS: dict[str, PrivateKey] = {
 def test_a_public_key_is_good_for_one_algorithm_alone(key: PrivateKey, algorithm: str) -> None:
     # Given a verifier that has the public half of a key
     tokens = verifier(jwt_public_key=pem(key))
-    good = claims("ada")
+    good = claims("ada", **MEANT_FOR_US)
 
     # Then what the private half signed is good
     assert tokens.verify(jwt.encode(good, key, algorithm=algorithm)).user_id == "ada"
@@ -199,139 +199,29 @@ def test_a_public_key_is_good_for_one_algorithm_alone(key: PrivateKey, algorithm
 
 ED_KEY = ed25519.Ed25519PrivateKey.generate().public_key()
 P384_KEY = ec.generate_private_key(ec.SECP384R1())
+SMALL_KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["nonsense", "", pem(P384_KEY), ED_KEY.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()],
-    ids=["nonsense", "empty", "P-384", "Ed25519"],
+    [
+        "nonsense",
+        "",
+        pem(P384_KEY),
+        pem(SMALL_KEY),
+        ED_KEY.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+    ],
+    ids=["nonsense", "empty", "P-384", "RSA of 1024 bits", "Ed25519"],
 )
 def test_a_public_key_of_another_kind_is_refused_at_start(text: str) -> None:
     with pytest.raises(SettingsError, match="WARREN_JWT_PUBLIC_KEY"):
         verifier(jwt_public_key=text)
 
 
-# --- A key set --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def keys() -> Iterator[KeyServer]:
-    with key_server() as server:
-        yield server
-
-
-def by(key: PrivateKey, key_id: str | None, algorithm: str = "RS256") -> str:
-    """A token that names a key."""
-    return jwt.encode(claims("ada"), key, algorithm=algorithm, headers={"kid": key_id} if key_id else {})
-
-
-async def test_each_key_of_a_set_is_good_for_its_own_algorithm(keys: KeyServer) -> None:
-    # Given a set with a key of both kinds, and others that nobody may choose
-    keys.add("rsa", RSA_KEY)
-    keys.add("ec", EC_KEY)
-    keys.add("p384", P384_KEY)
-    keys.keys.append({"kty": "oct", "kid": "oct", "k": base64.urlsafe_b64encode(b"x" * 32).decode()})
-    tokens = verifier(jwt_jwks_url=keys.url)
-    await tokens.fetch_keys(min_interval=0)
-
-    # Then tokens of the two are good
-    assert tokens.verify(by(RSA_KEY, "rsa")).user_id == "ada"
-    assert tokens.verify(by(EC_KEY, "ec", "ES256")).user_id == "ada"
-    # And no others are
-    for token in (
-        by(RSA_KEY, None),
-        by(RSA_KEY, "ec"),
-        by(RSA_KEY, "elsewhere"),
-        by(P384_KEY, "p384", "ES384"),
-        jwt.encode(claims("ada"), "x" * 32, algorithm="HS256", headers={"kid": "oct"}),
-        jwt.encode(claims("ada"), RSA_KEY, algorithm="RS256", headers={"jku": keys.url}),
-        forge({"alg": "RS256", "kid": ["rsa"]}, claims("ada"), b"x"),
-    ):
-        assert code_of(tokens, token) == Code.UNAUTHORIZED
-
-
-async def test_a_key_that_is_new_in_the_set_is_fetched_when_a_token_names_it(keys: KeyServer) -> None:
-    # Given a verifier that fetched the set before a key was added
-    keys.add("old", RSA_KEY)
-    tokens = verifier(jwt_jwks_url=keys.url)
-    await tokens.fetch_keys(min_interval=0)
-    keys.add("new", EC_KEY)
-    token = by(EC_KEY, "new", "ES256")
-
-    # Then it knows that it lacks that key, and has it after the next fetch
-    assert tokens.has_key_for(by(RSA_KEY, "old"))
-    assert not tokens.has_key_for(token)
-    await tokens.fetch_keys(min_interval=0)
-    assert tokens.has_key_for(token)
-    assert tokens.verify(token).user_id == "ada"
-
-
-async def test_unknown_keys_do_not_make_an_edge_hammer_the_server(
-    keys: KeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given that the set was fetched a moment ago
-    now = [1_000.0]
-    monkeypatch.setattr("edge.auth.time.monotonic", lambda: now[0])
-    tokens = verifier(jwt_jwks_url=keys.url)
-    await tokens.fetch_keys()
-    assert keys.asked == 1
-
-    # When tokens name keys that nobody has, then it is fetched again only after a while
-    for _ in range(5):
-        await tokens.fetch_keys()
-    assert keys.asked == 1
-    now[0] += KEYS_REFRESH_UNKNOWN
-    await asyncio.gather(*(tokens.fetch_keys() for _ in range(5)))
-    assert keys.asked == 2
-
-
-@pytest.mark.parametrize("token", [None, 7, "", "nonsense", "a.b.c", "x" * (MAX_TOKEN + 1)])
-def test_nothing_is_fetched_for_what_is_no_token(token: object) -> None:
-    assert verifier(jwt_jwks_url="http://127.0.0.1:1/").has_key_for(token)
-
-
-def test_nothing_is_fetched_where_there_is_no_key_set() -> None:
-    assert verifier().has_key_for(by(RSA_KEY, "rsa"))
-
-
-async def test_the_keys_stay_when_the_set_cannot_be_fetched(keys: KeyServer, caplog: pytest.LogCaptureFixture) -> None:
-    # Given a verifier with a key
-    keys.add("rsa", RSA_KEY)
-    tokens = verifier(jwt_jwks_url=keys.url)
-    await tokens.fetch_keys(min_interval=0)
-
-    # When the server fails, or answers something else
-    keys.status = 503
-    await tokens.fetch_keys(min_interval=0)
-    keys.status = 200
-    wrong: list[list[Any]] = [[], [{"kty": "nonsense"}], ["text"]]
-    for nonsense in wrong:
-        keys.keys = nonsense
-        await tokens.fetch_keys(min_interval=0)
-
-    # Then the key is still good, and the log says what happened
-    assert tokens.verify(by(RSA_KEY, "rsa")).user_id == "ada"
-    assert "cannot be fetched; the edge keeps 1 keys" in caplog.text
-
-
-async def test_a_set_is_fetched_at_start_and_again_until_it_is_there(
-    keys: KeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge.auth.KEYS_RETRY", 0.01)
-    keys.status = 503
-    tokens = verifier(jwt_jwks_url=keys.url)
-    running = asyncio.create_task(tokens.run())
-    await eventually(lambda: keys.asked > 1, sentence="the fetch is repeated")
-    assert not tokens.ready
-
-    keys.add("rsa", RSA_KEY)
-    keys.status = 200
-
-    await eventually(lambda: tokens.ready, sentence="the keys are there")
-    running.cancel()
-
-
-async def test_without_a_key_set_there_is_nothing_to_run() -> None:
+async def test_without_a_key_set_nothing_is_fetched() -> None:
     tokens = verifier()
+    token = jwt.encode(claims("ada"), RSA_KEY, algorithm="RS256", headers={"kid": "rsa"})
+    assert tokens.has_key_for(token)
+    await asyncio.wait_for(tokens.wait_for_key(token), 1)
     await asyncio.wait_for(tokens.run(), 1)
     assert tokens.ready

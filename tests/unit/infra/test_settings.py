@@ -32,6 +32,46 @@ def test_two_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         load(EdgeSettings)
 
 
+@pytest.mark.parametrize(("name", "value"), [("PUBLIC_KEY", "a key"), ("JWKS_URL", "https://example.org/keys")])
+def test_public_keys_need_an_issuer_and_an_audience(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"WARREN_JWT_{name}", value)
+    with pytest.raises(SettingsError, match="WARREN_JWT_ISSUER and WARREN_JWT_AUDIENCE must be set"):
+        load(EdgeSettings)
+    monkeypatch.setenv("WARREN_JWT_ISSUER", "https://issuer.test")
+    with pytest.raises(SettingsError, match=r"^WARREN_JWT_AUDIENCE must be set"):
+        load(EdgeSettings)
+    monkeypatch.setenv("WARREN_JWT_AUDIENCE", "warren")
+    assert load(EdgeSettings).jwt_audience == "warren"
+
+
+@pytest.mark.parametrize(
+    ("url", "dev", "accepted"),
+    [
+        ("https://example.org/keys", False, True),
+        ("http://example.org/keys", False, False),
+        ("http://example.org/keys", True, False),
+        ("http://127.0.0.1:8080/keys", False, False),
+        ("http://127.0.0.1:8080/keys", True, True),
+        ("http://localhost/keys", True, True),
+        ("http://127.0.0.1.example.org/keys", True, False),
+        ("file:///etc/keys.json", True, False),
+        ("https:///keys", False, False),
+        ("https://[", False, False),
+        ("example.org/keys", False, False),
+    ],
+)
+def test_a_key_set_comes_over_https(monkeypatch: pytest.MonkeyPatch, url: str, dev: bool, accepted: bool) -> None:
+    monkeypatch.setenv("WARREN_JWT_JWKS_URL", url)
+    monkeypatch.setenv("WARREN_DEV", str(dev))
+    monkeypatch.setenv("WARREN_JWT_ISSUER", "https://issuer.test")
+    monkeypatch.setenv("WARREN_JWT_AUDIENCE", "warren")
+    if accepted:
+        assert load(EdgeSettings).jwt_jwks_url == url
+    else:
+        with pytest.raises(SettingsError, match="WARREN_JWT_JWKS_URL must begin with https:"):
+            load(EdgeSettings)
+
+
 def test_a_weak_secret_is_refused_by_name_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARREN_JWT_SECRET", "short-secret")
     with pytest.raises(SettingsError, match=r"WARREN_JWT_SECRET.*32 bytes") as raised:

@@ -133,7 +133,11 @@ def test_a_canary_has_a_token_for_each_of_its_users_or_for_none(tmp_path: Path) 
 
 
 def test_a_canary_without_tokens_needs_the_secret() -> None:
-    key = {"WARREN_JWT_JWKS_URL": "http://127.0.0.1:1/"}
+    key = {
+        "WARREN_JWT_JWKS_URL": "https://issuer.test/keys",
+        "WARREN_JWT_ISSUER": "https://issuer.test",
+        "WARREN_JWT_AUDIENCE": "warren",
+    }
     refused = operate("canary", env={**NOWHERE, **key})
     assert refused.exit_code == 1
     assert "WARREN_JWT_SECRET must be set" in refused.output

@@ -33,7 +33,12 @@ def test_a_token_has_every_claim_that_the_settings_ask_for() -> None:
     [
         {"WARREN_JWT_SECRET": SECRET},
         {"WARREN_DEV": "false", "WARREN_JWT_SECRET": SECRET},
-        {"WARREN_DEV": "true", "WARREN_JWT_JWKS_URL": "http://127.0.0.1:1/"},
+        {
+            "WARREN_DEV": "true",
+            "WARREN_JWT_JWKS_URL": "https://issuer.test/keys",
+            "WARREN_JWT_ISSUER": "https://issuer.test",
+            "WARREN_JWT_AUDIENCE": "warren",
+        },
     ],
     ids=["not development", "production", "no secret"],
 )
