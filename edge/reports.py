@@ -6,6 +6,7 @@ published.
 
 import asyncio
 import time
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -45,19 +46,19 @@ class UnconfirmedReports:
         self._send(key, report)
 
     def discard(self, user_id: str) -> None:
-        """Stop to report that a user has left: the user is back, and a report of that follows."""
+        """Stop reporting that a user has left: the user is back, and a report of that follows."""
         self._remove(user_id)
 
     def discard_users(self) -> None:
-        """Stop to report all users who have left: a report of earlier epochs covers them."""
+        """Stop reporting all users who have left: a report of earlier epochs covers them."""
         for key in [key for key in self._unconfirmed if key is not None]:
             self._remove(key)
 
     async def confirmed(self, *, limit: float) -> None:
         """Wait until every report is confirmed, up to `limit` seconds."""
         if self._unconfirmed:
-            self._all_confirmed.clear()
-            await asyncio.wait([asyncio.ensure_future(self._all_confirmed.wait())], timeout=limit)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_confirmed.wait(), limit)
 
     def _remove(self, key: str | None) -> None:
         self._unconfirmed.pop(key, None)

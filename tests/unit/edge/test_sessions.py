@@ -215,6 +215,39 @@ async def test_sessions_of_an_earlier_queue_are_dropped_however_long_the_broker_
 
 
 @pytest.mark.usefixtures("no_pauses")
+async def test_reports_that_wait_are_bounded_however_many_users_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an edge that keeps ten reports, and a hundred users who leave while the broker refuses those
+    monkeypatch.setattr("edge.sessions.MAX_GONE", 10)
+    cast = Cast()
+    sockets = [cast.connect(f"u{number}") for number in range(101)]
+    await eventually(lambda: len(cast.presence.open_users) == 101, within=5, sentence="all are open")
+    cast.presence.refused_names |= {"session.close", "edge.lost"}
+    for socket in sockets[:100]:
+        cast.disconnect(socket)
+        await settle()
+        assert len(cast.sessions._gone) <= 12
+
+    # Then all of them are closed after the outage: the one who stays is registered again, and earlier epochs dropped
+    cast.presence.refused_names.clear()
+    await eventually(lambda: cast.presence.open_users == {"u100"}, within=5, sentence="one is open")
+
+
+async def test_an_edge_that_stops_reports_all_users_as_gone_within_its_limit() -> None:
+    cast = Cast()
+    for number in range(3):
+        cast.connect(f"u{number}")
+    await settle()
+    await cast.sessions.report_all_closed(5_000, limit=5)
+    assert cast.presence.open_users == set()
+    cast.connect("ada")
+    await settle()
+    cast.presence.silent.add("ada")
+    began = time.monotonic()
+    await cast.sessions.report_all_closed(5_000, limit=0.05)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.usefixtures("no_pauses")
 async def test_one_user_whose_registration_fails_does_not_keep_others_from_theirs() -> None:
     # Given 1,200 users of an edge with a new queue, one of whom cannot be registered any more
     cast = Cast()
