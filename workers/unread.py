@@ -52,10 +52,10 @@ class Unread:
         headers = await self._conversations.headers(conversation_ids)
         self._hold_if_behind(facts, headers)
         changed = _changed(facts, headers)
-        touched = changed | set(moved)
+        touched = changed | dict.fromkeys(moved)
         await self._inboxes.write(entry_of(headers[id], user_id) for id, user_id in touched)
         totals = await self._inboxes.totals({user_id for _, user_id in touched})
-        for id, user_id in changed | {key for key, forward in moved.items() if forward}:
+        for id, user_id in changed | dict.fromkeys(key for key, forward in moved.items() if forward):
             effects.push("unread_updated", _count(headers[id], user_id, totals), [user_id])
         for (id, user_id), forward in moved.items():
             if forward:
@@ -137,17 +137,18 @@ class Unread:
         effects.push("message_seen", seen, [user_id for user_id in header.user_ids if user_id != reader])
 
 
-def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> set[tuple[str, str]]:
-    """The (conversation, user) pairs whose count a fact changes: all recipients, and a sender with unread messages.
+def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> dict[tuple[str, str], None]:
+    """The (conversation, user) pairs whose count a fact changes, in the order of the facts.
 
+    Those are all recipients, and a sender with unread messages.
     A sender who has read everything has 0 unread before and after, so the inbox entry may keep its older version.
     """
-    changed = set()
+    changed: dict[tuple[str, str], None] = {}
     for fact in facts:
         if fact.conversation_id in headers:
             for user_id in headers[fact.conversation_id].user_ids:
                 if user_id != fact.sender_id or fact.sender_was_behind:
-                    changed.add((fact.conversation_id, user_id))
+                    changed[fact.conversation_id, user_id] = None
     return changed
 
 
