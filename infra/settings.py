@@ -4,6 +4,7 @@ A missing or weak value is refused with a sentence that names the variable. Secr
 `WARREN_SECRETS_DIR` holds one file per variable, as container platforms mount them.
 """
 
+import ipaddress
 import os
 import socket
 import ssl
@@ -194,6 +195,9 @@ class EdgeSettings(Settings):
         default_factory=list,
         description='Web origins that may connect, as a JSON list; ["*"] allows all, empty only the same origin.',
     )
+    dev_exposed: bool = Field(
+        False, description="Development mode may listen beyond this machine: anybody there gets a token for any user."
+    )
     dev_edges: list[str] = Field(
         default_factory=list, description="Development: edges that the web client may use, as a JSON list of URLs."
     )
@@ -245,6 +249,16 @@ class EdgeSettings(Settings):
         return secret
 
     @model_validator(mode="after")
+    def development_stays_on_this_machine(self) -> Self:
+        """Refuse to give tokens to a whole network because one switch was forgotten."""
+        if self.dev and not self.dev_exposed and not _is_loopback(self.edge_host):
+            raise ValueError(
+                "with WARREN_DEV, anybody who reaches the edge gets a token for any user: "
+                "WARREN_EDGE_HOST must be a loopback address, or WARREN_DEV_EXPOSED=true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def one_source_of_keys(self) -> Self:
         """Require exactly one source of keys: with two, a forger could choose the weaker one."""
         sources = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
@@ -283,6 +297,13 @@ class EdgeSettings(Settings):
         """The configured edge id, or a new one of host, port, process id and random digits."""
         host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:40]
         return self.edge_id or f"{host}-{self.edge_port}-{os.getpid()}-{os.urandom(3).hex()}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class WorkerSettings(Settings):

@@ -1,12 +1,15 @@
 """`python -m infra secrets FOLDER`: writes every secret of a deployment as files, one folder for each reader.
 
-    passwords/    warren-edge, warren-worker, warren-operator        RabbitMQ's users; only the operator reads them
+    passwords/    warren-edge, warren-worker, …                      RabbitMQ's users; no process reads them
     rabbitmq/     definitions.json                                   RabbitMQ imports it at start
     mongodb/      root-password, user-password, keyfile              for a MongoDB that the deployment runs itself
     edge/         WARREN_AMQP_URL, WARREN_JWT_SECRET                 WARREN_SECRETS_DIR of edges
     worker/       WARREN_AMQP_URL, WARREN_MONGO_URL                  WARREN_SECRETS_DIR of workers
-    operator/     WARREN_AMQP_URL, WARREN_MANAGEMENT_URL, …          WARREN_SECRETS_DIR of `python -m infra`
-    autoscaler/   host                                               KEDA reads it
+    topology/     WARREN_AMQP_URL                                    … of the job `infra topology apply`
+    recount/      WARREN_MONGO_URL                                   … of `infra recount`
+    canary/       WARREN_MONGO_URL, WARREN_JWT_SECRET                … of `infra canary`
+    operator/     all of them, and WARREN_MANAGEMENT_URL             … of people who run other commands of `infra`
+    autoscaler/   host                                               KEDA reads it; it may only look at queues
     grafana/      admin-password
 
 Passwords are generated once and kept. Files that depend on them are written on every run. So a second run changes no
@@ -23,7 +26,7 @@ import typer
 
 from contracts.errors import WarrenError
 from infra.cli.console import console
-from infra.deploy.definitions import EDGE, OPERATOR, WORKER, definitions, permissions
+from infra.deploy.definitions import AUTOSCALER, EDGE, OPERATOR, WORKER, definitions, permissions
 
 #: Random bytes of a password. It is written as hexadecimal digits, which need no quoting in any URL.
 PASSWORD_BYTES = 24
@@ -50,7 +53,7 @@ def write(folder: Path, *, broker: str, mongo_url: str | None, mongo: str, jwt_s
         _write(folder / "rabbitmq" / "definitions.json", json.dumps(definitions(VHOST, passwords), indent=2) + "\n")
         logins = {user: f"{user}:{quote(password, safe='')}" for user, password in passwords.items()}
         amqp = {user: f"amqp://{login}@{broker}:5672/{VHOST}" for user, login in logins.items()}
-        management = f"http://{logins[OPERATOR]}@{broker}:15672"
+        management = {user: f"http://{login}@{broker}:15672" for user, login in logins.items()}
         if mongo_url is None:
             _once(folder / "mongodb" / "root-password")
             _once(folder / "mongodb" / "keyfile")
@@ -59,12 +62,17 @@ def write(folder: Path, *, broker: str, mongo_url: str | None, mongo: str, jwt_s
         _write(folder / "edge" / "WARREN_AMQP_URL", amqp[EDGE])
         _write(folder / "worker" / "WARREN_AMQP_URL", amqp[WORKER])
         _write(folder / "worker" / "WARREN_MONGO_URL", mongo_url)
+        _write(folder / "topology" / "WARREN_AMQP_URL", amqp[OPERATOR])
+        _write(folder / "recount" / "WARREN_MONGO_URL", mongo_url)
+        _write(folder / "canary" / "WARREN_MONGO_URL", mongo_url)
         _write(folder / "operator" / "WARREN_AMQP_URL", amqp[OPERATOR])
-        _write(folder / "operator" / "WARREN_MANAGEMENT_URL", management)
+        _write(folder / "operator" / "WARREN_MANAGEMENT_URL", management[OPERATOR])
         _write(folder / "operator" / "WARREN_MONGO_URL", mongo_url)
         if jwt_secret:
-            _write(folder / "operator" / "WARREN_JWT_SECRET", _once(folder / "edge" / "WARREN_JWT_SECRET"))
-        _write(folder / "autoscaler" / "host", f"{management}/{VHOST}")
+            secret = _once(folder / "edge" / "WARREN_JWT_SECRET")
+            _write(folder / "canary" / "WARREN_JWT_SECRET", secret)
+            _write(folder / "operator" / "WARREN_JWT_SECRET", secret)
+        _write(folder / "autoscaler" / "host", f"{management[AUTOSCALER]}/{VHOST}")
         _once(folder / "grafana" / "admin-password")
     except OSError as error:
         raise UnwritableFolder(f"{error.filename or folder}: {error.strerror}") from None

@@ -5,6 +5,7 @@ There is one user for each kind of process:
     warren-edge       publishes commands; declares, binds and consumes `edge.…` queues; has no other rights
     warren-worker     consumes the work queues; publishes facts, frames, dead letters and commands; declares nothing
     warren-operator   declares the topology, and reads, replays and purges dead letters
+    warren-autoscaler sees the lengths of queues in the management API; has no other right
 
 Limits are defined twice from the same values: as arguments, which a queue keeps from its declaration, and as policies,
 which can be changed at any time. RabbitMQ applies the lower of two numbers, so a policy can tighten a limit at once.
@@ -36,7 +37,7 @@ from contracts.topology import (
     edge_queue,
 )
 
-EDGE, WORKER, OPERATOR = "warren-edge", "warren-worker", "warren-operator"
+EDGE, WORKER, OPERATOR, AUTOSCALER = "warren-edge", "warren-worker", "warren-operator", "warren-autoscaler"
 #: Minimal number of characters of a password.
 MIN_PASSWORD = 16
 #: The name of the default exchange in permissions. Operators replay letters that cannot be decoded through it.
@@ -74,7 +75,7 @@ class Permissions:
     configure: str
     write: str
     read: str
-    #: Rights in the management API, which only operators use.
+    #: Rights in the management API, which no edge or worker uses.
     tags: tuple[str, ...] = ()
 
 
@@ -94,6 +95,7 @@ def permissions() -> list[Permissions]:
             _only([*exchanges, *queues]),
             ("monitoring",),
         ),
+        Permissions(AUTOSCALER, _only(()), _only(()), _only(()), ("management",)),
     ]
 
 

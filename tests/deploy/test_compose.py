@@ -18,7 +18,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(
 )
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 #: Services of our own image.
-OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("warren:")}
 #: Seconds that a stopping edge may take beside WARREN_DRAIN_SECONDS: its last replies, its farewell, its tasks' end.
 FAREWELL = 20
 
@@ -74,6 +74,24 @@ def test_whoever_stops_has_the_time_that_it_needs() -> None:
         assert "workers" not in service["command"] or grace >= stop + 5
 
 
+def test_one_service_builds_the_image_and_none_pulls_it() -> None:
+    assert [name for name, service in OURS.items() if "build" in service] == ["secrets"]
+    assert {service["pull_policy"] for name, service in OURS.items() if name != "secrets"} == {"never"}
+
+
+def test_development_mode_is_off_by_default() -> None:
+    for name, service in OURS.items():
+        environment: dict[str, str] = service.get("environment", {})
+        switches = {key: value for key, value in environment.items() if key.startswith("WARREN_DEV")}
+        assert set(switches.values()) <= {"false"}, f"{name} has {switches}"
+
+
+def test_rabbitmq_is_told_the_limit_of_its_container() -> None:
+    rabbitmq = SERVICES["rabbitmq"]
+    arguments = rabbitmq["environment"]["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
+    assert arguments == f"-rabbit total_memory_available_override_value {rabbitmq['mem_limit']}"
+
+
 def test_nobody_outside_this_machine_is_let_in_by_default() -> None:
     for name, service in SERVICES.items():
         assert [port for port in service.get("ports", ()) if not port.startswith("127.0.0.1:")] == [], name
@@ -88,7 +106,7 @@ def test_every_file_that_is_mounted_exists() -> None:
     files = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
     assert [file for file in files if file.startswith("./") and not (DEPLOY / file).exists()] == []
     assert (DEPLOY / "compose.yaml").resolve() == FILE
-    build = OURS["edge-1"]["build"]
+    build = OURS["secrets"]["build"]
     assert (DEPLOY / build["context"]).resolve() == ROOT
     assert (ROOT / build["dockerfile"]).exists()
 

@@ -125,7 +125,7 @@ def test_every_secret_is_one_that_is_written(overlay: str, secrets: Path) -> Non
         for manifest in of(overlay, "TriggerAuthentication")
         for reference in manifest["spec"]["secretTargetRef"]
     }
-    assert named == {"edge", "worker", "operator", "rabbitmq", "autoscaler"}
+    assert named == {"edge", "worker", "topology", "recount", "canary", "operator", "rabbitmq", "autoscaler"}
     assert named <= {folder.name for folder in secrets.iterdir()}
 
 
@@ -236,9 +236,23 @@ def test_the_network_lets_everybody_reach_what_they_need_and_edges_no_store(over
 
     # Then nobody reaches more than they need
     everybody = {name for name, _ in pods(overlay)}
-    assert allowed[5672] == everybody
+    assert allowed[5672] == everybody - {"canary", "recount"}
     assert allowed[27017] == everybody - {"edge", "topology"}
-    assert allowed[15672] == allowed[8001] == {"canary"}
+    assert allowed[8001] == {"canary", "operator"}
+    assert allowed[15672] == {"operator"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_process_mounts_the_secrets_of_its_own_kind(overlay: str) -> None:
+    for name, pod in pods(overlay):
+        mounted = [volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume]
+        assert mounted == [f"warren-{'worker' if name.startswith('worker-') else name}"], name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_pod_with_every_right_does_not_run_unless_somebody_starts_it(overlay: str) -> None:
+    (operator,) = [manifest for manifest in of(overlay, "Deployment") if name_of(manifest) == "operator"]
+    assert operator["spec"]["replicas"] == 0
 
 
 def test_production_has_nothing_once() -> None:
@@ -248,7 +262,7 @@ def test_production_has_nothing_once() -> None:
     for name, pod in pods("production"):
         spread = pod["spec"].get("topologySpreadConstraints", ())
         zones = [part["whenUnsatisfiable"] for part in spread if part["topologyKey"].endswith("/zone")]
-        assert name in ("canary", "recount", "topology") or zones == ["DoNotSchedule"], name
+        assert name in ("canary", "recount", "topology", "operator") or zones == ["DoNotSchedule"], name
 
 
 def test_the_overlay_that_the_documents_show_names_what_is_ones_own(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from infra.cli import secrets
-from infra.deploy.definitions import EDGE, OPERATOR, WORKER, WeakPassword
+from infra.deploy.definitions import AUTOSCALER, EDGE, OPERATOR, WORKER, WeakPassword
 
 
 def write(folder: Path, **changes: object) -> Path:
@@ -26,7 +26,7 @@ def read(folder: Path) -> dict[str, str]:
 def test_rabbitmq_knows_the_passwords_that_processes_log_in_with(secrets: Path) -> None:
     definitions = json.loads((secrets / "rabbitmq" / "definitions.json").read_text())
     hashes = {user["name"]: base64.b64decode(user["password_hash"]) for user in definitions["users"]}
-    for folder, user in (("edge", EDGE), ("worker", WORKER), ("operator", OPERATOR)):
+    for folder, user in (("edge", EDGE), ("worker", WORKER), ("topology", OPERATOR), ("operator", OPERATOR)):
         address = urlsplit((secrets / folder / "WARREN_AMQP_URL").read_text())
         assert (address.username, address.hostname, address.path) == (user, "rabbitmq", "/warren")
         assert address.password is not None
@@ -39,6 +39,11 @@ def test_nobody_has_more_than_it_needs(secrets: Path) -> None:
     names = {folder.name: {file.name for file in folder.iterdir()} for folder in secrets.iterdir()}
     assert names["edge"] == {"WARREN_AMQP_URL", "WARREN_JWT_SECRET"}
     assert names["worker"] == {"WARREN_AMQP_URL", "WARREN_MONGO_URL"}
+    assert names["topology"] == {"WARREN_AMQP_URL"}
+    assert names["recount"] == {"WARREN_MONGO_URL"}
+    assert names["canary"] == {"WARREN_MONGO_URL", "WARREN_JWT_SECRET"}
+    assert names["autoscaler"] == {"host"}
+    assert f"//{AUTOSCALER}:" in (secrets / "autoscaler" / "host").read_text()
     assert names["mongodb"] == {"root-password", "user-password", "keyfile"}
 
 

@@ -33,7 +33,7 @@ from infra.broker.dead_letters import LetterFilter
 from infra.broker.declare import check_topology, declare_edge_queue, declare_topology
 from infra.broker.link import Setup, connect_once
 from infra.broker.publisher import Publisher
-from infra.deploy.definitions import EDGE, MIN_PASSWORD, OPERATOR, WORKER, definitions
+from infra.deploy.definitions import AUTOSCALER, EDGE, MIN_PASSWORD, OPERATOR, WORKER, definitions
 from infra.local.services import Services, delete_vhost
 from infra.local.stack import WORKER_KINDS, Stack
 from infra.local.tenant import Tenant
@@ -63,7 +63,7 @@ class Imported:
 def imported(services: Services) -> Iterator[Imported]:
     """Definitions with passwords, imported through the management API; users get a name of this run's own."""
     own = f"permissions_{os.getpid()}_{secrets.token_hex(4)}"
-    passwords = {user: secrets.token_hex(MIN_PASSWORD) for user in (EDGE, WORKER, OPERATOR)}
+    passwords = {user: secrets.token_hex(MIN_PASSWORD) for user in (EDGE, WORKER, OPERATOR, AUTOSCALER)}
     text = json.dumps(definitions(own, passwords))
     names = {user: f"{user}-{own}" for user in passwords}
     for user, name in names.items():
@@ -132,6 +132,11 @@ async def test_the_operator_sees_queues_and_looks_after_the_dead_letters(importe
         await worker.publish(DEAD, "persistence", b"nonsense")
     assert (await dead_letters.replay(settings, "persistence", LetterFilter(), raw=True)).removed == 2
     assert {queue.name for queue in QUEUES} <= {queue.name for queue in await management.queues(settings)}
+
+
+async def test_the_autoscaler_sees_how_long_queues_are(imported: Imported) -> None:
+    seen = await management.queues(imported.settings(AUTOSCALER))
+    assert {queue.name for queue in QUEUES} <= {queue.name for queue in seen}
 
 
 # --- What is not ------------------------------------------------------------------------------------------
@@ -228,8 +233,23 @@ async def test_an_operator_makes_no_queues_beside_the_topology(imported: Importe
     await refused(operator, declare(replace(PERSISTENCE, name="mine")), bind("edge.spy.3", FRAMES, "edge-1"))
 
 
+async def test_the_autoscaler_can_neither_read_nor_write_nor_declare(imported: Imported) -> None:
+    autoscaler = imported.settings(AUTOSCALER)
+    await refused(autoscaler, *(consume(queue.name) for queue in WORK_QUEUES))
+    await refused(autoscaler, declare_topology, bind("edge.spy.4", FRAMES, "edge-1"))
+    await refused_to_publish(autoscaler, COMMANDS)
+    # The management API can read messages and make users too.
+    path = f"{imported.management_url(AUTOSCALER)}/api"
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        wanted = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        read = await client.post(f"{path}/queues/{imported.vhost}/persistence/get", json=wanted)
+        assert (read.status_code, "ACCESS_REFUSED" in read.text) in ((400, True), (403, False), (401, True)), read.text
+        made = await client.put(f"{path}/users/mallory", json={"password": "x" * 20, "tags": "administrator"})
+        assert made.status_code == 401, made.text
+
+
 async def test_nobody_of_ours_may_look_into_another_virtual_host(imported: Imported, vhost: str) -> None:
-    for user in (EDGE, WORKER, OPERATOR):
+    for user in (EDGE, WORKER, OPERATOR, AUTOSCALER):
         login = urlsplit(imported.urls[user]).netloc
         elsewhere = urlunsplit(urlsplit(vhost)._replace(netloc=login))
         with pytest.raises(BrokerUnavailable, match=r"Connection\.Close"):

@@ -72,6 +72,34 @@ def test_a_key_set_comes_over_https(monkeypatch: pytest.MonkeyPatch, url: str, d
             load(EdgeSettings)
 
 
+@pytest.mark.parametrize(
+    ("host", "exposed", "accepted"),
+    [
+        ("127.0.0.1", False, True),
+        ("::1", False, True),
+        ("localhost", False, True),
+        ("0.0.0.0", False, False),
+        ("::", False, False),
+        ("10.0.0.7", False, False),
+        ("chat.example.org", False, False),
+        ("0.0.0.0", True, True),
+    ],
+)
+def test_development_mode_listens_on_this_machine_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, host: str, exposed: bool, accepted: bool
+) -> None:
+    monkeypatch.setenv("WARREN_JWT_SECRET", "s" * 32)
+    monkeypatch.setenv("WARREN_EDGE_HOST", host)
+    assert load(EdgeSettings).edge_host == host
+    monkeypatch.setenv("WARREN_DEV", "true")
+    monkeypatch.setenv("WARREN_DEV_EXPOSED", str(exposed))
+    if accepted:
+        assert load(EdgeSettings).dev
+    else:
+        with pytest.raises(SettingsError, match=r"WARREN_EDGE_HOST must be a loopback address"):
+            load(EdgeSettings)
+
+
 def test_a_weak_secret_is_refused_by_name_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARREN_JWT_SECRET", "short-secret")
     with pytest.raises(SettingsError, match=r"WARREN_JWT_SECRET.*32 bytes") as raised:

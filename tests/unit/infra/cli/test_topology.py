@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.topology import EXCHANGES, QUEUES
-from infra.deploy.definitions import EDGE, OPERATOR, WORKER, WeakPassword, definitions
+from infra.deploy.definitions import AUTOSCALER, EDGE, OPERATOR, WORKER, WeakPassword, definitions
 from tests.support.operator_commands import operate
 
 
@@ -26,19 +26,20 @@ def test_every_queue_is_shown_with_its_bindings_and_arguments() -> None:
 def test_without_passwords_nobody_can_log_in(tmp_path: Path) -> None:
     printed = operate("topology", "definitions", "--vhost", "chat")
     value = json.loads(printed.output)
-    assert {user["name"]: user["password_hash"] for user in value["users"]} == {EDGE: "", WORKER: "", OPERATOR: ""}
+    assert {user["name"] for user in value["users"]} == {EDGE, WORKER, OPERATOR, AUTOSCALER}
+    assert {user["password_hash"] for user in value["users"]} == {""}
     assert [vhost["name"] for vhost in value["vhosts"]] == ["chat"]
     assert len(value["exchanges"]) == len(EXCHANGES)
     assert len(value["queues"]) == len(QUEUES)
 
 
 def test_passwords_come_from_files_and_leave_as_salted_hashes(tmp_path: Path) -> None:
-    for user in (EDGE, WORKER, OPERATOR):
+    for user in (EDGE, WORKER, OPERATOR, AUTOSCALER):
         (tmp_path / user).write_text("a password of some length\n")
     printed = operate("topology", "definitions", "--passwords", str(tmp_path))
     assert "a password" not in printed.output
     hashes = [base64.b64decode(user["password_hash"]) for user in json.loads(printed.output)["users"]]
-    assert len(set(hashes)) == 3
+    assert len(set(hashes)) == 4
     for salted in hashes:
         assert salted[4:] == hashlib.sha256(salted[:4] + b"a password of some length").digest()
 
