@@ -15,19 +15,26 @@ class MessageSent(Value):
 
 
 class UnreadCount(Value):
-    """A user's unread messages in one conversation and in all, and the user's watermark in this conversation."""
+    """A user's unread messages in one conversation and in all, and the user's watermark in this conversation.
+
+    Of two, the one with the higher `last_seq + last_read_seq` has the newer count, and the one with the higher
+    `total_version` the newer total.
+    """
 
     conversation_id: str
     unread_count: int
+    last_seq: int
     last_read_seq: int
     last_read_at: Timestamp | None
     total_unread: int
+    total_version: int
 
 
 class ConversationPage(Value):
     conversations: list[Conversation]
     next_cursor: str | None
     total_unread: int
+    total_version: int
 
 
 class MessagePage(Value):

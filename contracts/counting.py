@@ -1,4 +1,7 @@
-"""The formula of unread counts. They are computed from a conversation's header and never incremented."""
+"""The formula of unread counts, and the order of totals. Counts are computed from a header and never incremented."""
+
+#: Bits of a version for the writes of one second. The 33 others count seconds up to the year 2242.
+WRITES_BITS = 20
 
 
 def inbox_state(last_seq: int, read_seq: int) -> dict[str, int]:
@@ -9,3 +12,12 @@ def inbox_state(last_seq: int, read_seq: int) -> dict[str, int]:
     """
     read = min(read_seq, last_seq)
     return {"v": last_seq + read, "n": last_seq - read}
+
+
+def total_version(seconds: int, increment: int) -> int:
+    """The version of a total that was read from the store as it was at this time of its log.
+
+    The store's log gives each write a time of its own: seconds, and a number within the second. JavaScript represents
+    the version exactly. States of one second beyond `2 ** WRITES_BITS` writes share a version.
+    """
+    return (seconds << WRITES_BITS) | min(increment, (1 << WRITES_BITS) - 1)

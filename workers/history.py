@@ -67,6 +67,8 @@ class History:
                 valid.append((command, PageQuery(command.user_id, before, payload.limit + 1)))
         if not valid:
             return
+        # Read first, so that the total is at least as new as its version says.
+        version = await self._inboxes.version()
         found = await self._conversations.pages([query for _, query in valid])
         pages = [_page(headers, command.payload.limit) for (command, _), headers in zip(valid, found, strict=True)]
         users = await self._users.find({user for page, _ in pages for header in page for user in header.user_ids})
@@ -84,6 +86,7 @@ class History:
                     conversations=[conversation_view(header, command.user_id, users) for header in page],
                     next_cursor=next_cursor,
                     total_unread=total_outside + sum(header.unread(command.user_id) for header in page),
+                    total_version=version,
                 ),
             )
 

@@ -18,7 +18,7 @@ from contracts.values import rfc3339, utc_datetime
 from infra import metrics
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header, Watermark
-from infra.store.inboxes import Inboxes, entry_of
+from infra.store.inboxes import Inboxes, Total, entry_of
 from infra.store.messages import Messages
 from workers.effects import Effects
 from workers.visibility import may_see
@@ -152,12 +152,14 @@ def _changed(facts: Iterable[MessageStored], headers: dict[str, Header]) -> dict
     return changed
 
 
-def _count(header: Header, user_id: str, totals: dict[str, int]) -> UnreadCount:
-    read = header.watermark(user_id)
+def _count(header: Header, user_id: str, totals: dict[str, Total]) -> UnreadCount:
+    read, total = header.watermark(user_id), totals[user_id]
     return UnreadCount.model_construct(
         conversation_id=header.id,
         unread_count=header.unread(user_id),
+        last_seq=header.last_seq,
         last_read_seq=read.seq,
         last_read_at=rfc3339(read.at) if read.at else None,
-        total_unread=totals.get(user_id, 0),
+        total_unread=total.unread,
+        total_version=total.version,
     )

@@ -11,7 +11,10 @@ from typing import Any
 from contracts.counting import inbox_state
 from infra.store.client import Store
 from infra.store.conversations import Header
-from infra.store.operations import Document, Update, aggregate, find_all, translated_errors, union, update_all
+from infra.store.operations import Document, Update, find_all, read_snapshot, translated_errors, union, update_all
+
+#: Users whose totals are read at once, so that the answer fits into one reply of the store.
+TOTALS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,14 @@ class InboxEntry:
     def state(self) -> Document:
         """The version and the count, in the order in which `$max` compares them; see `contracts.counting`."""
         return inbox_state(self.last_seq, self.read_seq)
+
+
+@dataclass(frozen=True)
+class Total:
+    """A user's number of unread messages in all conversations. Of two totals the higher version is newer."""
+
+    unread: int
+    version: int
 
 
 def entry_of(header: Header, user_id: str) -> InboxEntry:
@@ -57,15 +68,27 @@ class Inboxes:
             async with translated_errors():
                 await update_all(self._inboxes, operations)
 
-    async def totals(self, user_ids: Collection[str]) -> dict[str, int]:
-        """The number of unread messages of each user in all conversations together."""
-        pipeline = [
-            {"$match": {"user_id": {"$in": list(user_ids)}, "state.n": {"$gt": 0}}},
-            {"$group": {"_id": "$user_id", "n": {"$sum": "$state.n"}}},
-        ]
+    async def totals(self, user_ids: Collection[str]) -> dict[str, Total]:
+        """The total of each user."""
+        totals: dict[str, Total] = {}
+        ids = list(user_ids)
+        for start in range(0, len(ids), TOTALS_AT_ONCE):
+            part = ids[start : start + TOTALS_AT_ONCE]
+            pipeline = [
+                {"$match": {"user_id": {"$in": part}, "state.n": {"$gt": 0}}},
+                {"$group": {"_id": "$user_id", "n": {"$sum": "$state.n"}}},
+            ]
+            async with translated_errors():
+                found, version = await read_snapshot(self._inboxes, pipeline)
+            totals |= dict.fromkeys(part, Total(0, version))
+            totals |= {row["_id"]: Total(row["n"], version) for row in found}
+        return totals
+
+    async def version(self) -> int:
+        """The version of totals that are read now. What is read after this call is at least as new."""
         async with translated_errors():
-            found = await aggregate(self._inboxes, pipeline)
-        return dict.fromkeys(user_ids, 0) | {row["_id"]: row["n"] for row in found}
+            _, version = await read_snapshot(self._inboxes, [{"$match": {"_id": None}}])
+        return version
 
     async def totals_outside(self, queries: Sequence[tuple[str, Collection[str]]]) -> list[int]:
         """For each (user, conversations): the user's number of unread messages in all other conversations."""

@@ -24,6 +24,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from contracts.counting import total_version
 from contracts.errors import StoreUnavailable
 from infra import metrics
 
@@ -54,6 +55,7 @@ TRANSIENT_CODES = {
     7,  # HostNotFound
     89,  # NetworkTimeout
     134,  # ReadConcernMajorityNotAvailableYet: the server has just started
+    246,  # SnapshotUnavailable: the same for a snapshot
     262,  # ExceededTimeLimit
     9001,  # SocketException
     11601,  # Interrupted: an operator killed the operation
@@ -131,6 +133,27 @@ async def union(collection: Any, pipelines: Sequence[list[dict[str, Any]]]) -> l
     for document in await aggregate(collection, [*tagged[0], *rest]):
         results[document.pop("_pipeline")].append(document)
     return results
+
+
+async def read_snapshot(collection: Any, pipeline: Sequence[object]) -> tuple[list[Document], int]:
+    """Run a pipeline over the newest state that a majority has committed. Returns its documents, and that state's
+    version.
+
+    A state with a higher version includes everything that one with a lower version includes, after a change of the
+    primary too: a version is a time of the log up to which nothing is ever rolled back. The documents must fit into one
+    reply (16 MB).
+    """
+    reply = await collection.database.command(
+        {
+            "aggregate": collection.name,
+            "pipeline": list(pipeline),
+            "cursor": {"batchSize": FIRST_BATCH},
+            "readConcern": {"level": "snapshot"},
+        }
+    )
+    cursor = reply["cursor"]
+    at = cursor["atClusterTime"]
+    return cursor["firstBatch"], total_version(at.time, at.inc)
 
 
 async def insert_all(collection: Any, documents: Sequence[Document], *, majority: bool = True) -> tuple[int, Term]:

@@ -196,7 +196,7 @@ async def test_a_cursor_of_somebody_else_leads_to_nothing_of_theirs(people: Peop
     await people.chat(ada, cy)
     page = await ada.call("list_conversations", limit=1)
     stolen = await mallory.call("list_conversations", cursor=page["next_cursor"])
-    assert stolen == {"conversations": [], "next_cursor": None, "total_unread": 0}
+    assert (stolen["conversations"], stolen["next_cursor"], stolen["total_unread"]) == ([], None, 0)
 
 
 #: Questions of each kind, and seconds that their medians may be apart, which a busy machine needs: a look at the

@@ -95,9 +95,11 @@ CONVERSATION: Shape = {
 UNREAD: Shape = {
     "conversation_id": str,
     "unread_count": count,
+    "last_seq": count,
     "last_read_seq": count,
     "last_read_at": nullable(time),
     "total_unread": count,
+    "total_version": count,
 }
 PRESENCE: Shape = {"user_id": str, "online": bool, "last_seen_at": nullable(time)}
 
@@ -114,7 +116,12 @@ ACKS: dict[str, Shape] = {
     "start_conversation": {"conversation": CONVERSATION},
     "send_message": {"message": MESSAGE},
     "message_seen": UNREAD,
-    "list_conversations": {"conversations": [CONVERSATION], "next_cursor": nullable(str), "total_unread": count},
+    "list_conversations": {
+        "conversations": [CONVERSATION],
+        "next_cursor": nullable(str),
+        "total_unread": count,
+        "total_version": count,
+    },
     "list_messages": {"messages": [MESSAGE], "has_more": bool},
     "find_users": {
         "users": [{"id": str, "name": str, "picture": nullable(str), "online": bool, "last_seen_at": nullable(time)}]

@@ -229,14 +229,16 @@ export interface MessageSeenPayload {
   seq: number;
 }
 /**
- * A user's unread messages in one conversation and in all, and the user's watermark in this conversation.
+ * A user's unread messages in one conversation and in all, and the user's watermark in this conversation. Of two, the one with the higher `last_seq + last_read_seq` has the newer count, and the one with the higher `total_version` the newer total.
  */
 export interface UnreadCount {
   conversation_id: string;
   unread_count: number;
+  last_seq: number;
   last_read_seq: number;
   last_read_at: string | null;
   total_unread: number;
+  total_version: number;
 }
 /**
  * A page of the user's conversations, newest activity first.
@@ -249,6 +251,7 @@ export interface ConversationPage {
   conversations: Conversation[];
   next_cursor: string | null;
   total_unread: number;
+  total_version: number;
 }
 /**
  * A page of a conversation's messages: the newest, those before a seq, or those after one. Always ascending.

@@ -33,6 +33,8 @@ export class FakeBackend {
   readonly users = new Map<string, User>();
   readonly conversations = new Map<string, StoredConversation>();
   readonly edges = new Set<FakeEdge>();
+  /** Totals are numbered in the order in which they were read. */
+  private totals = 0;
   private clock = Date.parse("2026-03-02T09:00:00.000Z");
 
   now(): string {
@@ -100,17 +102,23 @@ export class FakeBackend {
 
   unread(conversation: StoredConversation, user: string): UnreadCount {
     const last_read_seq = conversation.reads.get(user) ?? 0;
-    const total_unread = this.listFor(user).reduce(
-      (sum, other) => sum + other.messages.length - (other.reads.get(user) ?? 0),
-      0,
-    );
     return {
       conversation_id: conversation.id,
       unread_count: conversation.messages.length - last_read_seq,
+      last_seq: conversation.messages.length,
       last_read_seq,
       last_read_at: null,
-      total_unread,
+      ...this.total(user),
     };
+  }
+
+  total(user: string): Pick<UnreadCount, "total_unread" | "total_version"> {
+    const total_unread = this.listFor(user).reduce(
+      (sum, { messages, reads }) => sum + messages.length - (reads.get(user) ?? 0),
+      0,
+    );
+    this.totals += 1;
+    return { total_unread, total_version: this.totals };
   }
 
   listFor(user: string): StoredConversation[] {
@@ -348,7 +356,7 @@ export class FakeEdge {
         return ok({
           conversations: all.slice(from, from + limit).map((conversation) => backend.view(conversation, user)),
           next_cursor: from + limit < all.length ? String(from + limit) : null,
-          total_unread: all.reduce((sum, conversation) => sum + backend.view(conversation, user).unread_count, 0),
+          ...backend.total(user),
         });
       }
       case "list_messages": {

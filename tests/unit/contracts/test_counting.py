@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.counting import inbox_state
+from contracts.counting import inbox_state, total_version
+from contracts.values import MAX_SAFE_INTEGER
 
 seqs = st.integers(min_value=0, max_value=2**40)
 
@@ -43,7 +44,21 @@ def test_states_in_any_order_and_any_number_end_with_the_newest(data: st.DataObj
 
 @given(seqs, seqs)
 def test_clients_can_derive_the_version(last: int, read: int) -> None:
-    # docs/protocol.md tells clients to order unread_updated by 2 * last_read_seq + unread_count.
+    # docs/protocol.md tells clients to order unread_updated by last_seq + last_read_seq.
     read = min(read, last)
-    state = inbox_state(last, read)
-    assert 2 * read + state["n"] == state["v"]
+    assert last + read == inbox_state(last, read)["v"]
+
+
+times = st.tuples(st.integers(0, 2**33 - 1), st.integers(1, 2**20 - 1))
+
+
+@given(times, times)
+def test_versions_of_totals_order_as_the_times_of_the_log_and_are_exact_in_javascript(
+    one: tuple[int, int], other: tuple[int, int]
+) -> None:
+    assert (total_version(*one) < total_version(*other)) == (one < other)
+    assert total_version(*one) <= MAX_SAFE_INTEGER
+
+
+def test_a_second_with_very_many_writes_never_reaches_into_the_next() -> None:
+    assert total_version(7, 2**20 - 1) == total_version(7, 2**31) < total_version(8, 1)

@@ -2,10 +2,8 @@ import type { Dispatch } from "@reduxjs/toolkit";
 import { selectSessions } from "@/features/connection/connectionSlice";
 import {
   conversationsListed,
-  selectTotalIsStale,
   snapshotFailed,
   snapshotLoaded,
-  totalUnreadLoaded,
   unreadUpdated,
 } from "@/features/conversations/conversationsSlice";
 import { selectPendingReadReceipt } from "@/features/conversations/conversationSelectors";
@@ -101,16 +99,6 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
     {
       pending: ({ conversations }) => (conversations.loadingMore ? ["more-conversations"] : []),
       run: loadMoreConversations,
-    },
-    {
-      pending: (state) => (selectTotalIsStale(state) ? ["total"] : []),
-      run: async () => {
-        await delay(timing.totalDelay);
-        if (!selectTotalIsStale(getState())) return;
-        dispatch(totalUnreadLoaded((await request("list_conversations", { limit: 1 })).total_unread));
-        // Counts may still be on their way: fail, so that the request is retried with back-off.
-        if (selectTotalIsStale(getState())) throw new Error("The total does not match the counts yet.");
-      },
     },
     {
       pending: (state) => {

@@ -24,7 +24,6 @@ const TIMING: Partial<Timing> = {
   retryCap: 100,
   failoverJitter: 20,
   gapDelay: 20,
-  totalDelay: 30,
   searchDebounce: 10,
   typingTimeout: 80,
 };
@@ -275,15 +274,6 @@ describe("reading", () => {
     edge.dropPushes();
     backend.sendMessage(c1(), YOU, "3");
     await until(() => expect(seqs(store)).toEqual([1, 2, 3]));
-  });
-
-  it("loads the unread total again when it differs from the sum of the counts", async () => {
-    const store = await reading(2);
-    // Given a push with an outdated total
-    backend.push(ME, "unread_updated", { ...backend.unread(c1(), ME), total_unread: 99 });
-    await until(() => expect(selectTotalUnread(store.getState())).toBe(99));
-    // Then the client loads the current total
-    await until(() => expect(selectTotalUnread(store.getState())).toBe(2));
   });
 
   it("loads older pages back to the first message", async () => {

@@ -11,8 +11,6 @@ export interface Timing {
   stableAfter: number;
   /** How long to wait for the push of a missing message before fetching it. */
   gapDelay: number;
-  /** How long the unread total may differ from the sum of the unread counts before it is fetched again. */
-  totalDelay: number;
   /** Debounce of the people search. */
   searchDebounce: number;
   /** Shortest time between two typing notifications. */
@@ -30,7 +28,6 @@ export const TIMING: Timing = {
   failoverJitter: 600,
   stableAfter: 3_000,
   gapDelay: 150,
-  totalDelay: 1_000,
   searchDebounce: 150,
   typingInterval: 3_000,
   typingIdle: 4_000,

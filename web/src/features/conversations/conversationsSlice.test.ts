@@ -11,7 +11,6 @@ import {
   conversationUpdated,
   seenByOther,
   selectConversationIds,
-  selectTotalIsStale,
   selectTotalUnread,
   selectUnread,
   snapshotLoaded,
@@ -28,13 +27,21 @@ function after(...actions: Action[]): RootState {
   return [sessionReady(sessionOf("me")), ...actions].reduce<RootState>(rootReducer, initial);
 }
 
-const unread = (last_read_seq: number, unread_count: number, total_unread = unread_count) =>
-  unreadUpdated({ conversation_id: "c1", last_read_seq, unread_count, last_read_at: null, total_unread });
+const unread = (last_read_seq: number, unread_count: number, total_unread = unread_count, total_version = 0) =>
+  unreadUpdated({
+    conversation_id: "c1",
+    unread_count,
+    last_seq: last_read_seq + unread_count,
+    last_read_seq,
+    last_read_at: null,
+    total_unread,
+    total_version,
+  });
 
 describe("unread counts", () => {
   it("take the newest value of the server, whatever order the values arrive in", () => {
     // Given that all 5 messages are read, and then a late push from when 2 of 4 were unread
-    const state = after(conversationUpdated(aConversation("c1")), unread(5, 0), unread(2, 2));
+    const state = after(conversationUpdated(aConversation("c1")), unread(5, 0, 0, 8), unread(2, 2, 2, 7));
     // Then the late push changes nothing
     expect(selectUnread(state, "c1")).toBe(0);
     expect(selectTotalUnread(state)).toBe(0);
@@ -50,7 +57,7 @@ describe("unread counts", () => {
     const stale = aConversation("c1", { last_seq: 3, unread_count: 3 });
     const state = after(
       unread(3, 0),
-      conversationsListed({ conversations: [stale], next_cursor: null, total_unread: 0 }),
+      conversationsListed({ conversations: [stale], next_cursor: null, total_unread: 0, total_version: 0 }),
     );
     expect(selectUnread(state, "c1")).toBe(0);
   });
@@ -65,11 +72,21 @@ describe("unread counts", () => {
     expect(selectBadge(rootReducer(open, windowFocusChanged(false)), "c1")).toBe(1);
   });
 
-  it("that do not add up to the total make it stale", () => {
-    const listed = conversationsListed({ conversations: [aConversation("c1")], next_cursor: null, total_unread: 0 });
-    const state = after(listed, snapshotLoaded(1));
-    expect(selectTotalIsStale(state)).toBe(false);
-    expect(selectTotalIsStale(rootReducer(state, unread(0, 2, 5)))).toBe(true);
+  it("and the total are judged separately, each by its own order", () => {
+    // Given a count of the newest messages whose total was read early, and an older count whose total was read late
+    const newCount = unread(3, 2, 4, 7);
+    const newTotal = unread(3, 1, 5, 8);
+    const listed = conversationsListed({ conversations: [], next_cursor: null, total_unread: 9, total_version: 6 });
+    // Then the end is the same in every order
+    for (const order of [
+      [newCount, newTotal, listed],
+      [listed, newTotal, newCount],
+      [newTotal, listed, newCount],
+    ]) {
+      const state = after(...order);
+      expect(selectUnread(state, "c1")).toBe(2);
+      expect(selectTotalUnread(state)).toBe(5);
+    }
   });
 });
 
@@ -78,10 +95,18 @@ describe("the open conversation", () => {
 
   it.each([
     conversationUpdated(aConversation("c2")),
-    conversationsListed({ conversations: [aConversation("c2")], next_cursor: null, total_unread: 0 }),
+    conversationsListed({ conversations: [aConversation("c2")], next_cursor: null, total_unread: 0, total_version: 0 }),
     conversationStarted({ request: "another request", conversation: aConversation("c2") }),
     messageReceived(aMessage("c2", 1, "you")),
-    unreadUpdated({ conversation_id: "c2", last_read_seq: 0, unread_count: 1, last_read_at: null, total_unread: 1 }),
+    unreadUpdated({
+      conversation_id: "c2",
+      unread_count: 1,
+      last_seq: 1,
+      last_read_seq: 0,
+      last_read_at: null,
+      total_unread: 1,
+      total_version: 1,
+    }),
     seenByOther({ conversation_id: "c1", user_id: "you", last_read_seq: 1, last_read_at: null }),
     presenceUpdated({ user_id: "you", online: true, last_seen_at: null }),
     typingChanged({ conversation_id: "c2", user_id: "you", typing: true }),

@@ -21,6 +21,8 @@ interface ListState {
   me: string | null;
   unread: Record<string, Unread | undefined>;
   totalUnread: number;
+  /** Of two totals, the one with the higher version is newer. */
+  totalVersion: number;
   /** How many times the list was requested and loaded. If fewer were loaded, a request is pending. */
   snapshotsRequested: number;
   snapshotsLoaded: number;
@@ -34,6 +36,7 @@ const initialState = adapter.getInitialState<ListState>({
   me: null,
   unread: {},
   totalUnread: 0,
+  totalVersion: 0,
   snapshotsRequested: 0,
   snapshotsLoaded: 0,
   nextCursor: null,
@@ -48,14 +51,24 @@ function upsertConversation(state: State, incoming: Conversation): void {
   adapter.setOne(state, mergeConversation(state.entities[incoming.id], incoming));
   const self = incoming.participants.find(({ user }) => user.id === state.me);
   if (self)
-    setUnreadIfNewer(state, incoming.id, { unread_count: incoming.unread_count, last_read_seq: self.last_read_seq });
+    setUnreadIfNewer(state, incoming.id, {
+      unread_count: incoming.unread_count,
+      last_seq: incoming.last_seq,
+      last_read_seq: self.last_read_seq,
+    });
 }
 
-/** Store an unread count unless a newer one is stored already; returns whether it was stored. */
-function setUnreadIfNewer(state: State, id: string, unread: Unread): boolean {
-  if (!isAtLeastAsNew(unread, state.unread[id])) return false;
-  state.unread[id] = { unread_count: unread.unread_count, last_read_seq: unread.last_read_seq };
-  return true;
+/** Store an unread count unless a newer one is stored already. */
+function setUnreadIfNewer(state: State, id: string, { unread_count, last_seq, last_read_seq }: Unread): void {
+  const unread = { unread_count, last_seq, last_read_seq };
+  if (isAtLeastAsNew(unread, state.unread[id])) state.unread[id] = unread;
+}
+
+/** Store a total unless a newer one is stored already. */
+function setTotalIfNewer(state: State, total: Pick<UnreadCount, "total_unread" | "total_version">): void {
+  if (total.total_version < state.totalVersion) return;
+  state.totalUnread = total.total_unread;
+  state.totalVersion = total.total_version;
 }
 
 /** Move a participant's read position forward; it never moves back. */
@@ -93,8 +106,6 @@ function applyMessage(state: State, message: Message): void {
   });
 }
 
-const totalUnread = (state: State) => state.totalUnread;
-
 const listState = createSelector(
   [
     (state: State) => state.snapshotsLoaded > 0,
@@ -117,14 +128,10 @@ export const conversationsSlice = createSlice({
     },
     conversationsListed(state, { payload }: PayloadAction<ConversationPage>) {
       for (const conversation of payload.conversations) upsertConversation(state, conversation);
-      state.totalUnread = payload.total_unread;
+      setTotalIfNewer(state, payload);
       state.nextCursor = payload.next_cursor;
       state.loadingMore = false;
       state.error = null;
-    },
-    /** The server's total, after a request for it. */
-    totalUnreadLoaded(state, { payload }: PayloadAction<number>) {
-      state.totalUnread = payload;
     },
     snapshotLoaded(state, { payload }: PayloadAction<number>) {
       state.snapshotsLoaded = Math.max(state.snapshotsLoaded, payload);
@@ -141,7 +148,8 @@ export const conversationsSlice = createSlice({
     unreadUpdated: {
       prepare: prepareAutoBatched<UnreadCount>(),
       reducer(state, { payload }: PayloadAction<UnreadCount>) {
-        if (setUnreadIfNewer(state, payload.conversation_id, payload)) state.totalUnread = payload.total_unread;
+        setUnreadIfNewer(state, payload.conversation_id, payload);
+        setTotalIfNewer(state, payload);
       },
     },
     seenByOther: {
@@ -170,21 +178,12 @@ export const conversationsSlice = createSlice({
     selectConversationIds: (state) => state.ids,
     selectConversation: (state, id: string | null): Conversation | undefined =>
       id === null ? undefined : state.entities[id],
-    selectTotalUnread: totalUnread,
+    selectTotalUnread: (state) => state.totalUnread,
     /** Whether the list is loaded, why loading failed, and whether there are more pages. */
     selectListState: listState,
     /** The sequence number up to which this user has read, according to the server. */
     selectLastRead: (state, id: string) => state.unread[id]?.last_read_seq ?? 0,
     selectUnread: (state, id: string) => state.unread[id]?.unread_count ?? 0,
-    /**
-     * Whether the total differs from the sum of the unread counts. This happens when pushes arrive out of order. The
-     * page still shows the server's total; the client only requests it again.
-     */
-    selectTotalIsStale: createSelector(
-      [(state: State) => state.unread, totalUnread, listState],
-      (unread, total, { loaded, hasMore }) =>
-        loaded && !hasMore && Object.values(unread).reduce((sum, each) => sum + (each?.unread_count ?? 0), 0) !== total,
-    ),
   },
 });
 
@@ -192,7 +191,6 @@ export const {
   conversationUpdated,
   conversationStarted,
   conversationsListed,
-  totalUnreadLoaded,
   snapshotLoaded,
   snapshotFailed,
   snapshotRetried,
@@ -207,5 +205,4 @@ export const {
   selectListState,
   selectLastRead,
   selectUnread,
-  selectTotalIsStale,
 } = conversationsSlice.selectors;

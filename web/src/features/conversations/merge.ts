@@ -1,18 +1,17 @@
 import type { Conversation, Message, Participant, UnreadCount } from "@/protocol";
 
-/** The unread count of a conversation and the read position that it was computed from. Only the server computes it. */
-export type Unread = Pick<UnreadCount, "unread_count" | "last_read_seq">;
+/** The unread count of a conversation and the positions that it was computed from. Only the server computes it. */
+export type Unread = Pick<UnreadCount, "unread_count" | "last_seq" | "last_read_seq">;
 
 /**
  * Whether `incoming` is at least as new as `current`. Pushes and acks may arrive out of order, but `last_seq` and
- * `last_read_seq` never decrease. Because unread_count = last_seq - last_read_seq, neither does their sum.
+ * `last_read_seq` never decrease, and neither does their sum.
  */
 export function isAtLeastAsNew(incoming: Unread, current: Unread | undefined): boolean {
   return !current || revision(incoming) >= revision(current);
 }
 
-/** last_seq + last_read_seq */
-const revision = ({ last_read_seq, unread_count }: Unread) => 2 * last_read_seq + unread_count;
+const revision = ({ last_seq, last_read_seq }: Unread) => last_seq + last_read_seq;
 
 /** Merge two versions of a conversation that may have arrived out of order: keep the newer value of each part. */
 export function mergeConversation(current: Conversation | undefined, incoming: Conversation): Conversation {
