@@ -9,10 +9,9 @@ from contracts.commands import GetPresence, GetPresencePayload, ListMessages
 from contracts.errors import StoreUnavailable
 from infra.store.client import Store
 from infra.store.messages import Messages
-from tests.integration.test_search import find
 from tests.support.command_counter import CommandCounter
 from tests.support.handlers import acks, conversation
-from tests.support.sample_commands import EDGE, list_conversations, list_messages, opened, send
+from tests.support.sample_commands import EDGE, find_users, list_conversations, list_messages, opened, send
 from workers.history import STALE_AFTER, History
 from workers.persistence import Persistence
 from workers.presence import Presence
@@ -120,6 +119,6 @@ async def test_a_worker_answers_reads_at_once_while_the_store_is_away(
         raise StoreUnavailable("no primary")
 
     monkeypatch.setattr(Store, "confirm_term", away)
-    read, search = list_messages("ada", "c"), find("ada", "gra")
+    read, search = list_messages("ada", "c"), find_users("ada", "gra")
     assert acks(await History(store)([read]))[read.request]["error"]["code"] == "unavailable"
     assert acks(await Search(store)([search]))[search.request]["error"]["code"] == "unavailable"

@@ -13,15 +13,10 @@ from contracts.errors import StoreUnavailable
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header
 from tests.support.command_counter import CommandCounter
-from tests.support.handlers import acks, conversation, pushes
+from tests.support.handlers import acks, conversation, pushes, stored_seqs
 from tests.support.sample_commands import closed, opened, send, start
 from workers.persistence import Persistence
 from workers.presence import Presence
-
-
-async def stored_seqs(store: Store, conversation_id: str) -> list[int]:
-    documents = await store.messages.find({"conversation_id": conversation_id}).sort("seq", 1).to_list(None)
-    return [document["seq"] for document in documents]
 
 
 async def test_a_batch_is_stored_in_order_with_a_dense_seq(store: Store) -> None:

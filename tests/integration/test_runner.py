@@ -1,30 +1,22 @@
 """The runner on a real broker: what is acked, held, dead-lettered and redelivered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import SecretStr
 
-from contracts.codec import Item, decode_bundle, decode_frame, encode_bundle
-from contracts.commands import SendMessage
+from contracts.codec import Item, decode_bundle, decode_frame
 from contracts.errors import StoreUnavailable
-from contracts.facts import AnyFact, MessageStored
+from contracts.facts import MessageStored
 from contracts.pushes import TypingByOther
 from contracts.reports import EdgeLost
 from contracts.topology import COMMANDS, DEAD_QUEUES, PERSISTENCE, PRESENCE, edge_queue
-from infra.broker.channel import Channel, IncomingMessage
-from infra.broker.declare import declare_edge_queue, declare_topology
-from infra.broker.link import Link
-from infra.broker.publisher import Publisher
-from infra.settings import WorkerSettings
-from infra.store.client import Store
+from infra.broker.declare import declare_edge_queue
 from infra.store.sessions import Session, SessionDirectory
+from tests.support.runner_bench import Bench, Recorder, name_of
 from tests.support.sample_commands import EDGE, opened, send
 from tests.support.waiting import eventually
-from tests.support.worker_settings import MakeSettings
 from workers import runner as runner_module
 from workers.effects import Effects
 from workers.presence import Presence
@@ -32,99 +24,9 @@ from workers.routing import Router
 from workers.runner import Runner
 from workers.sending import Sender
 
-Handle = Callable[[Sequence[Item]], Awaitable[Effects]]
-
-
-class Recorder:
-    """A handler that notes its batches and does as it is told."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-        self.before: Callable[[Sequence[Item]], Awaitable[None]] | None = None
-        self.facts: list[AnyFact] = []
-
-    async def __call__(self, items: Sequence[Item]) -> Effects:
-        if self.before is not None:
-            await self.before(items)
-        self.batches.append([_name(item) for item in items])
-        return Effects(facts=list(self.facts))
-
-    @property
-    def handled(self) -> list[str]:
-        """Everything that was handled, in order."""
-        return [name for batch in self.batches for name in batch]
-
-
-def _name(item: Item) -> str:
-    assert isinstance(item, SendMessage)
-    return item.payload.client_message_id
-
 
 def _counts(recorders: Sequence[Recorder]) -> list[int]:
     return [len(recorder.handled) for recorder in recorders]
-
-
-class Bench:
-    """A broker with our topology, a publisher, and whatever queues a test listens to."""
-
-    def __init__(self, settings: WorkerSettings, store: Store) -> None:
-        self.settings = settings
-        self.store = store
-        self.publisher = Publisher(settings, "bench", declare_topology)
-        self._tasks = [asyncio.create_task(self.publisher.link.run())]
-
-    async def publish(self, *items: Item) -> None:
-        """Publish one bundle, as an edge does."""
-        await self.publisher.publish(COMMANDS, items[0].name, encode_bundle(items))
-
-    async def listen(
-        self, queue: str, setup: Callable[[Channel], Awaitable[None]] | None = None
-    ) -> list[IncomingMessage]:
-        """Collect what comes to a queue, without acks."""
-        found: list[IncomingMessage] = []
-
-        async def consume(channel: Channel) -> None:
-            if setup is not None:
-                await setup(channel)
-            await channel.consume(queue, found.append, prefetch=None)
-
-        link = Link(self.settings, "listen:bench", consume)
-        self._tasks.append(asyncio.create_task(link.run()))
-        await asyncio.wait_for(link.up.wait(), 10)
-        return found
-
-    @asynccontextmanager
-    async def runner(
-        self, handler: Handle, *, check_store: Callable[[], Awaitable[None]] | None = None
-    ) -> AsyncIterator[Runner]:
-        """A runner of the persistence queue; leaving the block is a crash: nothing is finished or acked."""
-        self.sender = Sender(self.publisher, Router(SessionDirectory(self.store), "bench"))
-        runner = Runner(
-            PERSISTENCE,
-            handler,
-            sender=self.sender,
-            settings=self.settings,
-            check_store=check_store or self.store.check_writes,
-        )
-        tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
-        await asyncio.wait_for(runner.link.up.wait(), 10)
-        yield runner
-        for task in reversed(tasks):
-            task.cancel()
-        await asyncio.wait(tasks, timeout=10)
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks, timeout=10)
-
-
-@pytest.fixture
-async def bench(vhost: str, make_settings: MakeSettings, store: Store) -> AsyncIterator[Bench]:
-    bench = Bench(make_settings(amqp_url=SecretStr(vhost)), store)
-    await asyncio.wait_for(bench.publisher.link.up.wait(), 10)
-    yield bench
-    await bench.close()
 
 
 async def test_what_waits_is_handled_as_one_batch_and_acked(bench: Bench) -> None:
@@ -231,7 +133,7 @@ async def test_what_cannot_be_read_is_acked_without_what_came_before(
 async def test_a_poison_message_goes_to_the_dead_letters_alone(bench: Bench) -> None:
     # Given a handler that fails for one message
     async def choke(items: Sequence[Item]) -> None:
-        if any(_name(item) == "poison" for item in items):
+        if any(name_of(item) == "poison" for item in items):
             raise ValueError("cannot swallow this")
 
     recorder = Recorder()

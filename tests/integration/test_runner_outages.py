@@ -18,15 +18,13 @@ from infra.broker.link import connect_once
 from infra.broker.publisher import MAX_MESSAGE_BYTES
 from infra.store.client import Store
 from infra.store.sessions import SessionDirectory
-from tests.integration.test_runner import Bench, Recorder, bench
+from tests.support.runner_bench import Bench, Recorder
 from tests.support.sample_commands import EDGE, opened, send
 from tests.support.waiting import eventually
 from workers import runner as runner_module
 from workers.effects import Effects
 from workers.presence import Presence
 from workers.routing import Router
-
-__all__ = ["bench"]
 
 
 class CutOff:

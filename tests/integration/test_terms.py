@@ -14,8 +14,7 @@ from infra.store import messages as store_messages
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header
 from infra.store.operations import Term
-from tests.integration.test_persistence import stored_seqs
-from tests.support.handlers import acks, conversation
+from tests.support.handlers import acks, conversation, stored_seqs
 from tests.support.sample_commands import list_messages, seen, send
 from tests.support.waiting import eventually
 from tests.support.worker_settings import MakeSettings

@@ -1,5 +1,5 @@
 """A database of its own for each test; see tests/integration."""
 
-from tests.integration.conftest import counter, make_settings, store
+from tests.support.store_and_broker import counter, make_settings, store
 
 __all__ = ["counter", "make_settings", "store"]

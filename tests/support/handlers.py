@@ -31,3 +31,9 @@ async def conversation(store: Store, *users: str, opened_by_all: bool = True) ->
     if opened_by_all:
         await store.conversations.update_one({"_id": id}, {"$set": {"opened_by": list(users)}})
     return id
+
+
+async def stored_seqs(store: Store, conversation_id: str) -> list[int]:
+    """The seqs of a conversation's messages in the store, in order."""
+    documents = await store.messages.find({"conversation_id": conversation_id}).sort("seq", 1).to_list(None)
+    return [document["seq"] for document in documents]

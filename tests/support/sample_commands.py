@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from contracts.commands import (
+    FindUsers,
+    FindUsersPayload,
     ListConversations,
     ListConversationsPayload,
     ListMessages,
@@ -59,6 +61,12 @@ def list_messages(by: str, conversation_id: str, **page: int) -> ListMessages:
 def list_conversations(by: str, **page: Any) -> ListConversations:
     """Someone asks for a page of their conversations."""
     return ListConversations(**_envelope(by), payload=ListConversationsPayload(**page))
+
+
+def find_users(by: str, query: str = "", *, online_only: bool = False, limit: int = 50) -> FindUsers:
+    """Someone searches for others."""
+    payload = FindUsersPayload(query=query, online_only=online_only, limit=limit)
+    return FindUsers(**_envelope(by), payload=payload)
 
 
 def opened(user_id: str, *, edge_id: str = EDGE, version: int = 1, epoch: int = 1) -> SessionOpen:

@@ -233,12 +233,17 @@ async def test_reports_that_wait_are_bounded_however_many_users_leave(monkeypatc
 
 
 async def test_an_edge_that_stops_reports_all_users_as_gone_within_its_limit() -> None:
+    # Given an edge with three users
     cast = Cast()
     for number in range(3):
         cast.connect(f"u{number}")
     await settle()
+
+    # When it stops, then all are reported as gone
     await cast.sessions.report_all_closed(5_000, limit=5)
     assert cast.presence.open_users == set()
+
+    # And a report that nobody answers holds it up no longer than its limit
     cast.connect("ada")
     await settle()
     cast.presence.silent.add("ada")
