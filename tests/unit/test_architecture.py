@@ -192,6 +192,12 @@ def test_settling_reaches_the_broker_through_its_adapter_alone() -> None:
     ]
 
 
+def test_one_file_supervises_processes_and_one_starts_those_that_outlive_us() -> None:
+    starting = {"Popen", "create_subprocess_exec", "create_subprocess_shell", "fork", "killpg", "posix_spawn"}
+    found = files_that(lambda file: bool(starting & calls(file)))
+    assert found == ["infra/local/daemon.py", "infra/local/supervisor.py"]
+
+
 def test_one_file_declares() -> None:
     assert files_that(lambda file: bool({"declare_queue", "declare_exchange"} & calls(file))) == [
         "infra/broker/declare.py"
