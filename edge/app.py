@@ -23,7 +23,7 @@ from edge.relay import Relay
 from edge.server import FRAME_SLACK, Environ, SocketServer
 from edge.sessions import SessionRegistry
 from edge.sockets import Sockets
-from infra import gc, metrics
+from infra import gc_tuning, metrics
 from infra.broker.channel import Channel
 from infra.broker.declare import declare_edge_queue
 from infra.broker.link import Link
@@ -168,7 +168,7 @@ class Edge:
                 monitor_event_loop(),
             )
         ]
-        gc.tune()
+        gc_tuning.tune()
         stop = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)

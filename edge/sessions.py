@@ -24,8 +24,8 @@ from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
 from contracts.values import MAX_BODY_CHARACTERS, rfc3339, utc_datetime
 from edge.packets import event_packet
 from edge.relay import Relay
-from edge.reports import UnconfirmedReports
 from edge.sockets import ConnectedUser, Socket, Sockets
+from edge.unconfirmed_reports import UnconfirmedReports
 from infra import metrics
 from infra.backoff import backoff
 from infra.settings import EdgeSettings

@@ -16,7 +16,7 @@ import uvloop
 from contracts.codec import Item
 from contracts.errors import StoreUnavailable
 from contracts.topology import HISTORY, PERSISTENCE, PRESENCE, SEARCH, TYPING, UNREAD, Queue
-from infra import gc, logs, tracing
+from infra import gc_tuning, logs, tracing
 from infra.backoff import backoff
 from infra.broker.publisher import Publisher
 from infra.health import HealthServer, Readiness, cached, monitor_event_loop
@@ -77,7 +77,7 @@ class Worker:
             tasks += [asyncio.create_task(link.run()) for link in links]
             loops = [asyncio.create_task(runner.run()) for runner in self._runners]
             tasks += loops
-            gc.tune()
+            gc_tuning.tune()
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
             await self._finish(loops)

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
-from infra.local.console import LogConsole
 from infra.local.errors import LocalServiceError
+from infra.local.log_console import LogConsole
 from infra.local.supervisor import Process, Stage, Supervisor
 
 #: Seconds until every process has to be ready.

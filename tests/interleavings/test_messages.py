@@ -6,7 +6,7 @@ from contracts.codec import Item
 from contracts.counting import inbox_state
 from infra.store.client import Store
 from infra.store.conversations import Conversations
-from tests.interleavings.schedule import Work, explore
+from tests.interleavings.exploration import Work, explore
 from tests.support.handlers import conversation
 from tests.support.sample_commands import seen, send
 from workers.effects import Effects

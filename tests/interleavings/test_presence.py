@@ -3,7 +3,7 @@
 from contracts.reports import EdgeLost
 from infra.store.client import Store
 from infra.store.sessions import SessionDirectory
-from tests.interleavings.schedule import explore
+from tests.interleavings.exploration import explore
 from tests.support.sample_commands import EDGE, alive, closed, opened
 from workers.presence import Presence
 

@@ -4,7 +4,9 @@ import ast
 import graphlib
 import inspect
 import re
+import sys
 import typing
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -299,6 +301,40 @@ def test_metrics_are_made_in_one_file() -> None:
         return "prometheus_client" in set(imports(file)) and bool(makers & calls(file))
 
     assert files_that(makes_metrics) == ["infra/metrics.py"]
+
+
+# --- Names of files ---------------------------------------------------------------------------------------
+
+
+#: Names that several files have, and the one thing that each of them is about. A test repeats the name of its module.
+SHARED_NAMES = {
+    "__init__": "a package, and what it is for",
+    "__main__": "what `python -m` runs",
+    "client": "clients of a service",
+    "conftest": "the fixtures of a folder",
+    "conversations": "conversations of users: stored, and started by a load run",
+    "dead_letters": "dead letters: reading and replaying, and the command for it",
+    "errors": "the errors that a package raises",
+    "fakes": "what a folder's unit tests have instead of a service",
+    "history": "what was sent",
+    "sessions": "sessions of users on edges: registered, and stored",
+    "topology": "exchanges, queues and bindings, and the command for them",
+    "users": "the users: stored, and of a load run",
+}
+#: Modules that have a name of the standard library: each is an operator's command, and has its name.
+LIKE_THE_STANDARD_LIBRARY = ["infra/cli/secrets.py", "infra/cli/token.py"]
+
+
+def test_files_of_one_name_have_one_meaning() -> None:
+    files = [file for file in (*MODULES, *(ROOT / "tests").rglob("*.py")) if not file.stem.startswith("test_")]
+    count = Counter(file.stem for file in files)
+    assert {name for name, times in count.items() if times > 1} == set(SHARED_NAMES)
+
+
+def test_no_module_is_called_like_one_of_the_standard_library() -> None:
+    usual = {"__main__", "__init__"}
+    alike = files_that(lambda file: file.stem in sys.stdlib_module_names - usual)
+    assert alike == ["edge/http.py", *LIKE_THE_STANDARD_LIBRARY]
 
 
 # --- Readability ------------------------------------------------------------------------------------------

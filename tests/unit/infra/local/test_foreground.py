@@ -15,9 +15,9 @@ from infra.local.paths import ROOT
 
 PROGRAM = """
 import pathlib, sys
-from infra.local import console, foreground
+from infra.local import foreground, log_console
 from tests.unit.infra.local.children import server
-console.QUIET = 0.1
+log_console.QUIET = 0.1
 directory = pathlib.Path(sys.argv[1])
 with foreground.until_interrupted("It"):
     foreground.run([server("edge", directory)], [server("worker", directory, int(sys.argv[2]), "not yet")], "BANNER")

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from typing_extensions import override
 
-from infra.local import console
-from infra.local.console import LogConsole, LogReader
+from infra.local import log_console
+from infra.local.log_console import LogConsole, LogReader
 from infra.local.supervisor import Process
 
 
@@ -89,8 +89,8 @@ def test_what_happens_to_a_process_comes_behind_its_last_words(tmp_path: Path) -
 async def test_quiet_comes_once_nobody_writes_or_after_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: float, limit: float
 ) -> None:
-    monkeypatch.setattr(console, "QUIET", quiet)
-    monkeypatch.setattr(console, "QUIET_LIMIT", limit)
+    monkeypatch.setattr(log_console, "QUIET", quiet)
+    monkeypatch.setattr(log_console, "QUIET_LIMIT", limit)
     edge = process("edge", tmp_path)
     shown, _ = screen(edge)
     write(edge, ("10:00:00", "INFO", "a line"))
