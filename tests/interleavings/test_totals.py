@@ -7,7 +7,7 @@ import orjson
 from contracts.codec import Item
 from infra.store.client import Store
 from infra.store.inboxes import Inboxes
-from tests.interleavings.schedule import Work, explore
+from tests.interleavings.exploration import Work, explore
 from tests.support.handlers import acks, conversation
 from tests.support.sample_commands import list_conversations, seen, send
 from workers.effects import Effects

@@ -16,7 +16,7 @@ TEST_FILES = [file for file in FILES if file.name.startswith("test_")]
 PROGRAMS = ("tests.faults",)
 
 #: What has a test for each module, in the same place under `tests/unit`.
-MIRRORED = ("contracts", "edge", "infra/broker", "infra/cli", "infra/store", "infra/tracing", "workers")
+MIRRORED = ("contracts", "edge", "infra", "infra/broker", "infra/cli", "infra/store", "infra/tracing", "workers")
 #: Modules whose test has another name or another place: a real broker or store, a deployment, or all of one kind.
 TESTED_BY = {
     "contracts/__main__.py": "unit/contracts/test_generated.py",
@@ -34,7 +34,8 @@ TESTED_BY = {
     "contracts/values.py": "unit/contracts/test_payloads.py",
     "edge/__main__.py": "integration/test_readiness.py",
     "edge/app.py": "integration/test_readiness.py",
-    "edge/reports.py": "unit/edge/test_sessions.py",
+    "edge/unconfirmed_reports.py": "unit/edge/test_sessions.py",
+    "infra/__main__.py": "unit/infra/cli/test_arguments.py",
     "infra/broker/channel.py": "integration/test_broker.py",
     "infra/broker/dead_letters.py": "integration/test_dead_letters.py",
     "infra/broker/declare.py": "integration/test_topology_check.py",
@@ -44,11 +45,13 @@ TESTED_BY = {
     "infra/cli/canary.py": "integration/test_canary.py",
     "infra/cli/recount.py": "integration/test_unread.py",
     "infra/cli/secrets.py": "deploy/test_secrets.py",
+    "infra/metrics.py": "unit/test_architecture.py",
     "infra/store/conversations.py": "integration/test_persistence.py",
     "infra/store/inboxes.py": "integration/test_unread.py",
     "infra/store/messages.py": "integration/test_persistence.py",
     "infra/store/sessions.py": "integration/test_presence.py",
     "infra/store/users.py": "integration/test_search.py",
+    "infra/synthetic_users.py": "integration/test_canary.py",
     "workers/__main__.py": "integration/test_readiness.py",
     "workers/history.py": "integration/test_history.py",
     "workers/persistence.py": "integration/test_persistence.py",
