@@ -234,11 +234,12 @@ async def test_an_operator_makes_no_queues_beside_the_topology(imported: Importe
 
 
 async def test_the_autoscaler_can_neither_read_nor_write_nor_declare(imported: Imported) -> None:
+    # Given the user that scales workers, then the broker refuses it everything over AMQP
     autoscaler = imported.settings(AUTOSCALER)
     await refused(autoscaler, *(consume(queue.name) for queue in WORK_QUEUES))
     await refused(autoscaler, declare_topology, bind("edge.spy.4", FRAMES, "edge-1"))
     await refused_to_publish(autoscaler, COMMANDS)
-    # The management API can read messages and make users too.
+    # And so does the management API, which can read messages and make users too
     path = f"{imported.management_url(AUTOSCALER)}/api"
     async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
         wanted = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}

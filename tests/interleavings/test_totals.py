@@ -87,7 +87,9 @@ async def test_two_workers_count_two_conversations_of_one_user(store: Store) -> 
 
 
 async def test_a_user_reads_and_lists_while_two_workers_count(store: Store) -> None:
+    # Given two workers that count, and a user who reads in one conversation and lists both
     totals = Totals()
+    # When their store calls run in different orders, then the newest total that was sent is what is stored
     await explore(
         store,
         {
