@@ -2,14 +2,15 @@
 
 The kinds of complaint, and the promises of docs/protocol.md that they break:
 
-    lost          acked but not stored; or stored, but missing in a participant's client               1, 5
-    duplicated    stored twice, one seq given twice, an ack that another ack or the store contradicts     2
-    out of order  acked on the first try, with a lower seq than a message that its sender sent before     4
-    gaps          a seq from the first of the run to the highest that no message has                      3
-    wrong unread  a header, a watermark, a count or a total that does not follow from the messages        6
-    refused       answered with an error that rules out a retry, never answered, or dead-lettered         1
-    unexpected    stored, but no client of the run sent it                                                2
-    undelivered   acked, but not pushed in time; only judged where the run notes pushes                   5
+    lost            acked but not stored; or stored, but missing in a participant's client                      1, 5
+    duplicated      stored twice, one seq given twice, an ack that another ack or the store contradicts         2
+    out of order    acked on the first try, with a lower seq than a message that its sender sent before         4
+    gaps            a seq from the first of the run to the highest that no message has                          3
+    wrong unread    a header, a watermark, a count or a total that does not follow from the messages            6
+    refused         answered with an error that rules out a retry, never answered, or dead-lettered             1
+    unexpected      stored, but no client of the run sent it                                                    2
+    wrong presence  a user who counts as online and is not connected, or the other way round                    9
+    undelivered     acked, but not pushed in time; only judged where the run notes pushes                       5
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 from infra.bench.history import ClientView, Header, Histories, MessageKey, StoredMessage
 
-LOST, DUPLICATED, OUT_OF_ORDER, GAPS, WRONG_UNREAD, REFUSED, UNEXPECTED, UNDELIVERED = KINDS = (
+LOST, DUPLICATED, OUT_OF_ORDER, GAPS, WRONG_UNREAD, REFUSED, UNEXPECTED, WRONG_PRESENCE, UNDELIVERED = KINDS = (
     "lost",
     "duplicated",
     "out of order",
@@ -26,8 +27,12 @@ LOST, DUPLICATED, OUT_OF_ORDER, GAPS, WRONG_UNREAD, REFUSED, UNEXPECTED, UNDELIV
     "wrong unread",
     "refused",
     "unexpected",
+    "wrong presence",
     "undelivered",
 )
+
+#: The kinds that a load run is judged by: its clients do not come and go.
+LOAD_KINDS = tuple(kind for kind in KINDS if kind != WRONG_PRESENCE)
 
 #: A kind, and the sentence that says what is wrong.
 Complaint = tuple[str, str]
@@ -69,6 +74,7 @@ def check(histories: Histories, *, expect_acks: bool = True, expect_pushes: bool
             *_views(histories),
             *_projections(histories),
             *_counts(histories),
+            *_presences(histories),
             *_refusals(histories),
             *(_unanswered(histories) if expect_acks else ()),
             *(_pushes(histories) if expect_pushes else ()),
@@ -201,6 +207,26 @@ def _counts(histories: Histories) -> Iterator[Complaint]:
         if counts.total_unread != total:
             who = counts.user_id
             yield WRONG_UNREAD, f"the server counts {counts.total_unread} unread in all for {who}, not {total}"
+
+
+# --- Presence ---------------------------------------------------------------------------------------------
+
+
+def _presences(histories: Histories) -> Iterator[Complaint]:
+    for presence in histories.presences:
+        said = {
+            "the store says that the user is online": presence.online,
+            "the store has a valid session": presence.registered,
+            **({} if presence.answered is None else {"get_presence says that the user is online": presence.answered}),
+            **{f"the client of {viewer} shows the user online": shown for viewer, shown in presence.shown.items()},
+        }
+        connected = "connected" if presence.connected else "not connected"
+        for what, value in said.items():
+            if value != presence.connected:
+                yield WRONG_PRESENCE, f"{presence.user_id} is {connected}; {what}: {value}"
+    if histories.presence_corrections:
+        users = histories.presence_corrections
+        yield WRONG_PRESENCE, f"{users} users were online without a session until a presence worker corrected that"
 
 
 # --- Answers and pushes -----------------------------------------------------------------------------------

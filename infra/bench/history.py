@@ -1,6 +1,7 @@
 """The histories of a run, which the checker compares. Plain values, no I/O.
 
-There are four: what clients sent and got acked, what clients show, what the store holds, and what the server counts.
+There are five: what clients sent and got acked, what clients show, what the store holds, what the server counts, and
+who is online.
 Times are seconds on one monotonic clock; 0 means that it has not happened.
 """
 
@@ -144,6 +145,18 @@ class ClientView:
 
     user_id: str
     conversations: dict[str, ConversationView] = field(default_factory=lambda: defaultdict(ConversationView))
+    #: (`last_seen_at`, `online`) by user. Of two, the higher one is newer: a user who leaves gets a later time.
+    presences: dict[str, tuple[str, bool]] = field(default_factory=dict)
+
+    def apply_presence(self, user_id: str, presence: dict[str, Any]) -> None:
+        """Take a user's presence unless the view has a newer one."""
+        new = (presence["last_seen_at"] or "", presence["online"])
+        self.presences[user_id] = max(new, self.presences.get(user_id, new))
+
+    def apply_participants(self, conversation: dict[str, Any]) -> None:
+        """Take the presence of everybody in a conversation."""
+        for person in conversation["participants"]:
+            self.apply_presence(person["user"]["id"], person)
 
 
 @dataclass(frozen=True)
@@ -154,6 +167,21 @@ class Counts:
     #: By conversation.
     unread: dict[str, int]
     total_unread: int
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether one user is connected, and what each part of the system says about it."""
+
+    user_id: str
+    connected: bool
+    #: Whether the store has the user as online, and a valid session of the user.
+    online: bool
+    registered: bool
+    #: What `get_presence` answers; None where it was not asked.
+    answered: bool | None = None
+    #: What other users' clients show, by their user.
+    shown: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass
@@ -170,6 +198,10 @@ class Histories:
     dead_letters: int = 0
     #: Sentences about events, other than messages, that were refused for good although they were valid.
     refusals: list[str] = field(default_factory=list)
+    #: Everybody who is connected or counts as online, once the time limits of presence are over.
+    presences: list[Presence] = field(default_factory=list)
+    #: Users whom the presence workers had to set offline because they were online without a session.
+    presence_corrections: int = 0
 
     def by_conversation(self) -> Iterator[tuple[Header, list[StoredMessage]]]:
         """Each conversation's header and messages, lowest seq first; a header that is missing is an empty one."""

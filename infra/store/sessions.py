@@ -46,6 +46,10 @@ class SessionDirectory:
         dropped = await self._dropped_epochs({session.edge_id for session in sessions})
         return {session.user_id for session in sessions if session.epoch > dropped.get(session.edge_id, -1)}
 
+    async def all_connected(self) -> set[str]:
+        """Every user with a valid session, without a limit: for checks of a whole database."""
+        return await self.connected({session.user_id for session in await self._find({"open": True})})
+
     async def record(self, changes: Collection[SessionOpen | SessionClose]) -> None:
         """Store opens and closes. They may arrive in any order and any number of times.
 

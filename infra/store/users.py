@@ -144,6 +144,11 @@ class Users:
             query = {"_id": {"$in": list(schedules)}, "online": False}
             return [user["_id"] for user in await find_all(self._users, query, {"_id": 1})]
 
+    async def all_online(self) -> list[str]:
+        """Every user who is online, without a limit: for checks of a whole database."""
+        async with translated_errors():
+            return [user["_id"] for user in await find_all(self._users, {"online": True}, {"_id": 1})]
+
     async def online_without_schedule(self, after: str, limit: int) -> list[str]:
         """Up to `limit` users after this id who are online without a schedule; "" starts at the first."""
         query = {"online": True, "schedule_id": {"$exists": False}, "_id": {"$gt": after}}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infra.bench.checker import KINDS, UNDELIVERED, Verdict
+from infra.bench.checker import LOAD_KINDS, UNDELIVERED, Verdict
 from infra.bench.history import SentMessage
 from infra.bench.load.usage import Usage
 
@@ -130,7 +130,7 @@ def as_json(figures: Figures) -> dict[str, Any]:
         "reconnects": figures.reconnects,
         "check": {
             **{name: getattr(verdict, name) for name in ("sent", "acked", "stored", "delivered", "retried")},
-            **{kind.replace(" ", "_"): figures.complaints(kind) for kind in KINDS},
+            **{kind.replace(" ", "_"): figures.complaints(kind) for kind in LOAD_KINDS},
             "complaints": [f"{kind}: {sentence}" for kind, sentence in verdict.complaints[:COMPLAINTS_KEPT]],
         },
     }

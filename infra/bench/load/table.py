@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from infra.bench.checker import KINDS
+from infra.bench.checker import LOAD_KINDS
 from infra.bench.load.figures import ConnectionFigures, Figures, TrafficFigures
 from infra.bench.load.usage import GENERATOR
 
@@ -83,7 +83,7 @@ def _checked(rows: _Rows) -> None:
     rows.heading("check of the whole run")
     for name in ("sent", "acked", "stored", "delivered", "retried"):
         rows.of_traffic(name, lambda each, name=name: f"{getattr(each.verdict, name):,}")  # type: ignore[misc]
-    for kind in KINDS:
+    for kind in LOAD_KINDS:
         rows.of_traffic(kind, lambda each, kind=kind: _fault(each.complaints(kind)))  # type: ignore[misc]
 
 

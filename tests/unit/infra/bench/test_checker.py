@@ -15,6 +15,7 @@ from infra.bench.checker import (
     REFUSED,
     UNDELIVERED,
     UNEXPECTED,
+    WRONG_PRESENCE,
     WRONG_UNREAD,
     check,
 )
@@ -24,6 +25,7 @@ from infra.bench.history import (
     Counts,
     Header,
     Histories,
+    Presence,
     SentMessage,
     Stored,
     StoredMessage,
@@ -60,7 +62,12 @@ def good() -> Histories:
         view.apply_count({"last_read_seq": read[client.user_id], "unread_count": 5 - read[client.user_id]})
     store = Stored(messages, {CHAT: Header(CHAT, 5, "id5", read)}, {("ada", CHAT): 1})
     counts = [Counts("ada", {CHAT: 1}, 1), Counts("bob", {CHAT: 0}, 0)]
-    return Histories(sent, store, views, counts, [(CHAT, "ada", 4)])
+    presences = [
+        Presence("ada", connected=True, online=True, registered=True, answered=True, shown={"bob": True}),
+        Presence("bob", connected=False, online=False, registered=False, answered=False, shown={"ada": False}),
+        Presence("eve", connected=True, online=True, registered=True),
+    ]
+    return Histories(sent, store, views, counts, [(CHAT, "ada", 4)], presences=presences)
 
 
 def good_load() -> Histories:
@@ -228,6 +235,38 @@ def forget_that_a_sender_has_read(run: Histories) -> None:
     run.stored.headers[CHAT].read["bob"] = 2
 
 
+# --- Faults in presence -----------------------------------------------------------------------------------
+
+
+def keep_online_who_left(run: Histories) -> None:
+    run.presences[1] = replace(run.presences[1], online=True)
+
+
+def show_offline_who_is_connected(run: Histories) -> None:
+    run.presences[0] = replace(run.presences[0], online=False)
+
+
+def close_a_session_too_many(run: Histories) -> None:
+    """A connected user is online, and no push finds the way to them."""
+    run.presences[2] = replace(run.presences[2], registered=False)
+
+
+def keep_a_session(run: Histories) -> None:
+    run.presences[1] = replace(run.presences[1], registered=True)
+
+
+def answer_a_wrong_presence(run: Histories) -> None:
+    run.presences[1] = replace(run.presences[1], answered=True)
+
+
+def show_a_wrong_presence(run: Histories) -> None:
+    run.presences[0] = replace(run.presences[0], shown={"bob": False})
+
+
+def correct_a_presence(run: Histories) -> None:
+    run.presence_corrections = 1
+
+
 @pytest.mark.parametrize(
     ("seed", "kinds"),
     [
@@ -257,6 +296,13 @@ def forget_that_a_sender_has_read(run: Histories) -> None:
         (move_a_watermark_back, {WRONG_UNREAD}),
         (read_beyond_the_newest, {WRONG_UNREAD}),
         (forget_that_a_sender_has_read, {WRONG_UNREAD}),
+        (keep_online_who_left, {WRONG_PRESENCE}),
+        (show_offline_who_is_connected, {WRONG_PRESENCE}),
+        (close_a_session_too_many, {WRONG_PRESENCE}),
+        (keep_a_session, {WRONG_PRESENCE}),
+        (answer_a_wrong_presence, {WRONG_PRESENCE}),
+        (show_a_wrong_presence, {WRONG_PRESENCE}),
+        (correct_a_presence, {WRONG_PRESENCE}),
     ],
 )
 def test_a_seeded_fault_is_named(seed: Callable[[Histories], None], kinds: set[str]) -> None:

@@ -1,6 +1,6 @@
 """What a client shows, as docs/protocol.md has it put together."""
 
-from infra.bench.history import ConversationView, Header, Histories, Stored, StoredMessage
+from infra.bench.history import ClientView, ConversationView, Header, Histories, Stored, StoredMessage
 
 
 def message(seq: int, message_id: str | None = None) -> dict[str, object]:
@@ -51,3 +51,21 @@ def test_messages_are_listed_by_conversation_in_order_even_without_a_header() ->
     run = Histories([], Stored(messages, {"empty": Header("empty")}))
     found = {header.conversation_id: [each.seq for each in messages] for header, messages in run.by_conversation()}
     assert found == {"empty": [], "chat": [1, 2]}
+
+
+def test_of_two_presences_the_newer_one_is_shown_in_whichever_order_they_arrive() -> None:
+    left = {"online": False, "last_seen_at": "2026-01-01T00:00:05Z"}
+    back = {"online": True, "last_seen_at": "2026-01-01T00:00:05Z"}
+    first = {"online": True, "last_seen_at": None}
+    view = ClientView("ada")
+    for presence in (first, back, left, first):
+        view.apply_presence("bob", presence)
+    assert view.presences["bob"] == (back["last_seen_at"], True)
+    view.apply_presence("bob", {"online": False, "last_seen_at": "2026-01-01T00:00:06Z"})
+    assert view.presences["bob"][1] is False
+
+
+def test_a_conversation_brings_the_presence_of_its_participants() -> None:
+    view = ClientView("ada")
+    view.apply_participants({"participants": [{"user": {"id": "bob"}, "online": True, "last_seen_at": None}]})
+    assert view.presences == {"bob": ("", True)}
