@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 HOST = "127.0.0.1"
 #: Bytes that are passed on at a time.
 CHUNK = 65_536
+#: The first bytes of a client that are kept of each connection: they tell connections apart.
+OPENING = 4_096
 
 #: Host and port of a service.
 Target = tuple[str, int]
@@ -21,11 +23,12 @@ class Proxy:
         self.delay = 0.0
         self._targets = targets
         self._turn = 0
-        self._is_cut = False
+        self._cut: bytes | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        #: Each connection, and the first bytes that its client sent.
+        self._connections: dict[asyncio.Task[None], bytearray] = {}
 
     @property
     def port(self) -> int:
@@ -51,15 +54,19 @@ class Proxy:
         self.cut()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def cut(self) -> None:
-        """Break every connection, and each new one at once, until `restore`."""
-        self._is_cut = True
-        for connection in self._connections:
-            connection.cancel()
+    def cut(self, containing: bytes = b"") -> None:
+        """Break every connection, and each new one at once, until `restore`.
+
+        With `containing`, break only those whose client has these bytes in what it sends first, such as a name.
+        """
+        self._cut = containing
+        for connection, opening in self._connections.items():
+            if containing in opening:
+                connection.cancel()
 
     def restore(self) -> None:
         """Take connections again after `cut`."""
-        self._is_cut = False
+        self._cut = None
 
     def pause(self) -> None:
         """Keep connections open and pass nothing on, until `resume`. The peers see a network that lost its packets."""
@@ -72,21 +79,21 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.current_task()
         assert connection is not None
-        self._connections.add(connection)
+        self._connections[connection] = opening = bytearray()
         ends = [writer]
         try:
-            found = None if self._is_cut else await self._connect()
+            found = None if self._cut == b"" else await self._connect()
             if found is None:
                 writer.transport.abort()
                 return
             answers, service = found
             ends.append(service)
-            await asyncio.gather(self._pass_on(reader, service), self._pass_on(answers, writer))
+            await asyncio.gather(self._pass_on(reader, service, opening), self._pass_on(answers, writer))
         except asyncio.CancelledError:
             for end in ends:
                 end.transport.abort()
         finally:
-            self._connections.discard(connection)
+            del self._connections[connection]
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         for _ in self._targets:
@@ -96,9 +103,15 @@ class Proxy:
                 return await asyncio.open_connection(*target)
         return None
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opening: bytearray | None = None
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
+                if opening is not None and len(opening) < OPENING:
+                    opening += data[:OPENING]
+                    if self._cut is not None and self._cut in opening:
+                        raise asyncio.CancelledError
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._flowing.wait()

@@ -100,6 +100,25 @@ async def test_a_cut_breaks_every_connection_and_each_new_one_until_it_is_restor
             assert await after.line() == b"a"
 
 
+async def test_a_cut_of_connections_by_their_first_bytes_leaves_the_others() -> None:
+    async with service(b"a") as target, proxy(target) as through, connected(through) as one, connected(through) as two:
+        assert [await one.line(), await two.line()] == [b"a", b"a"]
+        assert [await one.ask(b"I publish"), await two.ask(b"I consume")] == [b"I publish", b"I consume"]
+
+        through.cut(b"publish")
+
+        assert await one.is_broken()
+        assert await two.ask(b"hello") == b"hello"
+        async with connected(through) as meanwhile:
+            assert await meanwhile.line() == b"a"
+            meanwhile.writer.write(b"I publish\n")
+            assert await meanwhile.is_broken()
+        through.restore()
+        async with connected(through) as after:
+            assert await after.line() == b"a"
+            assert await after.ask(b"I publish") == b"I publish"
+
+
 async def test_a_pause_keeps_connections_open_and_loses_nothing() -> None:
     async with service(b"a") as target, proxy(target) as through, connected(through) as client:
         assert await client.line() == b"a"
