@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -258,6 +258,11 @@ class ChatClient:
         conversations, total = await self._conversations()
         return Counts(self.user_id, {each["id"]: each["unread_count"] for each in conversations}, total)
 
+    async def online(self, user_ids: Sequence[str]) -> dict[str, bool]:
+        """Which of these users `get_presence` says are online; at most 100 users."""
+        presence = (await self.call("get_presence", {"user_ids": list(user_ids)}))["presence"]
+        return {each["user_id"]: each["online"] for each in presence}
+
     # --- Pushes and snapshots -----------------------------------------------------------------------------
 
     def _take(self, name: str, payload: Json) -> None:
@@ -271,13 +276,16 @@ class ChatClient:
             case "conversation_updated":
                 conversation = payload["conversation"]
                 conversations[conversation["id"]].apply_conversation(conversation, self.user_id)
+                self.view.apply_participants(conversation)
             case "unread_updated":
                 conversations[payload["conversation_id"]].apply_count(payload)
                 conversations[payload["conversation_id"]].apply_read(self.user_id, payload["last_read_seq"])
             case "message_seen":
                 conversations[payload["conversation_id"]].apply_read(payload["user_id"], payload["last_read_seq"])
-            case "presence_updated" if not payload["online"]:
-                self.offline_pushes.append(payload["user_id"])
+            case "presence_updated":
+                self.view.apply_presence(payload["user_id"], payload)
+                if not payload["online"]:
+                    self.offline_pushes.append(payload["user_id"])
 
     def _show(self, message: Json) -> None:
         view = self.view.conversations[message["conversation_id"]]
@@ -315,6 +323,7 @@ class ChatClient:
         conversations, _ = await self._conversations()
         for conversation in conversations:
             self.view.conversations[conversation["id"]].apply_conversation(conversation, self.user_id)
+            self.view.apply_participants(conversation)
         for conversation in conversations:
             await self._load(conversation["id"])
         self.snapshots += 1

@@ -3,30 +3,32 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aio_pika
 import aiohttp
 
 from contracts.topology import DEAD_QUEUES
-from infra.bench.checker import LOST, REFUSED, WRONG_UNREAD, Verdict, check
-from infra.bench.history import Histories
-from infra.bench.stored import read_store
+from infra.bench.checker import LOST, REFUSED, WRONG_PRESENCE, WRONG_UNREAD, Verdict, check
+from infra.bench.history import Histories, Presence
+from infra.bench.stored import read_presences, read_store
 from infra.local.stack import Stack, WorkerKind
 from infra.local.tenant import Tenant
-from tests.faults.chat_traffic import ChatTraffic
+from tests.faults.chat_traffic import GRACE, ChatTraffic
 from tests.faults.context import Context, Fault
 from tests.faults.environment import Environment, fresh_tenant
 from tests.faults.recovery import normal_latency, recovered_at
 from tests.faults.registry import FAULTS
-from tests.faults.symptoms import SymptomWatch
+from tests.faults.symptoms import SymptomWatch, count_corrections
 
 #: Seconds after the fault's end until service must have recovered.
 RECOVERY_LIMIT = 90.0
 #: Seconds until every view and every count must agree with the store, once all messages are acked.
 SETTLE_LIMIT = 20.0
+#: Users that one `get_presence` may ask about.
+MAX_ASKED = 100
 #: Workers of a run. Two persistence workers compete for every seq.
 WORKERS: dict[WorkerKind, int] = {"persistence": 2, "unread": 1, "presence": 1, "history": 1}
 
@@ -76,27 +78,43 @@ class Outcome:
 
 
 @asynccontextmanager
-async def fresh_warren(environment: Environment, name: str, edges: int = 2) -> AsyncIterator[Warren]:
-    """Start Warren with a virtual host and a database of its own, and stop it afterwards."""
+async def fresh_warren(
+    environment: Environment,
+    name: str,
+    edges: int = 2,
+    workers: Mapping[WorkerKind, int] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> AsyncIterator[Warren]:
+    """Start Warren with a virtual host and a database of its own, and stop it afterwards.
+
+    `workers` says how many of each kind where it is not the usual number.
+    """
     async with (
         fresh_tenant(environment) as tenant,
-        Stack(tenant, edges=edges, workers=WORKERS, name=name) as stack,
+        Stack(tenant, edges=edges, workers={**WORKERS, **(workers or {})}, env=env, name=name) as stack,
     ):
         yield Warren(environment, tenant, stack)
 
 
 async def run_fault(
-    fault: Fault, warren: Warren, *, pace: Pace, seed: int, progress: Progress = lambda _: None
+    fault: Fault,
+    warren: Warren,
+    *,
+    pace: Pace,
+    seed: int,
+    grace: float = GRACE,
+    progress: Progress = lambda _: None,
 ) -> Outcome:
-    """Inject a fault into Warren under load, and judge the histories."""
+    """Inject a fault into Warren under load, and judge the histories. `grace` is the edges' `WARREN_SESSION_GRACE`."""
     rng = random.Random(f"{seed} {fault.name}")
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        traffic = ChatTraffic(warren.stack, http, rng)
+        traffic = ChatTraffic(warren.stack, http, rng, grace=grace)
         try:
             progress("connecting")
             await traffic.connect()
             context = Context(warren.stack, warren.tenant, warren.environment, traffic, rng)
-            return await _run(fault, context, pace, progress)
+            async with context.held:
+                return await _run(fault, context, pace, progress)
         finally:
             await traffic.disconnect()
 
@@ -142,12 +160,14 @@ async def _recovery(context: Context, ended: float, *, until: float, steady: flo
 
 
 async def judge(context: Context) -> Verdict:
-    """Check the histories until nothing is only late: pushes, inboxes and headers get a moment to arrive."""
+    """Check the histories until nothing is only late: pushes, inboxes, headers and presence get a moment to arrive."""
     deadline = time.monotonic() + SETTLE_LIMIT
     while True:
+        began = time.monotonic()
         verdict = check(await _histories(context))
-        late = any(kind in (LOST, WRONG_UNREAD, REFUSED) for kind, _ in verdict.complaints)
-        if not late or time.monotonic() > deadline:
+        kinds = {kind for kind, _ in verdict.complaints}
+        late = kinds & {LOST, WRONG_UNREAD, REFUSED} and began < deadline
+        if not late and not (WRONG_PRESENCE in kinds and began < context.presence_due):
             return verdict
         await asyncio.sleep(0.5)
 
@@ -164,7 +184,31 @@ async def _histories(context: Context) -> Histories:
         watermarks=[watermark for client in traffic.clients for watermark in client.watermarks],
         refusals=[sentence for client in traffic.clients for sentence in client.refusals],
         dead_letters=await _dead_letters(context.tenant),
+        presences=await _presences(context),
+        presence_corrections=await count_corrections(context.stack),
     )
+
+
+async def _presences(context: Context) -> list[Presence]:
+    """Everybody's presence, as the store has it, as `get_presence` answers, and as clients show it."""
+    traffic = context.traffic
+    found = await read_presences(context.tenant, context.connected)
+    users = {presence.user_id for presence in found}
+    # Those who left for good are neither in the store's list nor connected.
+    found += [Presence(user, False, False, False) for user in traffic.visits.user_ids if user not in users]
+    answered = await traffic.clients[0].online([presence.user_id for presence in found][:MAX_ASKED])
+    return [
+        replace(
+            presence,
+            answered=answered.get(presence.user_id),
+            shown={
+                client.user_id: client.view.presences[presence.user_id][1]
+                for client in traffic.clients
+                if presence.user_id in client.view.presences
+            },
+        )
+        for presence in found
+    ]
 
 
 async def _dead_letters(tenant: Tenant) -> int:

@@ -41,6 +41,17 @@ class Symptom:
         ]
 
 
+#: A presence worker had to set a user offline who was online without a session: no fault may lead to that.
+CORRECTED = Symptom("warren_worker_presence_corrections_total", "users were online without a session")
+
+
+async def count_corrections(stack: Stack) -> int:
+    """How many users the presence workers had to correct since they started."""
+    async with httpx.AsyncClient(trust_env=False, timeout=SCRAPE_LIMIT) as http:
+        pages = [(await http.get(f"{worker.url}/metrics")).text for worker in stack.workers["presence"]]
+    return int(sum(sum(CORRECTED.samples(page)) for page in pages))
+
+
 class SymptomWatch:
     """Scrapes every process of a stack during a fault, and remembers which symptoms it saw."""
 

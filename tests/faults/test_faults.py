@@ -12,6 +12,8 @@ from tests.faults.registry import FAULTS
 
 #: What each fault needs to happen and to be judged, and no more.
 PACE = Pace(load=8.0, baseline=2.0, steady=3.0)
+#: Seconds after which an edge reports that a user is gone; nobody waits for more.
+GRACE = 1.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -20,7 +22,7 @@ async def warren() -> AsyncIterator[Warren]:
     async with (
         private_directory() as where,
         single_nodes(where) as environment,
-        fresh_warren(environment, "faults") as warren,
+        fresh_warren(environment, "faults", env={"WARREN_SESSION_GRACE": f"{GRACE:g}"}) as warren,
     ):
         yield warren
 
@@ -30,7 +32,7 @@ async def warren() -> AsyncIterator[Warren]:
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", ["kill-persistence", "kill-edge", "restart-rabbitmq", "kill-mongod"])
 async def test_nothing_is_lost_and_service_recovers(warren: Warren, name: str) -> None:
-    outcome = await run_fault(FAULTS[name], warren, pace=PACE, seed=1)
+    outcome = await run_fault(FAULTS[name], warren, pace=PACE, seed=1, grace=GRACE)
 
     assert outcome.verdict.complaints == []
     assert outcome.recovered_after is not None, "service did not recover in time"
