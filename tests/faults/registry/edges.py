@@ -1,6 +1,7 @@
 """Faults of edges: killed, stopped, frozen, or killed with a thousand clients."""
 
 import asyncio
+import time
 
 from tests.faults.context import DOWN, Context, Fault
 from tests.faults.reconnect_storm import reconnect_storm
@@ -14,6 +15,7 @@ DRAINING = Symptom("warren_edge_draining", "Draining", becomes=1)
 async def kill_edge(context: Context) -> None:
     """SIGKILL an edge."""
     edge = context.rng.choice(context.stack.edges)
+    context.edge_killed_at = time.monotonic()
     await context.stack.kill(edge)
     await asyncio.sleep(DOWN)
     await context.stack.restart(edge)
@@ -35,9 +37,11 @@ async def kill_crowded_edge(context: Context) -> None:
     others = [other.url for other in context.stack.edges[1:]]
 
     async def kill() -> None:
+        context.edge_killed_at = time.monotonic()
         await context.stack.kill(edge)
 
     context.notes.append(await reconnect_storm(edge.url, others, context.stack.token, kill))
+    context.left_at = time.monotonic()
     await context.stack.restart(edge)
 
 

@@ -16,7 +16,7 @@ MIXABLE = {
     "kill-history",
     "kill-edge",
     "stop-edge",
-    "freeze-worker",
+    "freeze-persistence",
     "kill-rabbitmq",
     "close-connections",
     "memory-alarm",
