@@ -11,12 +11,17 @@ import httpx
 from contracts.topology import FACTS as FACTS_EXCHANGE
 from tests.faults.context import DOWN, FROZEN, Context, Fault
 from tests.faults.symptoms import Symptom
+from tests.faults.visitor_group import VisitorGroup
 
 #: Messages that a full queue holds, and seconds that it is full without and with workers.
 FULL_AT, FULL_WITHOUT_WORKERS, FULL_WITH_WORKERS = 10, 10.0, 5.0
 #: Seconds in which facts are repeated, and by how many seconds at most a repetition is late.
 REPEATING, LATE = 15.0, 8.0
 
+#: What a connection that publishes sends first, seconds without one, and users who leave in that time.
+PUBLISHING, UNPUBLISHED, LEAVING = b"warren publish:", 18.0, 100
+
+PUBLISHING_LOST = Symptom('warren_broker_connection_losses_total{connection="publish"}', "Broker connection publish:")
 CONNECTION_LOST = Symptom("warren_broker_connection_losses_total", "was lost.")
 CONNECTION_CLOSED = Symptom("warren_broker_connection_losses_total", "Closed via management plugin")
 BLOCKED = Symptom("warren_broker_blocked", "it has a memory or disk alarm", becomes=1)
@@ -53,6 +58,20 @@ async def raise_memory_alarm(context: Context) -> None:
         await asyncio.sleep(FROZEN)
     finally:
         await _ctl(context, "set_vm_memory_high_watermark", "absolute", "2GiB")
+
+
+async def cut_publishing(context: Context) -> None:
+    """Break every connection that publishes for 18 s. Those that consume stay up. Users leave just before and after."""
+    balancer = context.environment.balancer
+    assert balancer is not None
+    group = VisitorGroup(context, LEAVING)
+    await group.arrive()
+    leaving = asyncio.create_task(group.leave_within(UNPUBLISHED / 2))
+    await asyncio.sleep(1.0)
+    balancer.cut(PUBLISHING)
+    await asyncio.sleep(UNPUBLISHED)
+    balancer.restore()
+    await leaving
 
 
 async def lose_queue_leader(context: Context) -> None:
@@ -135,6 +154,13 @@ FAULTS = (
         "every AMQP connection closed through the management API",
         close_connections,
         (CONNECTION_LOST, CONNECTION_CLOSED),
+    ),
+    Fault(
+        "cut-publishing",
+        "every connection that publishes broken for 18 s, while those that consume stay up",
+        cut_publishing,
+        (PUBLISHING_LOST,),
+        environment="broker behind proxy",
     ),
     Fault("memory-alarm", "RabbitMQ's memory alarm for 20 s: connections blocked", raise_memory_alarm, (BLOCKED,)),
     Fault("full-queue", "persistence and unread queues full at 10 messages", fill_queue, (QUEUE_FULL,)),
