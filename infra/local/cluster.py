@@ -7,7 +7,7 @@ need, on a topology that was imported. All files are in one directory, which is 
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -96,11 +96,11 @@ def members(where: Path) -> list[Mongod]:
     return [Mongod(where / f"mongod{number}") for number in range(1, MEMBERS + 1)]
 
 
-def start_members(found: Sequence[Mongod]) -> None:
-    """Start all members and make them a replica set with a primary."""
+def start_members(found: Sequence[Mongod], *, addresses: Mapping[Mongod, str] | None = None) -> None:
+    """Start all members and make them a replica set with a primary; see `initiate` for `addresses`."""
     for member in found:
         member.start(alone=False)
-    initiate(found)
+    initiate(found, addresses=addresses)
 
 
 @contextmanager

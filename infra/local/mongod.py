@@ -1,7 +1,7 @@
 """A private mongod on this machine, loopback only, as a replica set of one or a member of a larger one."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,15 +116,21 @@ class Mongod:
         return self._daemon.listens(self.port) and answers(f"mongodb://{self.address}/?directConnection=true")
 
 
-def initiate(members: Sequence[Mongod], *, seconds: float = START_LIMIT) -> None:
+def initiate(
+    members: Sequence[Mongod], *, seconds: float = START_LIMIT, addresses: Mapping[Mongod, str] | None = None
+) -> None:
     """Make running members one replica set and wait until it has a primary; a set that exists keeps its data.
 
-    Raises LocalServiceError when no primary is elected within `seconds`.
+    `addresses` says where members are reached that are not reached at their own address. Raises LocalServiceError when
+    no primary is elected within `seconds`.
     """
     first = members[0]
     config = {
         "_id": first.replica_set,
-        "members": [{"_id": number, "host": member.address} for number, member in enumerate(members)],
+        "members": [
+            {"_id": number, "host": (addresses or {}).get(member, member.address)}
+            for number, member in enumerate(members)
+        ],
         "settings": {"electionTimeoutMillis": ELECTION_TIMEOUT},
     }
     with _client(f"mongodb://{first.address}/?directConnection=true") as client:

@@ -91,7 +91,7 @@ async def _run_one(
     progress("starting")
     async with (
         _environment_of(fault, shared, where) as used,
-        fresh_warren(used, f"fault-{fault.name}", fault.edges) as warren,
+        fresh_warren(used, f"fault-{fault.name}", fault.edges, fault.workers) as warren,
     ):
         return await run_fault(fault, warren, pace=Pace(load=seconds), seed=seed, progress=progress)
 
@@ -102,6 +102,10 @@ def _environment_of(fault: Fault, shared: Environment | None, where: Path) -> Ab
             return environment.broker_cluster(where / fault.name)
         case "replica set":
             return environment.replica_set(where / fault.name)
+        case "broker behind proxy":
+            return environment.broker_behind_proxy(where / fault.name)
+        case "member behind proxy":
+            return environment.member_behind_proxy(where / fault.name)
         case "single nodes":
             assert shared is not None
             return nullcontext(shared)

@@ -20,7 +20,8 @@ from infra.local.paths import STACK
 from infra.local.rabbitmq import RabbitNode
 from infra.local.services import Services, create_vhost, delete_vhost
 from infra.local.tenant import Tenant
-from tests.support.proxy import Proxy, proxy
+from tests.faults.member_proxy import MemberProxy, member_proxy
+from tests.support.proxy import Proxy, proxy, target_of
 
 #: One directory for each process that runs faults, named by its id.
 DIRECTORIES = STACK / "faults"
@@ -32,8 +33,11 @@ class Environment:
 
     nodes: list[RabbitNode]
     members: list[Mongod]
-    #: The TCP balancer in front of a RabbitMQ cluster, as in a deployment; Warren's processes know its address only.
+    #: What Warren's processes reach the broker through: a TCP balancer in front of a cluster, as in a deployment, or a
+    #: proxy that can cut some of their connections.
     balancer: Proxy | None = None
+    #: What everybody reaches the first member through.
+    first_member: MemberProxy | None = None
 
     @property
     def node(self) -> RabbitNode:
@@ -88,6 +92,30 @@ async def replica_set(where: Path) -> AsyncIterator[Environment]:
     starts: list[Callable[[], object]] = [node.start, partial(start_members, found)]
     async with _started(starts, [node.kill, *(member.kill for member in found)]):
         yield Environment([node], found)
+
+
+@asynccontextmanager
+async def broker_behind_proxy(where: Path) -> AsyncIterator[Environment]:
+    """One RabbitMQ node behind a proxy, and one mongod."""
+    async with single_nodes(where) as found, proxy(target_of(found.node.amqp_url)) as through:
+        yield Environment(found.nodes, found.members, through)
+
+
+@asynccontextmanager
+async def member_behind_proxy(where: Path) -> AsyncIterator[Environment]:
+    """One RabbitMQ node, and three members of one replica set, the first of them behind a proxy.
+
+    What the members send each other is not compressed, so that the proxy finds its marker.
+    """
+    node = RabbitNode(where / "rabbitmq")
+    found = [Mongod(member.directory, options=["--networkMessageCompressors=disabled"]) for member in members(where)]
+    async with member_proxy(found[0].port) as first_member:
+        starts: list[Callable[[], object]] = [
+            node.start,
+            partial(start_members, found, addresses={found[0]: first_member.address}),
+        ]
+        async with _started(starts, [node.kill, *(member.kill for member in found)]):
+            yield Environment([node], found, first_member=first_member)
 
 
 @asynccontextmanager
