@@ -145,18 +145,13 @@ class ClientView:
 
     user_id: str
     conversations: dict[str, ConversationView] = field(default_factory=lambda: defaultdict(ConversationView))
-    #: (`last_seen_at`, `online`) by user. Of two, the higher one is newer: a user who leaves gets a later time.
-    presences: dict[str, tuple[str, bool]] = field(default_factory=dict)
-
-    def apply_presence(self, user_id: str, presence: dict[str, Any]) -> None:
-        """Take a user's presence unless the view has a newer one."""
-        new = (presence["last_seen_at"] or "", presence["online"])
-        self.presences[user_id] = max(new, self.presences.get(user_id, new))
+    #: Whether a user is online, by user id: what the last push or list said.
+    online: dict[str, bool] = field(default_factory=dict)
 
     def apply_participants(self, conversation: dict[str, Any]) -> None:
         """Take the presence of everybody in a conversation."""
         for person in conversation["participants"]:
-            self.apply_presence(person["user"]["id"], person)
+            self.online[person["user"]["id"]] = person["online"]
 
 
 @dataclass(frozen=True)

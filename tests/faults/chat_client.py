@@ -283,7 +283,7 @@ class ChatClient:
             case "message_seen":
                 conversations[payload["conversation_id"]].apply_read(payload["user_id"], payload["last_read_seq"])
             case "presence_updated":
-                self.view.apply_presence(payload["user_id"], payload)
+                self.view.online[payload["user_id"]] = payload["online"]
                 if not payload["online"]:
                     self.offline_pushes.append(payload["user_id"])
 

@@ -202,9 +202,9 @@ async def _presences(context: Context) -> list[Presence]:
             presence,
             answered=answered.get(presence.user_id),
             shown={
-                client.user_id: client.view.presences[presence.user_id][1]
+                client.user_id: client.view.online[presence.user_id]
                 for client in traffic.clients
-                if presence.user_id in client.view.presences
+                if presence.user_id in client.view.online
             },
         )
         for presence in found

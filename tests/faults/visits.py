@@ -124,6 +124,8 @@ class Visits:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _stay(self, visitor: Visitor) -> None:
+        if not visitor.is_connected:  # In a second run, of those who did not stay after the first.
+            await self._arrive(visitor)
         await visitor.until_lost()
         visitor.leave()
 

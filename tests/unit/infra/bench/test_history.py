@@ -53,19 +53,7 @@ def test_messages_are_listed_by_conversation_in_order_even_without_a_header() ->
     assert found == {"empty": [], "chat": [1, 2]}
 
 
-def test_of_two_presences_the_newer_one_is_shown_in_whichever_order_they_arrive() -> None:
-    left = {"online": False, "last_seen_at": "2026-01-01T00:00:05Z"}
-    back = {"online": True, "last_seen_at": "2026-01-01T00:00:05Z"}
-    first = {"online": True, "last_seen_at": None}
-    view = ClientView("ada")
-    for presence in (first, back, left, first):
-        view.apply_presence("bob", presence)
-    assert view.presences["bob"] == (back["last_seen_at"], True)
-    view.apply_presence("bob", {"online": False, "last_seen_at": "2026-01-01T00:00:06Z"})
-    assert view.presences["bob"][1] is False
-
-
 def test_a_conversation_brings_the_presence_of_its_participants() -> None:
     view = ClientView("ada")
     view.apply_participants({"participants": [{"user": {"id": "bob"}, "online": True, "last_seen_at": None}]})
-    assert view.presences == {"bob": ("", True)}
+    assert view.online == {"bob": True}
