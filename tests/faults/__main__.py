@@ -1,13 +1,13 @@
 """`python -m tests.faults` (make faults): break each part of Warren under load, one after the other, and judge it.
 
-Each fault gets a fresh Warren on services of its own. The exit code is 1 when a message was lost or anything was wrong,
-or when service did not recover in time.
+Each fault gets a fresh Warren, and services of its own where one node of each is not enough. The exit code is 1 when a
+message was lost or anything was wrong, or when service did not recover in time.
 """
 
 import os
 import platform
 import resource
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -62,18 +62,14 @@ def main(
 async def _run_all(console: Console, faults: list[Fault], seconds: float, seed: int) -> list[Outcome]:
     outcomes = []
     columns = (TextColumn("{task.description:<44}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    async with AsyncExitStack() as held:
-        where = await held.enter_async_context(environment.private_directory())
-        shared: Environment | None = None
-        with ProgressBar(*columns, TimeElapsedColumn(), console=console) as bar:
-            task = bar.add_task("services: starting", total=len(faults))
+    with ProgressBar(*columns, TimeElapsedColumn(), console=console) as bar:
+        task = bar.add_task("services: starting", total=len(faults))
+        async with environment.private_directory() as where, environment.single_nodes(where) as shared:
             for fault in faults:
 
                 def progress(stage: str, fault: Fault = fault) -> None:
                     bar.update(task, description=f"{fault.name}: {stage}")
 
-                if fault.environment == "single nodes" and shared is None:
-                    shared = await held.enter_async_context(environment.single_nodes(where))
                 try:
                     outcomes.append(await _run_one(fault, shared, where, seconds, seed, progress))
                     console.print(_line(outcomes[-1]), highlight=False)
@@ -85,30 +81,29 @@ async def _run_all(console: Console, faults: list[Fault], seconds: float, seed: 
 
 
 async def _run_one(
-    fault: Fault, shared: Environment | None, where: Path, seconds: float, seed: int, progress: Progress
+    fault: Fault, shared: Environment, where: Path, seconds: float, seed: int, progress: Progress
 ) -> Outcome:
-    """Run a fault in a fresh Warren, on the shared single nodes or on a cluster of its own."""
+    """Run a fault in a fresh Warren, on the shared nodes or on others of its own."""
     progress("starting")
     async with (
-        _environment_of(fault, shared, where) as used,
+        _environment_of(fault, shared, where / fault.name) as used,
         fresh_warren(used, f"fault-{fault.name}", fault.edges, fault.workers) as warren,
     ):
         return await run_fault(fault, warren, pace=Pace(load=seconds), seed=seed, progress=progress)
 
 
-def _environment_of(fault: Fault, shared: Environment | None, where: Path) -> AbstractAsyncContextManager[Environment]:
+def _environment_of(fault: Fault, shared: Environment, where: Path) -> AbstractAsyncContextManager[Environment]:
     match fault.environment:
-        case "broker cluster":
-            return environment.broker_cluster(where / fault.name)
-        case "replica set":
-            return environment.replica_set(where / fault.name)
-        case "broker behind proxy":
-            return environment.broker_behind_proxy(where / fault.name)
-        case "member behind proxy":
-            return environment.member_behind_proxy(where / fault.name)
         case "single nodes":
-            assert shared is not None
             return nullcontext(shared)
+        case "broker cluster":
+            return environment.broker_cluster(where, shared)
+        case "replica set":
+            return environment.replica_set(where, shared)
+        case "broker behind proxy":
+            return environment.broker_behind_proxy(shared)
+        case "member behind proxy":
+            return environment.member_behind_proxy(where, shared)
 
 
 def _line(outcome: Outcome) -> str:

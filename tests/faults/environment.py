@@ -1,6 +1,7 @@
 """The environment of a run: RabbitMQ and MongoDB of its own, which faults may break.
 
 It shares nothing with `make services`. Its files are in one directory of .stack/faults, which is removed at the end.
+All faults share the single nodes, except what they need in another form.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -74,48 +75,42 @@ async def single_nodes(where: Path) -> AsyncIterator[Environment]:
 
 
 @asynccontextmanager
-async def broker_cluster(where: Path) -> AsyncIterator[Environment]:
-    """Three RabbitMQ nodes behind a TCP balancer, and one mongod."""
-    nodes, member = rabbit_nodes(where), Mongod(where / "mongod")
-    starts: list[Callable[[], object]] = [partial(start_nodes, nodes), member.start]
+async def broker_cluster(where: Path, shared: Environment) -> AsyncIterator[Environment]:
+    """Three RabbitMQ nodes behind a TCP balancer, with the shared mongod."""
+    nodes = rabbit_nodes(where)
     async with (
-        _started(starts, [partial(stop_nodes, nodes), member.kill]),
+        _started([partial(start_nodes, nodes)], [partial(stop_nodes, nodes)]),
         proxy(*(("127.0.0.1", node.ports.amqp) for node in nodes)) as balancer,
     ):
-        yield Environment(nodes, [member], balancer)
+        yield replace(shared, nodes=nodes, balancer=balancer)
 
 
 @asynccontextmanager
-async def replica_set(where: Path) -> AsyncIterator[Environment]:
-    """One RabbitMQ node, and three members of one replica set."""
-    node, found = RabbitNode(where / "rabbitmq"), members(where)
-    starts: list[Callable[[], object]] = [node.start, partial(start_members, found)]
-    async with _started(starts, [node.kill, *(member.kill for member in found)]):
-        yield Environment([node], found)
+async def replica_set(where: Path, shared: Environment) -> AsyncIterator[Environment]:
+    """Three members of one replica set, with the shared RabbitMQ node."""
+    found = members(where)
+    async with _started([partial(start_members, found)], [member.kill for member in found]):
+        yield replace(shared, members=found)
 
 
 @asynccontextmanager
-async def broker_behind_proxy(where: Path) -> AsyncIterator[Environment]:
-    """One RabbitMQ node behind a proxy, and one mongod."""
-    async with single_nodes(where) as found, proxy(target_of(found.node.amqp_url)) as through:
-        yield Environment(found.nodes, found.members, through)
+async def broker_behind_proxy(shared: Environment) -> AsyncIterator[Environment]:
+    """The shared nodes, with a proxy in front of the broker."""
+    async with proxy(target_of(shared.node.amqp_url)) as through:
+        yield replace(shared, balancer=through)
 
 
 @asynccontextmanager
-async def member_behind_proxy(where: Path) -> AsyncIterator[Environment]:
-    """One RabbitMQ node, and three members of one replica set, the first of them behind a proxy.
+async def member_behind_proxy(where: Path, shared: Environment) -> AsyncIterator[Environment]:
+    """As `replica_set`, with the first member behind a proxy.
 
     What the members send each other is not compressed, so that the proxy finds its marker.
     """
-    node = RabbitNode(where / "rabbitmq")
     found = [Mongod(member.directory, options=["--networkMessageCompressors=disabled"]) for member in members(where)]
     async with member_proxy(found[0].port) as first_member:
-        starts: list[Callable[[], object]] = [
-            node.start,
-            partial(start_members, found, addresses={found[0]: first_member.address}),
-        ]
-        async with _started(starts, [node.kill, *(member.kill for member in found)]):
-            yield Environment([node], found, first_member=first_member)
+        start = partial(start_members, found, addresses={found[0]: first_member.address})
+        async with _started([start], [member.kill for member in found]):
+            yield replace(shared, members=found, first_member=first_member)
 
 
 @asynccontextmanager
