@@ -85,7 +85,7 @@ async def fresh_warren(
     workers: Mapping[WorkerKind, int] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Warren]:
-    """Start Warren with a virtual host and a database of its own, and stop it afterwards.
+    """Start Warren with a virtual host and a database of its own, and kill it afterwards.
 
     `workers` says how many of each kind where it is not the usual number.
     """
@@ -93,7 +93,12 @@ async def fresh_warren(
         fresh_tenant(environment) as tenant,
         Stack(tenant, edges=edges, workers={**WORKERS, **(workers or {})}, env=env, name=name) as stack,
     ):
-        yield Warren(environment, tenant, stack)
+        try:
+            yield Warren(environment, tenant, stack)
+        finally:
+            # Nothing is judged any more, so no process needs the time of an orderly stop.
+            for process in stack.processes:
+                process.kill_group()
 
 
 async def run_fault(
