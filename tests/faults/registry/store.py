@@ -55,12 +55,12 @@ async def lose_commit_point(context: Context) -> None:
             if what == "message":
                 proxy.stop_after(marker.encode(), copies=2)  # its insert, and the preview in its header
                 await context.traffic.send(client, quiet, marker)
-                killed_at = await _kill_first(context, proxy)
+                killed_at = await _kill_stopped(context, proxy)
             else:
                 proxy.stop_after(marker.encode(), copies=1)
                 group = {"participant_ids": user_ids, "title": marker}
                 started = (await client.call("start_conversation", group))["conversation"]["id"]
-                killed_at = await _kill_first(context, proxy)
+                killed_at = await _kill_stopped(context, proxy)
                 context.traffic.conversations.append(started)
                 await context.traffic.send(client, started)
         await _restart_first(context, killed_at)
@@ -107,10 +107,16 @@ async def _make_first_primary(context: Context) -> MemberProxy:
     return proxy
 
 
+async def _kill_stopped(context: Context, proxy: MemberProxy) -> float:
+    """As `_kill_first`; complain unless the proxy has stopped the others after the write."""
+    if not proxy.stopped:
+        context.complaints.append("the other members were not stopped after the write")
+    return await _kill_first(context, proxy)
+
+
 async def _kill_first(context: Context, proxy: MemberProxy) -> float:
     """SIGKILL to the member behind the proxy; returns the time, monotonic seconds."""
     await asyncio.to_thread(context.environment.members[0].kill)
-    context.notes.append(f"{proxy.stopped} connections to other members were stopped")
     proxy.pass_on()
     return time.monotonic()
 
