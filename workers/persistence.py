@@ -8,7 +8,7 @@ stored message, and its pushes and facts are sent again. So a crash at any point
 
 import asyncio
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,6 +25,7 @@ from infra.store.conversations import Conversations, Header, NewConversation
 from infra.store.messages import Messages, StoredMessage
 from infra.store.operations import Document, Term
 from infra.store.users import Users
+from workers.confirmed_headers import ConfirmedHeaders, unconfirmed_headers
 from workers.effects import Effects
 from workers.header_cache import HeaderCache
 from workers.views import conversation_view, message_view
@@ -42,6 +43,7 @@ class Persistence:
         self._messages = Messages(store)
         self._conversations = Conversations(store)
         self._users = Users(store)
+        self._confirmed_headers = ConfirmedHeaders(store)
         self._header_cache = HeaderCache()
 
     async def __call__(self, items: Sequence[Item]) -> Effects:
@@ -91,20 +93,9 @@ class Persistence:
     async def _headers(self, ids: Collection[str], term: Term) -> dict[str, Header]:
         """The headers of conversations. Their newest message is committed, so that the next seq may follow it."""
         cached = self._header_cache.get(ids)
-        if cached is not None and not _unconfirmed(cached, term):
+        if cached is not None and not unconfirmed_headers(cached.values(), term):
             return cached
-        found = await self._conversations.headers(ids)
-        # The primary that took the newest message may have failed before a majority had it.
-        unconfirmed = _unconfirmed(found, term)
-        if not unconfirmed:
-            return found
-        unconfirmed_ids = [header.id for header in unconfirmed]
-        newest = await self._messages.newest(unconfirmed_ids)
-        await self._conversations.reproject(newest, unconfirmed, term)
-        confirmed = await self._conversations.headers(unconfirmed_ids)
-        if _unconfirmed(confirmed, term):
-            raise StoreUnavailable("Another worker projects messages of an earlier term into the headers.")
-        return found | confirmed
+        return await self._confirmed_headers.read(ids, term)
 
     async def _store_all(
         self, commands: Sequence[tuple[SendMessage, str]], headers: dict[str, Header], term: Term
@@ -211,11 +202,6 @@ def _add_effects(
             sender_was_behind=sender_was_behind,
         )
     )
-
-
-def _unconfirmed(headers: Mapping[str, Header], term: Term) -> list[Header]:
-    """Headers whose newest message was inserted in another term than this one."""
-    return [header for header in headers.values() if header.last is not None and header.term != term]
 
 
 def _id_of(command: SendMessage) -> str:

@@ -20,6 +20,8 @@ from infra.store.client import Store
 from infra.store.conversations import Conversations, Header, Watermark
 from infra.store.inboxes import Inboxes, Total, entry_of
 from infra.store.messages import Messages
+from infra.store.operations import Term
+from workers.confirmed_headers import ConfirmedHeaders
 from workers.effects import Effects
 from workers.visibility import may_see
 
@@ -35,7 +37,9 @@ class Unread:
     """The handler of the unread queue."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._conversations = Conversations(store)
+        self._confirmed_headers = ConfirmedHeaders(store)
         self._messages = Messages(store)
         self._inboxes = Inboxes(store)
         self._behind_since: dict[str, float] = {}
@@ -45,11 +49,12 @@ class Unread:
         effects = Effects()
         facts = [item for item in items if isinstance(item, MessageStored)]
         seen = [item for item in items if isinstance(item, MessageSeen)]
-        moved = await self._mark_read(seen, effects) if seen else {}
+        term = await self._store.confirm_term()
+        moved = await self._mark_read(seen, effects, term) if seen else {}
         conversation_ids = {fact.conversation_id for fact in facts} | {id for id, _ in moved}
         if not conversation_ids:
             return effects
-        headers = await self._conversations.headers(conversation_ids)
+        headers = await self._confirmed_headers.read(conversation_ids, term)
         self._hold_if_behind(facts, headers)
         changed = _changed(facts, headers)
         touched = changed | dict.fromkeys(moved)
@@ -104,9 +109,13 @@ class Unread:
                 ahead[header.id] = header.last_seq
         return last_seqs | (await self._messages.highest_seqs(ahead) if ahead else {})
 
-    async def _mark_read(self, commands: Sequence[MessageSeen], effects: Effects) -> dict[tuple[str, str], bool]:
+    async def _mark_read(
+        self, commands: Sequence[MessageSeen], effects: Effects, term: Term
+    ) -> dict[tuple[str, str], bool]:
         """Move watermarks. Returns for each allowed (conversation, user) whether its watermark moved forward."""
-        headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
+        conversation_ids = {command.payload.conversation_id for command in commands}
+        # A watermark beyond the log would move back, once the header is projected anew.
+        headers = await self._confirmed_headers.read(conversation_ids, term)
         last_seqs = await self._last_seqs(commands, headers)
         marks: dict[tuple[str, str], Watermark] = {}
         moved: dict[tuple[str, str], bool] = {}

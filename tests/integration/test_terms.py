@@ -55,6 +55,29 @@ async def test_an_insert_that_a_primary_lost_leaves_no_hole(
     assert (header.last_seq, header.watermark("ada").seq) == (2, 2), "nobody has read what does not exist"
 
 
+async def test_nobody_is_told_to_have_read_or_not_read_a_message_that_a_primary_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a header that claims a message which is lost
+    chat = await conversation(store, "ada", "bob")
+    facts = (await Persistence(store)([send("ada", chat, "one")])).facts
+    with monkeypatch.context() as patch:
+        patch.setattr(store_messages, "insert_all", lost)
+        with pytest.raises(StoreUnavailable):
+            await Persistence(store)([send("ada", chat, "two")])
+
+    # When a reader has seen all that there is, and the count of the first message is repeated
+    read = seen("bob", chat, 2)
+    ack = acks(await Unread(store)([read, *facts]))[read.request]["data"]
+    assert (ack["last_read_seq"], ack["unread_count"], ack["total_unread"]) == (1, 0, 0)
+
+    # Then the next message is unread, and the watermark has not moved back
+    await Unread(store)((await Persistence(store)([send("ada", chat, "three")])).facts)
+    assert (await Conversations(store).headers([chat]))[chat].watermark("bob").seq == 1
+    entry = await store.inboxes.find_one({"_id": {"u": "bob", "c": chat}})
+    assert entry["state"] == inbox_state(2, 1)
+
+
 async def test_a_recount_lets_no_header_claim_more_than_the_log(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = await conversation(store, "ada", "bob")
     await Persistence(store)([send("ada", chat, "one")])
