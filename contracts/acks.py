@@ -82,7 +82,7 @@ class SessionOpened(Value):
 
 
 class LeaseRenewed(Value):
-    """Answers `edge.alive`. When the sessions are not `known`, the edge registers its users again.
+    """Answers `lease.renew`. When the sessions are not `known`, the edge registers its users again.
 
     `epoch` is the highest epoch that is stored for the edge. A process with the same edge id, whose clock was ahead,
     may have used it; the edge then continues above it.

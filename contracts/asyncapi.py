@@ -23,7 +23,7 @@ ITEMS: dict[str, type[Value]] = {
 #: The parameters of an edge's names.
 _EDGE = {
     "edge_id": {"description": "The id of the edge; each process start has a new one."},
-    "epoch": {"description": "When the edge connected, in milliseconds; each connection has a queue of its own."},
+    "connected_at": {"description": "When the edge connected, in milliseconds; each connection has its own queue."},
 }
 
 
@@ -135,7 +135,7 @@ def _queue_channels() -> dict[str, Any]:
     channels = {f"queue.{queue.name}": _queue_channel(queue, _messages_in(queue)) for queue in topology.QUEUES}
     edge = topology.edge_queue("{edge_id}", 0)
     pattern = topology.Queue(
-        edge.name.removesuffix("0") + "{epoch}", edge.bindings, edge.arguments, edge.durable, edge.exclusive
+        edge.name.removesuffix("0") + "{connected_at}", edge.bindings, edge.arguments, edge.durable, edge.exclusive
     )
     return {**channels, "queue.edge": {**_queue_channel(pattern, ["frame"]), "parameters": _EDGE}}
 

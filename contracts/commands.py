@@ -1,4 +1,4 @@
-"""Commands of clients, in the imperative: workers carry them out or refuse them.
+"""Commands of clients: workers carry them out or refuse them. Each is named like the event that it carries.
 
 A command is the client's payload with the user, the socket, the edge and the time. The worker answers with a reply of
 the same `request`, in a frame for the edge `edge_id`.

@@ -112,6 +112,11 @@ def not_found() -> Refused:
     return Refused(Code.NOT_FOUND, "There is no such conversation.")
 
 
+def internal(reference: str) -> Refused:
+    """The refusal for an error of Warren's own; the log has the error under `reference`."""
+    return Refused(Code.INTERNAL, "Something went wrong on our side.", details=[{"id": reference}])
+
+
 def _text(value: object) -> str:
     """The first 200 characters in a form that can be encoded: a client chooses the names of its fields."""
     return str(value)[:200].encode(errors="replace").decode()

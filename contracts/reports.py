@@ -1,4 +1,4 @@
-"""Reports of edges about their sessions: commands for the presence workers that no client sends."""
+"""Reports of edges about their sessions and leases: commands for the presence workers that no client sends."""
 
 from typing import Annotated, Literal
 
@@ -36,22 +36,22 @@ class SessionClose(Command):
     grace_ms: Annotated[int, Field(ge=0, le=MAX_GRACE_MS)]
 
 
-class EdgeAlive(Command):
+class LeaseRenew(Command):
     """The edge renews its lease. The reply says whether its sessions are still stored."""
 
-    name: Literal["edge.alive"] = "edge.alive"
+    name: Literal["lease.renew"] = "lease.renew"
     epoch: Counter
 
 
-class EdgeLost(Command):
-    """The sessions of the edge `edge_id` up to `epoch` are invalid.
+class SessionsDrop(Command):
+    """Drops the sessions of the edge `edge_id` up to `epoch`.
 
     A worker sends it when a frame finds no queue, with the `request` 0: no reply is expected. The edge itself sends it
-    after a new registration, and repeats it until it is answered.
+    after it has registered its users under a new epoch, and repeats it until it is answered.
     """
 
-    name: Literal["edge.lost"] = "edge.lost"
+    name: Literal["sessions.drop"] = "sessions.drop"
     epoch: Counter
 
 
-AnyReport = SessionOpen | SessionClose | EdgeAlive | EdgeLost
+AnyReport = SessionOpen | SessionClose | LeaseRenew | SessionsDrop

@@ -30,7 +30,7 @@ CHANGELOG = ROOT / "CHANGELOG.md"
 NOT_YET_WRITTEN: frozenset[str] = frozenset()
 
 #: The data of replies that an edge reads. Replies for clients pass through it unread.
-REPLIES: dict[str, type[Value]] = {"session.open": SessionOpened, "edge.alive": LeaseRenewed}
+REPLIES: dict[str, type[Value]] = {"session.open": SessionOpened, "lease.renew": LeaseRenewed}
 
 
 class Incompatible(Exception):

@@ -76,10 +76,10 @@ def _dead_queue(name: str) -> Queue:
     return Queue(dead_letter_queue(name), ((DEAD, name),), arguments)
 
 
-def edge_queue(edge_id: str, epoch: int) -> Queue:
-    """The queue of one edge for one broker connection; it is deleted with the connection."""
+def edge_queue(edge_id: str, connected_at: int) -> Queue:
+    """The queue of one edge for one broker connection, made at `connected_at` (milliseconds); it ends with it."""
     return Queue(
-        f"edge.{edge_id}.{epoch}",
+        f"edge.{edge_id}.{connected_at}",
         ((FRAMES, edge_id),),
         {"x-max-length-bytes": EDGE_QUEUE_MAX_BYTES, "x-overflow": "drop-head"},
         durable=False,
@@ -97,8 +97,8 @@ PRESENCE = _work_queue(
     "presence",
     (COMMANDS, "session.open"),
     (COMMANDS, "session.close"),
-    (COMMANDS, "edge.alive"),
-    (COMMANDS, "edge.lost"),
+    (COMMANDS, "lease.renew"),
+    (COMMANDS, "sessions.drop"),
 )
 HISTORY = _work_queue(
     "history",

@@ -28,6 +28,7 @@ from infra.broker.channel import Channel
 from infra.broker.declare import declare_edge_queue
 from infra.broker.link import Link
 from infra.broker.publisher import Publisher
+from infra.clock import now_ms
 from infra.health import Server, monitor_event_loop
 from infra.settings import EdgeSettings
 
@@ -73,7 +74,7 @@ class Edge:
         server = SocketServer(
             self._gateway,
             max_event_bytes=settings.max_event_bytes,
-            # Sockets without a verified token have room of their own, and `connect_timeout` seconds.
+            # Sockets without a verified token have a reserve of their own, and `connect_timeout` seconds.
             max_sockets=settings.max_connections + settings.max_connections // 10 + 100,
             addresses=AddressLimit(settings.max_connections_per_address, settings.trusted_proxies),
             address_full_packet=TOO_MANY_CONNECTIONS,
@@ -106,7 +107,7 @@ class Edge:
 
     async def _on_frames_up(self, channel: Channel) -> None:
         """Declare a new queue for a new connection, consume it, and then register all users under a new epoch."""
-        queue = edge_queue(self.edge_id, int(time.time() * 1000))
+        queue = edge_queue(self.edge_id, now_ms())
         self._delivery.accept_gaps_once()
         await declare_edge_queue(channel, queue)
         await channel.consume(queue.name, self._delivery.receive, prefetch=None)
@@ -208,11 +209,11 @@ class Edge:
         await _until(lambda: not any(socket.in_flight for socket in sockets), LAST_REPLIES)
         for socket in list(self._sockets.by_sid.values()):
             socket.engine.close_when_flushed()
-        await self._sessions.report_all_closed(DRAIN_GRACE_MS, limit=LAST_REPLIES)
+        await self._sessions.report_all_closed(DRAIN_GRACE_MS, within=LAST_REPLIES)
         log.info("Drained; %d replies were abandoned.", self._relay.pending)
 
 
-async def _until(done: Callable[[], bool], limit: float) -> None:
-    deadline = time.monotonic() + limit
+async def _until(done: Callable[[], bool], within: float) -> None:
+    deadline = time.monotonic() + within
     while not done() and time.monotonic() < deadline:  # noqa: ASYNC110 - any of many sockets may end the wait, and it happens once
         await asyncio.sleep(0.05)

@@ -13,7 +13,7 @@ from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
 from contracts.acks import Nothing, TokenRefreshed
 from contracts.codec import ack_outcome, decode_payload, encode_ok, encode_refusal
 from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage, StartConversation
-from contracts.errors import Code, Refused
+from contracts.errors import Code, Refused, internal
 from contracts.values import rfc3339, utc_datetime
 from edge.auth import TokenVerifier
 from edge.lanes import Lanes
@@ -23,6 +23,7 @@ from edge.server import EngineSocket
 from edge.sessions import SessionRegistry
 from edge.sockets import Socket, Sockets
 from infra import metrics
+from infra.clock import now_ms
 from infra.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
@@ -140,8 +141,7 @@ class Gateway:
         except Exception:
             reference = f"{self._edge_id}/{self._relay.next_request()}"
             log.exception("Event %s failed; its ack is `internal` with the id %s.", event, reference)
-            details = [{"id": reference}]
-            send_ack(encode_refusal(Refused(Code.INTERNAL, "Something went wrong on our side.", details=details)))
+            send_ack(encode_refusal(internal(reference)))
 
     def too_large(self, sid: str, ack_id: int | None) -> None:
         """Refuse an event over the limit of bytes."""
@@ -178,7 +178,7 @@ class Gateway:
         command = command_type.model_construct(
             edge_id=self._edge_id,
             request=self._relay.next_request(),
-            at=int(time.time() * 1000),
+            at=now_ms(),
             user_id=socket.user_id,
             sid=socket.sid,
             payload=decoded,
@@ -224,7 +224,7 @@ class Gateway:
 
 
 def _too_many_connections() -> Refused:
-    return Refused(Code.TOO_MANY_CONNECTIONS, "There is no room for another connection here.")
+    return Refused(Code.TOO_MANY_CONNECTIONS, "No more connections are accepted here now.")
 
 
 #: Refuses a socket that has not sent its token yet: a `connect_error` like any other.

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from contracts.codec import AnyCommand, encode_bundle, encode_refusal
-from contracts.commands import ClientCommand, Typing
-from contracts.errors import BrokerUnavailable, Code, PublishUnknown, Refused, Unroutable
+from contracts.commands import ClientCommand, SendMessage, Typing
+from contracts.errors import BrokerUnavailable, Code, PublishUnknown, Refused, Unroutable, internal
 from contracts.frames import Reply
 from contracts.topology import COMMANDS
 from infra import metrics, tracing
@@ -109,8 +109,9 @@ class Relay:
             return
         deadline = time.monotonic() + (timeout or self._reply_timeout)
         for command, on_reply in zip(commands, tracing.current.start_commands(commands, on_replies), strict=True):
+            default_ack = _MESSAGE_TIMEOUT if isinstance(command, SendMessage) else _TIMEOUT
             self._pending[command.request] = Pending(
-                command.name, on_reply, deadline, timeout_ack or _TIMEOUT, commands
+                command.name, on_reply, deadline, timeout_ack or default_ack, commands
             )
         self._enqueue(commands)
 
@@ -246,8 +247,7 @@ class Relay:
         return encode_bundle(bundle)
 
     def _fail(self, command: AnyCommand) -> None:
-        details = [{"id": f"{command.edge_id}/{command.request}"}]
-        refusal = Refused(Code.INTERNAL, "Something went wrong on our side.", details=details)
+        refusal = internal(f"{command.edge_id}/{command.request}")
         self.resolve(Reply.model_construct(request=command.request, ack=encode_refusal(refusal)))
 
 
@@ -259,6 +259,7 @@ def _can_be_resent(command: AnyCommand) -> bool:
 _UNAVAILABLE = encode_refusal(
     Refused(Code.UNAVAILABLE, "The service can't take this now; nothing was accepted.", retry_after_ms=1_000)
 )
-_TIMEOUT = encode_refusal(
+_TIMEOUT = encode_refusal(Refused(Code.TIMEOUT, "No answer in time: the outcome is unknown."))
+_MESSAGE_TIMEOUT = encode_refusal(
     Refused(Code.TIMEOUT, "No answer in time: the outcome is unknown. Retry with the same client_message_id.")
 )

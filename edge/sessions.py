@@ -20,7 +20,7 @@ from contracts.codec import ack_outcome, decode_ok
 from contracts.errors import Code, WarrenError
 from contracts.models import User
 from contracts.pushes import Limits, SessionReady
-from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
+from contracts.reports import LeaseRenew, SessionClose, SessionOpen, SessionsDrop
 from contracts.values import MAX_BODY_CHARACTERS, rfc3339, utc_datetime
 from edge.packets import event_packet
 from edge.relay import Relay
@@ -28,6 +28,7 @@ from edge.sockets import ConnectedUser, Socket, Sockets
 from edge.unconfirmed_reports import UnconfirmedReports
 from infra import metrics
 from infra.backoff import backoff
+from infra.clock import now_ms
 from infra.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class SessionRegistry:
         self._settings = settings
         self._registrations: dict[str, Registration] = {}
         self._last_version = 0
-        self._epoch = _now_ms()
+        self._epoch = now_ms()
         #: The highest epoch of this edge that the session directory is known to have.
         self._known_epoch = 0
         self._gone = UnconfirmedReports(relay)
@@ -137,8 +138,8 @@ class SessionRegistry:
             )
         )
 
-    async def report_all_closed(self, grace_ms: int, *, limit: float) -> None:
-        """Report every user as gone, within `limit` seconds, because the edge stops.
+    async def report_all_closed(self, grace_ms: int, *, within: float) -> None:
+        """Report every user as gone because the edge stops; wait up to `within` seconds for the replies.
 
         Presence shows a user as offline after `grace_ms` milliseconds, unless another edge has the user by then.
         """
@@ -147,7 +148,7 @@ class SessionRegistry:
             if registration.closing is not None:
                 registration.closing.cancel()
             self._report_closed(user_id, grace_ms=grace_ms)
-        await self._gone.confirmed(limit=limit)
+        await self._gone.confirmed(within=within)
         if len(self._gone):
             log.warning("%d users were not reported as gone; the edge's lease will expire.", len(self._gone))
 
@@ -194,7 +195,7 @@ class SessionRegistry:
         command = SessionOpen(
             edge_id=self._edge_id,
             request=self._relay.next_request(),
-            at=_now_ms(),
+            at=now_ms(),
             epoch=self._epoch,
             version=version,
             user_id=user_id,
@@ -220,7 +221,7 @@ class SessionRegistry:
         self._registering = asyncio.create_task(self._register_all_again(reason))
 
     async def _register_all_again(self, reason: str) -> None:
-        self._epoch = epoch = max(_now_ms(), self._epoch + 1, self._known_epoch + 1)
+        self._epoch = epoch = max(now_ms(), self._epoch + 1, self._known_epoch + 1)
         has_earlier_sessions = self._may_have_sessions
         self._gone.discard_users()
         self.mark_all_unregistered()
@@ -235,7 +236,7 @@ class SessionRegistry:
             return
         if has_earlier_sessions:
             # Users who left while nothing could be reported still have a session of an older epoch.
-            self._gone.add(EdgeLost(edge_id=self._edge_id, request=0, at=0, epoch=epoch - 1))
+            self._gone.add(SessionsDrop(edge_id=self._edge_id, request=0, at=0, epoch=epoch - 1))
         self.renew()
 
     async def _register(self, users: Sequence[tuple[str, Registration]]) -> None:
@@ -310,7 +311,7 @@ class SessionRegistry:
             if self._registrations or renewed.epoch >= epoch:
                 self.register_all_again("lease lost")
 
-        command = EdgeAlive(edge_id=self._edge_id, request=self._relay.next_request(), at=_now_ms(), epoch=epoch)
+        command = LeaseRenew(edge_id=self._edge_id, request=self._relay.next_request(), at=now_ms(), epoch=epoch)
         self._relay.send([command], [on_reply])
 
     # --- session_ready ------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ class SessionRegistry:
         ready = SessionReady(
             user=User(id=identity.user_id, name=identity.name, picture=identity.picture),
             edge_id=self._edge_id,
-            server_time=rfc3339(utc_datetime(_now_ms())),
+            server_time=rfc3339(utc_datetime(now_ms())),
             limits=Limits(
                 max_body_characters=MAX_BODY_CHARACTERS,
                 max_event_bytes=settings.max_event_bytes,
@@ -359,7 +360,3 @@ class SessionRegistry:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -1,24 +1,24 @@
-"""Repeats this edge's reports of what has gone, each until the presence workers confirm it.
+"""Repeats this edge's reports of users who left and of earlier epochs, each until the presence workers confirm it.
 
 There is one timer for all reports that failed, and no task: tens of thousands of users may leave while nothing can be
 published.
 """
 
 import asyncio
-import time
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 
 from contracts.codec import ack_outcome
-from contracts.reports import EdgeLost, SessionClose
+from contracts.reports import SessionClose, SessionsDrop
 from edge.relay import Relay
 from infra.backoff import backoff
+from infra.clock import now_ms
 
 #: Reports that are repeated at once.
 REPEATED_AT_ONCE = 500
 
-Report = SessionClose | EdgeLost
+Report = SessionClose | SessionsDrop
 
 
 class UnconfirmedReports:
@@ -54,11 +54,11 @@ class UnconfirmedReports:
         for key in [key for key in self._unconfirmed if key is not None]:
             self._remove(key)
 
-    async def confirmed(self, *, limit: float) -> None:
-        """Wait until every report is confirmed, up to `limit` seconds."""
+    async def confirmed(self, *, within: float) -> None:
+        """Wait until every report is confirmed, up to `within` seconds."""
         if self._unconfirmed:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_confirmed.wait(), limit)
+                await asyncio.wait_for(self._all_confirmed.wait(), within)
 
     def _remove(self, key: str | None) -> None:
         self._unconfirmed.pop(key, None)
@@ -67,7 +67,7 @@ class UnconfirmedReports:
             self._all_confirmed.set()
 
     def _send(self, key: str | None, report: Report) -> None:
-        command = report.model_copy(update={"request": self._relay.next_request(), "at": int(time.time() * 1000)})
+        command = report.model_copy(update={"request": self._relay.next_request(), "at": now_ms()})
         self._relay.send([command], [partial(self._on_ack, key, report)])
 
     def _on_ack(self, key: str | None, report: Report, ack: str) -> None:

@@ -115,7 +115,7 @@ PRESENCE_CORRECTIONS = Counter(
 )
 EDGES_DROPPED = Counter(
     "warren_presence_edges_dropped_total",
-    "Edges whose sessions were dropped, by reason: `no queue` or `lease`.",
+    "Drops of an edge's sessions: it has no queue, its lease expired, or it registered its users under a new epoch.",
     ["reason"],
 )
 
@@ -152,5 +152,5 @@ for _reason in ("new queue", "lease lost", "missing frames", "undecodable frame"
     RESYNCS.labels(_reason)
 for _outcome in ("ok", "failed"):
     KEY_FETCHES.labels(_outcome)
-for _reason in ("no queue", "lease"):
+for _reason in ("no queue", "lease", "new epoch"):
     EDGES_DROPPED.labels(_reason)

@@ -27,10 +27,10 @@ from workers.effects import Effects
 from workers.history import History
 from workers.persistence import Persistence
 from workers.presence import Presence, TypingNotices, sweep
+from workers.publishing import EffectsPublisher
 from workers.routing import Router
 from workers.runner import Handler, Runner
 from workers.search import Search
-from workers.sending import Sender
 from workers.unread import Unread
 
 log = logging.getLogger(__name__)
@@ -91,11 +91,11 @@ class Worker:
         """Create the runner of a queue. Returns the tasks that its handler needs."""
         # Each runner is a source of its own: edges detect missing frames by the numbers of a source.
         source = f"{self._name} {queue.name} {os.urandom(4).hex()}"
-        sender = Sender(self._publisher, Router(SessionDirectory(self._store), source))
+        effects_publisher = EffectsPublisher(self._publisher, Router(SessionDirectory(self._store), source))
         runner = Runner(
             queue,
             handler if isinstance(handler, History | Search) else _in_one_term(self._store, handler),
-            sender=sender,
+            publisher=effects_publisher,
             settings=self._settings,
             check_store=self._store.check_writes,
         )
@@ -104,7 +104,7 @@ class Worker:
             return []
         work = sweep(
             handler,
-            sender.send_frames,
+            effects_publisher.publish_frames,
             one_term=self._store.one_term,
             lease_seconds=self._settings.lease_seconds,
             consuming=runner.link.up.is_set,

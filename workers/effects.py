@@ -20,7 +20,7 @@ class Effects:
     pushes: list[Push] = field(default_factory=list)
     facts: list[AnyFact] = field(default_factory=list)
     #: Called once every frame is confirmed. They are lost in a crash, and may raise StoreUnavailable.
-    after_sending: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    after_frames: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     def reply(self, command: AnyCommand | Command, data: Value) -> None:
         """Answer a command with an ack that is ok."""
@@ -43,7 +43,7 @@ class Effects:
             self.replies.setdefault(edge_id, []).extend(replies)
         self.pushes.extend(other.pushes)
         self.facts.extend(other.facts)
-        self.after_sending.extend(other.after_sending)
+        self.after_frames.extend(other.after_frames)
 
     def _reply(self, command: AnyCommand | Command, ack: str) -> None:
         reply = Reply.model_construct(request=command.request, ack=ack)

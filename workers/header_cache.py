@@ -25,7 +25,7 @@ SMALL_BATCH = 8
 PAUSE = 5.0
 #: Cached headers, and participants of one, at most. This bounds the cache to about 40 MB.
 MAX_HEADERS = 4_000
-MAX_PARTICIPANTS = 16
+MAX_CACHED_PARTICIPANTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class HeaderCache:
             by_conversation.setdefault(message.conversation_id, []).append(message)
         for id, messages in by_conversation.items():
             header, before = headers[id], self._cached.pop(id, None)
-            if len(header.user_ids) <= MAX_PARTICIPANTS:
+            if len(header.user_ids) <= MAX_CACHED_PARTICIPANTS:
                 read_at = before.read_at if before is not None and before.header is header else now
                 self._cached[id] = _CachedHeader(header.with_messages(messages, term), read_at)
         while len(self._cached) > MAX_HEADERS:

@@ -3,25 +3,23 @@
 It only reads. When the store is away, it answers `unavailable` at once instead of holding the batch.
 """
 
-import time
 from collections.abc import Sequence
 
 from contracts.acks import ConversationPage, MessagePage, PresenceList
 from contracts.codec import Item
-from contracts.commands import ClientCommand, GetPresence, ListConversations, ListMessages
+from contracts.commands import GetPresence, ListConversations, ListMessages
 from contracts.errors import Code, Refused, StoreUnavailable, not_found
 from infra.store.client import Store
-from infra.store.conversations import Conversations, Header, PageQuery
+from infra.store.conversations import ConversationPageQuery, Conversations, Header
 from infra.store.inboxes import Inboxes
-from infra.store.messages import Messages
+from infra.store.messages import MessagePageQuery, Messages
 from infra.store.users import Users
 from workers.cursors import read_cursor, write_cursor
 from workers.effects import Effects
+from workers.stale_reads import without_stale
 from workers.views import conversation_view, message_view, presence_view
 from workers.visibility import may_see
 
-#: Seconds after which a command is skipped, because its client has had a `timeout`; includes clock differences.
-STALE_AFTER = 60.0
 #: Participants on one page of conversations, about 400 KB of text. A page of large groups ends early, so that it stays
 #: well below the buffer of a socket.
 PAGE_PARTICIPANTS = 2_000
@@ -38,8 +36,7 @@ class History:
         self._users = Users(store)
 
     async def __call__(self, items: Sequence[Item]) -> Effects:
-        stale = (time.time() - STALE_AFTER) * 1000
-        commands = [item for item in items if isinstance(item, ClientCommand) and item.at > stale]
+        commands = without_stale(items)
         effects = Effects()
         try:
             async with self._store.one_term():
@@ -55,7 +52,7 @@ class History:
         return effects
 
     async def _list_conversations(self, commands: Sequence[ListConversations], effects: Effects) -> None:
-        valid: list[tuple[ListConversations, PageQuery]] = []
+        valid: list[tuple[ListConversations, ConversationPageQuery]] = []
         for command in commands:
             payload = command.payload
             try:
@@ -64,7 +61,7 @@ class History:
                 effects.refuse(command, refusal)
             else:
                 # One more than the limit shows whether there is a next page.
-                valid.append((command, PageQuery(command.user_id, before, payload.limit + 1)))
+                valid.append((command, ConversationPageQuery(command.user_id, before, payload.limit + 1)))
         if not valid:
             return
         # Read first, so that the total is at least as new as its version says.
@@ -92,14 +89,17 @@ class History:
 
     async def _list_messages(self, commands: Sequence[ListMessages], effects: Effects) -> None:
         headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
-        allowed = []
+        allowed: list[tuple[ListMessages, MessagePageQuery]] = []
         for command in commands:
-            header = headers.get(command.payload.conversation_id)
+            payload = command.payload
+            header = headers.get(payload.conversation_id)
             if header is not None and may_see(header, command.user_id):
-                allowed.append(command)
+                query = MessagePageQuery(header.id, payload.before_seq, payload.after_seq, payload.limit)
+                allowed.append((command, query))
             else:
                 effects.refuse(command, not_found())
-        for command, (page, has_more) in zip(allowed, await self._messages.pages(allowed), strict=True):
+        pages = await self._messages.pages([query for _, query in allowed])
+        for (command, _), (page, has_more) in zip(allowed, pages, strict=True):
             effects.reply(
                 command,
                 MessagePage.model_construct(messages=[message_view(message) for message in page], has_more=has_more),

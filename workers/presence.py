@@ -12,20 +12,20 @@ from contracts.codec import Item
 from contracts.commands import Typing
 from contracts.errors import StoreUnavailable, not_found
 from contracts.pushes import TypingByOther
-from contracts.reports import EdgeAlive, EdgeLost, SessionClose, SessionOpen
+from contracts.reports import LeaseRenew, SessionClose, SessionOpen, SessionsDrop
 from infra import metrics
 from infra.store.client import Store
 from infra.store.conversations import Conversations
-from infra.store.sessions import SessionDirectory
-from infra.store.users import Users
+from infra.store.sessions import SessionChange, SessionDirectory
+from infra.store.users import Profile, Users
 from workers.effects import Effects
 from workers.views import presence_view, user_view
 from workers.visibility import may_see, viewers
 
 log = logging.getLogger(__name__)
 
-#: Milliseconds that the users of an edge without a queue stay online, so that a short broker outage does not show.
-LOST_GRACE_MS = 10_000
+#: Milliseconds that users stay online after `sessions.drop`, so that a short outage of the broker does not show.
+DROP_GRACE_MS = 10_000
 #: Milliseconds that a user stays online whose open arrived after the close: the next open may follow.
 LATE_OPEN_GRACE_MS = 5_000
 #: Seconds between two steps of the check of all online users, and users in one step.
@@ -46,25 +46,28 @@ class Presence:
 
     async def __call__(self, items: Sequence[Item]) -> Effects:
         effects = Effects()
-        alive = [item for item in items if isinstance(item, EdgeAlive)]
+        renewals = [item for item in items if isinstance(item, LeaseRenew)]
         opens = [item for item in items if isinstance(item, SessionOpen)]
         closes = [item for item in items if isinstance(item, SessionClose)]
-        if alive:
-            leases = await self._sessions.renew_leases(alive)
-            for renewal in alive:
+        if renewals:
+            leases = await self._sessions.renew_leases(_newest_epochs(renewals))
+            for renewal in renewals:
                 lease = leases[renewal.edge_id]
                 effects.reply(renewal, LeaseRenewed.model_construct(known=lease.known, epoch=lease.epoch))
-        losses = [item for item in items if isinstance(item, EdgeLost)]
-        for lost in {(loss.edge_id, loss.epoch) for loss in losses}:
-            await self.drop_edge(*lost, grace_ms=LOST_GRACE_MS, reason="no queue")
-        for loss in losses:
-            if loss.request:
-                effects.reply(loss, Nothing())
+        drops = [item for item in items if isinstance(item, SessionsDrop)]
+        # An edge expects a reply, and drops what it registered before; a worker reports that an edge has no queue.
+        reasons = {(drop.edge_id, drop.epoch): "new epoch" if drop.request else "no queue" for drop in drops}
+        for (edge_id, epoch), reason in reasons.items():
+            await self.drop_edge(edge_id, epoch, grace_ms=DROP_GRACE_MS, reason=reason)
+        for drop in drops:
+            if drop.request:
+                effects.reply(drop, Nothing())
         if opens or closes:
-            await self._sessions.add_leases({command.edge_id: command.epoch for command in opens})
-            await self._sessions.record([*opens, *closes])
+            await self._sessions.add_leases(_newest_epochs(opens))
+            await self._sessions.record([*map(session_change, opens), *map(session_change, closes)])
         if opens:
-            await self._users.store_profiles(opens)
+            profiles = [Profile(command.user_id, command.user_name, command.picture) for command in opens]
+            await self._users.store_profiles(profiles)
             connected = await self._sessions.connected({command.user_id for command in opens})
             await self._push_presence(await self._users.set_online(connected), effects)
             for command in opens:
@@ -145,7 +148,21 @@ class Presence:
         for user_id, audience in audiences.items():
             if audience:
                 effects.push("presence_updated", presence_view(user_id, users.get(user_id)), sorted(audience))
-        effects.after_sending.append(partial(self._users.mark_pushed, users))
+        effects.after_frames.append(partial(self._users.mark_pushed, users))
+
+
+def session_change(report: SessionOpen | SessionClose) -> SessionChange:
+    """The change of the session directory that an edge reports."""
+    opens = isinstance(report, SessionOpen)
+    return SessionChange(report.user_id, report.edge_id, report.epoch, report.version, opens)
+
+
+def _newest_epochs(reports: Sequence[LeaseRenew] | Sequence[SessionOpen]) -> dict[str, int]:
+    """The highest epoch of each edge in these reports, by edge id."""
+    epochs: dict[str, int] = {}
+    for report in reports:
+        epochs[report.edge_id] = max(report.epoch, epochs.get(report.edge_id, 0))
+    return epochs
 
 
 class TypingNotices:
@@ -174,7 +191,7 @@ class TypingNotices:
 
 async def sweep(
     presence: Presence,
-    send: Callable[[Effects], Awaitable[bool]],
+    publish: Callable[[Effects], Awaitable[bool]],
     *,
     one_term: Callable[[], AbstractAsyncContextManager[object]],
     lease_seconds: float,
@@ -204,7 +221,7 @@ async def sweep(
                     await presence.reconcile()
                     reconcile_at = time.monotonic() + RECONCILE_INTERVAL
             # What is not sent is pushed again by a later sweep.
-            await send(effects)
+            await publish(effects)
         except StoreUnavailable as error:
             healthy_since = None
             log.warning("The store is away; the sweep of leases waits for it: %s", error)

@@ -1,4 +1,4 @@
-"""The consume loop of every worker: receive, handle as a batch, send, ack. No other module acks in a worker.
+"""The consume loop of every worker: receive, handle as a batch, publish, ack. No other module acks in a worker.
 
 What happens to a batch depends on how its handler ends:
 
@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from contracts.codec import Item, decode_bundle, encode_bundle
 from contracts.commands import Command
-from contracts.errors import Code, DecodeError, Refused, StoreUnavailable
+from contracts.errors import DecodeError, StoreUnavailable, internal
 from contracts.facts import AnyFact
 from contracts.topology import DELIVERY_LIMIT, Queue
 from infra import metrics, tracing
@@ -33,13 +33,13 @@ from infra.broker.link import Link
 from infra.settings import WorkerSettings
 from infra.tracing.tracer import Traced
 from workers.effects import Effects
-from workers.sending import Abandoned, Sender
+from workers.publishing import Abandoned, EffectsPublisher
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Handles a batch and returns what to send. Every write that it made is durable when it returns.
+#: Handles a batch and returns what to publish. Every write that it made is durable when it returns.
 Handler = Callable[[Sequence[Item]], Awaitable[Effects]]
 
 #: Unacked messages that the broker sends to one worker; each holds many commands or facts. When the process dies, all
@@ -88,14 +88,14 @@ class Runner:
         queue: Queue,
         handler: Handler,
         *,
-        sender: Sender,
+        publisher: EffectsPublisher,
         settings: WorkerSettings,
         check_store: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         """`check_store` raises StoreUnavailable unless the store takes writes; it is called after a requeue."""
         self._queue = queue
         self._handler = handler
-        self._sender = sender
+        self._publisher = publisher
         self._check_store = check_store
         self._batch_size = settings.batch_size
         self._may_declare = settings.declare_topology
@@ -107,7 +107,7 @@ class Runner:
         self._received: asyncio.Queue[IncomingMessage | None] = asyncio.Queue()
         self._consumer_tag: str | None = None
         self._channel: Channel | None = None
-        self._sending: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._unsettled: list[tuple[Batch, list[AnyFact]]] = []
         self.link = Link(settings, f"consume:{queue.name}", self._consume)
@@ -131,15 +131,15 @@ class Runner:
         )
 
     async def run(self) -> None:
-        """Handle batches until `stop` was called and the current batch is sent and acked."""
+        """Handle batches until `stop` was called and the current batch is published and acked."""
         while (batch := await self._next_batch()) is not None:
             if batch.items:
                 await self._process(batch)
             else:
-                # No message could be decoded. They are acked one by one, because earlier batches may not be sent yet.
+                # No message could be decoded. They are acked one by one: earlier batches may not be published yet.
                 for message in batch.messages:
                     await message.ack()
-        for task in (self._sending, self._settling):
+        for task in (self._publishing, self._settling):
             if task is not None:
                 await task
 
@@ -185,7 +185,7 @@ class Runner:
             return decode_bundle(message.body)
         except DecodeError as error:
             log.error("A message of %s cannot be decoded and goes to the dead letters: %s", self._queue.name, error)
-            await self._sender.dead_letter(self._queue.name, error.body, f"undecodable: {error}", attempts=1)
+            await self._publisher.dead_letter(self._queue.name, error.body, f"undecodable: {error}", attempts=1)
             return []
 
     # --- Handling -----------------------------------------------------------------------------------------
@@ -203,9 +203,9 @@ class Runner:
         if batch.will_be_redelivered:
             return
         # The next batch is handled while the frames of this one are published; batches still leave in order.
-        if self._sending is not None:
-            await self._sending
-        self._sending = asyncio.create_task(self._send(batch, effects))
+        if self._publishing is not None:
+            await self._publishing
+        self._publishing = asyncio.create_task(self._publish_frames(batch, effects))
 
     async def _handle(self, batch: Batch) -> Effects:
         try:
@@ -231,11 +231,10 @@ class Runner:
                 reason = f"{type(error).__name__}: {error}"
             if attempt < MAX_ATTEMPTS:
                 await asyncio.sleep(backoff(attempt))
-        await self._sender.dead_letter(self._queue.name, encode_bundle([item]), reason, attempts=MAX_ATTEMPTS)
+        await self._publisher.dead_letter(self._queue.name, encode_bundle([item]), reason, attempts=MAX_ATTEMPTS)
         effects = Effects()
         if isinstance(item, Command):
-            refusal = Refused(Code.INTERNAL, "Something went wrong on our side.", details=[{"id": _label(item)}])
-            effects.refuse(item, refusal)
+            effects.refuse(item, internal(_label(item)))
         return effects
 
     async def _call_handler(self, batch: Batch, items: Sequence[Item]) -> Effects:
@@ -299,13 +298,15 @@ class Runner:
                 log.info("The store takes writes again; consuming %s.", self._queue.name)
                 return
 
-    # --- Sending and settling -----------------------------------------------------------------------------
+    # --- Publishing and settling --------------------------------------------------------------------------
 
-    async def _send(self, batch: Batch, effects: Effects) -> None:
+    async def _publish_frames(self, batch: Batch, effects: Effects) -> None:
         """Publish the frames, which clients wait for. Facts and acks follow, those of several batches together."""
         started = time.perf_counter()
-        send = partial(self._sender.send_frames, effects, batch.traced, abandoned=lambda: batch.will_be_redelivered)
-        if await self._retry_until_store_answers(batch, send):
+        publish = partial(
+            self._publisher.publish_frames, effects, batch.traced, abandoned=lambda: batch.will_be_redelivered
+        )
+        if await self._retry_until_store_answers(batch, publish):
             self._unsettled.append((batch, effects.facts))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle_all())
@@ -321,7 +322,7 @@ class Runner:
             facts = [fact for _, of_batch in unsettled for fact in of_batch]
             traced = [each for batch in batches for each in batch.traced]
             try:
-                if await self._sender.publish_facts(facts, traced, _all_will_be_redelivered(batches)):
+                if await self._publisher.publish_facts(facts, traced, _all_will_be_redelivered(batches)):
                     await self._ack(batches)
             except Exception:
                 # A later ack covers earlier messages, so none is sent before these batches are settled.

@@ -1,7 +1,6 @@
 """Search: finds users. Each search has a time limit of its own, and fails alone."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from contracts.acks import UsersFound
@@ -11,7 +10,7 @@ from contracts.errors import Code, Refused, StoreUnavailable
 from infra.store.client import Store
 from infra.store.users import Users
 from workers.effects import Effects
-from workers.history import STALE_AFTER
+from workers.stale_reads import without_stale
 from workers.views import found_user_view
 
 #: Searches that run at the same time: they read many documents, and others need the store as well.
@@ -29,9 +28,8 @@ class Search:
         self._running = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self, items: Sequence[Item]) -> Effects:
-        stale = (time.time() - STALE_AFTER) * 1000
         effects = Effects()
-        commands = [item for item in items if isinstance(item, FindUsers) and item.at > stale]
+        commands = [item for item in without_stale(items) if isinstance(item, FindUsers)]
         await asyncio.gather(*(self._search(command, effects) for command in commands))
         return effects
 

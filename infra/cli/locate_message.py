@@ -132,10 +132,10 @@ async def _stored(store: Store, header: Header, client_message_id: str) -> dict[
 
 async def _readers(directory: SessionDirectory, header: Header) -> list[Reader]:
     sessions = await directory.locate(header.user_ids)
-    seen_at = await directory.edges_seen_at({session.edge_id for session in sessions})
+    renewed_at = await directory.leases_renewed_at({session.edge_id for session in sessions})
     edges: dict[str, dict[str, datetime | None]] = {}
     for session in sessions:
-        edges.setdefault(session.user_id, {})[session.edge_id] = seen_at.get(session.edge_id)
+        edges.setdefault(session.user_id, {})[session.edge_id] = renewed_at.get(session.edge_id)
     watermarks = {user_id: header.watermark(user_id) for user_id in header.user_ids}
     return [Reader(user_id, edges.get(user_id, {}), read.seq, read.at) for user_id, read in watermarks.items()]
 

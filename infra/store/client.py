@@ -126,7 +126,7 @@ class Store:
             await self.inboxes.create_index(
                 [("user_id", 1), ("state.n", 1)], partialFilterExpression={"state.n": {"$gt": 0}}
             )
-            await self.users.create_index([("terms", 1)])
+            await self.users.create_index([("search_words", 1)])
             await self.users.create_index(BLOCKED, partialFilterExpression={"blocked": True})
             await self.users.create_index([("online", -1), ("sort_name", 1), ("_id", 1)])
             await self.users.create_index([("offline_due", 1)], sparse=True)
@@ -134,7 +134,7 @@ class Store:
             await self.sessions.create_index([("user_id", 1)])
             await self.sessions.create_index([("edge_id", 1)])
             await self.sessions.create_index([("closed_at", 1)], expireAfterSeconds=SESSION_TTL)
-            await self.edges.create_index([("seen_at", 1)], expireAfterSeconds=EDGE_TTL)
+            await self.edges.create_index([("renewed_at", 1)], expireAfterSeconds=EDGE_TTL)
         await self.confirm_term()
 
     # --- Terms --------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from contracts.counting import unread_count
 from infra.store.client import Store
 from infra.store.messages import StoredMessage
 from infra.store.operations import Document, Term, Update, find_all, translated_errors, union, update_all
@@ -64,7 +65,7 @@ class Header:
 
     def unread(self, user_id: str) -> int:
         """A participant's number of unread messages. It is computed from the header and never incremented."""
-        return max(0, self.last_seq - self.watermark(user_id).seq)
+        return unread_count(self.last_seq, self.watermark(user_id).seq)
 
     @property
     def term(self) -> Term:
@@ -98,7 +99,7 @@ class NewConversation:
 
 
 @dataclass(frozen=True)
-class PageQuery:
+class ConversationPageQuery:
     """A page of a user's conversations: the `limit` newest that come after the position `before` = (updated_at, id)."""
 
     user_id: str
@@ -222,7 +223,7 @@ class Conversations:
                         found[user_id] |= members
         return {user_id: audience - {user_id} for user_id, audience in found.items()}
 
-    async def pages(self, queries: Sequence[PageQuery]) -> list[list[Header]]:
+    async def pages(self, queries: Sequence[ConversationPageQuery]) -> list[list[Header]]:
         """Up to `limit` headers for each query, newest activity first."""
         async with translated_errors():
             results = await union(self._conversations, [_page(query) for query in queries])
@@ -240,7 +241,7 @@ class Conversations:
             await self._conversations.delete_one({"_id": conversation_id})
 
 
-def _page(query: PageQuery) -> list[dict[str, Any]]:
+def _page(query: ConversationPageQuery) -> list[dict[str, Any]]:
     match: Document = {
         "participants.user_id": query.user_id,
         "$or": [{"last": {"$ne": None}}, {"opened_by": query.user_id}],

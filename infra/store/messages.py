@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from contracts.commands import ListMessages
 from infra.store.client import Store
 from infra.store.operations import Document, Term, aggregate, find_all, insert_all, translated_errors, union
 
@@ -38,6 +37,16 @@ class StoredMessage:
             "preview": self.body[:PREVIEW_CHARACTERS],
             "sent_at": self.sent_at,
         }
+
+
+@dataclass(frozen=True)
+class MessagePageQuery:
+    """The newest `limit` messages of a conversation, or those nearest to `before_seq` or `after_seq`."""
+
+    conversation_id: str
+    before_seq: int | None
+    after_seq: int | None
+    limit: int
 
 
 class Messages:
@@ -108,15 +117,14 @@ class Messages:
         async with translated_errors():
             await self._messages.delete_many({"conversation_id": conversation_id})
 
-    async def pages(self, queries: Sequence[ListMessages]) -> list[tuple[list[StoredMessage], bool]]:
+    async def pages(self, queries: Sequence[MessagePageQuery]) -> list[tuple[list[StoredMessage], bool]]:
         """For each query a page in ascending order of seq, and whether more messages follow in its direction."""
         async with translated_errors():
             results = await union(self._messages, [_page(query) for query in queries])
         pages = []
         for query, documents in zip(queries, results, strict=True):
-            limit = query.payload.limit
-            page = sorted((read_message(document) for document in documents[:limit]), key=lambda message: message.seq)
-            pages.append((page, len(documents) > limit))
+            page = [read_message(document) for document in documents[: query.limit]]
+            pages.append((sorted(page, key=lambda message: message.seq), len(documents) > query.limit))
         return pages
 
 
@@ -133,13 +141,13 @@ def read_message(document: Document) -> StoredMessage:
     )
 
 
-def _page(query: ListMessages) -> list[dict[str, Any]]:
-    payload = query.payload
-    match: Document = {"conversation_id": payload.conversation_id}
+def _page(query: MessagePageQuery) -> list[dict[str, Any]]:
+    match: Document = {"conversation_id": query.conversation_id}
     direction = -1
-    if payload.after_seq is not None:
-        match["seq"] = {"$gt": payload.after_seq}
+    if query.after_seq is not None:
+        match["seq"] = {"$gt": query.after_seq}
         direction = 1
-    elif payload.before_seq is not None:
-        match["seq"] = {"$lt": payload.before_seq}
-    return [{"$match": match}, {"$sort": {"seq": direction}}, {"$limit": payload.limit + 1}]
+    elif query.before_seq is not None:
+        match["seq"] = {"$lt": query.before_seq}
+    # One more than the limit shows whether more messages follow.
+    return [{"$match": match}, {"$sort": {"seq": direction}}, {"$limit": query.limit + 1}]

@@ -1,11 +1,10 @@
 """The session directory: the `sessions` collection says which edges hold a user, `edges` holds the edges' leases."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from contracts.reports import EdgeAlive, SessionClose, SessionOpen
 from infra.store.client import Store
 from infra.store.operations import Document, Update, aggregate, find_all, translated_errors, update_all
 
@@ -17,6 +16,17 @@ class Session:
     user_id: str
     edge_id: str
     epoch: int
+
+
+@dataclass(frozen=True)
+class SessionChange:
+    """A user's session on an edge that opens or closes. The highest (epoch, version) is the newest."""
+
+    user_id: str
+    edge_id: str
+    epoch: int
+    version: int
+    open: bool
 
 
 @dataclass(frozen=True)
@@ -50,12 +60,12 @@ class SessionDirectory:
         """Every user with a valid session, without a limit: for checks of a whole database."""
         return await self.connected({session.user_id for session in await self._find({"open": True})})
 
-    async def record(self, changes: Collection[SessionOpen | SessionClose]) -> None:
+    async def record(self, changes: Collection[SessionChange]) -> None:
         """Store opens and closes. They may arrive in any order and any number of times.
 
         For one user on one edge the highest (epoch, version) wins. An open of a dropped epoch is deleted again.
         """
-        newest: dict[tuple[str, str], SessionOpen | SessionClose] = {}
+        newest: dict[tuple[str, str], SessionChange] = {}
         for change in changes:
             key = (change.edge_id, change.user_id)
             if key not in newest or _order(change) > _order(newest[key]):
@@ -69,34 +79,33 @@ class SessionDirectory:
         refused = [
             {"_id": {"e": edge_id, "u": user_id}, "epoch": {"$lte": dropped[edge_id]}}
             for (edge_id, user_id), change in newest.items()
-            if isinstance(change, SessionOpen) and change.epoch <= dropped.get(edge_id, -1)
+            if change.open and change.epoch <= dropped.get(edge_id, -1)
         ]
         if refused:
             async with translated_errors():
                 await self._sessions.delete_many({"$or": refused})
 
-    async def renew_leases(self, alive: Iterable[EdgeAlive]) -> dict[str, Lease]:
-        """Renew leases by the store's clock. Returns what was stored for each edge before.
+    async def renew_leases(self, epochs: Mapping[str, int]) -> dict[str, Lease]:
+        """Renew leases, by edge id and epoch, by the store's clock. Returns what was stored for each edge before.
 
         The sessions of an epoch do not count when it was dropped, or when a higher one is stored.
         """
-        epochs: dict[str, int] = {}
-        for command in alive:
-            epochs[command.edge_id] = max(command.epoch, epochs.get(command.edge_id, 0))
         async with translated_errors():
             known = {edge["_id"]: edge for edge in await find_all(self._edges, {"_id": {"$in": list(epochs)}})}
             await update_all(
                 self._edges,
                 [
-                    Update({"_id": edge_id}, {"$currentDate": {"seen_at": True}, "$max": {"epoch": epoch}}, upsert=True)
+                    Update(
+                        {"_id": edge_id}, {"$currentDate": {"renewed_at": True}, "$max": {"epoch": epoch}}, upsert=True
+                    )
                     for edge_id, epoch in epochs.items()
                 ],
             )
         return {edge_id: _lease(known.get(edge_id), epoch) for edge_id, epoch in epochs.items()}
 
-    async def add_leases(self, edges: dict[str, int]) -> None:
+    async def add_leases(self, epochs: Mapping[str, int]) -> None:
         """Give a lease to each edge that has none, by edge id and epoch: its sessions expire with the lease."""
-        if not edges:
+        if not epochs:
             return
         async with translated_errors():
             await update_all(
@@ -107,21 +116,21 @@ class SessionDirectory:
                         [
                             {
                                 "$set": {
-                                    "seen_at": {"$ifNull": ["$seen_at", "$$NOW"]},
+                                    "renewed_at": {"$ifNull": ["$renewed_at", "$$NOW"]},
                                     "epoch": {"$max": ["$epoch", epoch]},
                                 }
                             }
                         ],
                         upsert=True,
                     )
-                    for edge_id, epoch in edges.items()
+                    for edge_id, epoch in epochs.items()
                 ],
             )
 
     async def expired_leases(self, lease_seconds: float) -> dict[str, int]:
         """Edges with sessions whose lease has expired by the store's clock, with their epoch."""
         pipeline = [
-            {"$match": {"$expr": {"$lt": ["$seen_at", {"$subtract": ["$$NOW", int(lease_seconds * 1000)]}]}}},
+            {"$match": {"$expr": {"$lt": ["$renewed_at", {"$subtract": ["$$NOW", int(lease_seconds * 1000)]}]}}},
             {"$match": {"$expr": {"$lt": [{"$ifNull": ["$removed_epoch", -1]}, "$epoch"]}}},
             {"$limit": 1_000},
         ]
@@ -144,11 +153,11 @@ class SessionDirectory:
             await self._sessions.delete_many({"edge_id": edge_id, "epoch": {"$lte": epoch}})
             await self._edges.update_one({"_id": edge_id}, {"$max": {"removed_epoch": epoch}})
 
-    async def edges_seen_at(self, edge_ids: Collection[str]) -> dict[str, datetime | None]:
+    async def leases_renewed_at(self, edge_ids: Collection[str]) -> dict[str, datetime | None]:
         """When each edge last renewed its lease, by the store's clock, without edges that are not stored."""
         async with translated_errors():
-            edges = await find_all(self._edges, {"_id": {"$in": list(edge_ids)}}, {"seen_at": 1})
-        return {edge["_id"]: edge.get("seen_at") for edge in edges}
+            edges = await find_all(self._edges, {"_id": {"$in": list(edge_ids)}}, {"renewed_at": 1})
+        return {edge["_id"]: edge.get("renewed_at") for edge in edges}
 
     async def _dropped_epochs(self, edge_ids: Collection[str]) -> dict[str, int]:
         """The epoch up to which each edge's sessions were dropped, without edges of which none were."""
@@ -171,25 +180,24 @@ def _lease(edge: Document | None, epoch: int) -> Lease:
     return Lease(known=dropped < epoch and stored <= epoch, epoch=max(stored, dropped, 0))
 
 
-def _order(change: SessionOpen | SessionClose) -> tuple[int, int]:
+def _order(change: SessionChange) -> tuple[int, int]:
     return change.epoch, change.version
 
 
-def _write_if_newer(change: SessionOpen | SessionClose) -> Update:
+def _write_if_newer(change: SessionChange) -> Update:
     """Replace the session unless the stored (epoch, version) is higher. A closed session stays as a tombstone."""
-    opened = isinstance(change, SessionOpen)
     document: Document = {
         "edge_id": change.edge_id,
         "user_id": change.user_id,
         "epoch": change.epoch,
         "version": change.version,
-        "open": opened,
+        "open": change.open,
     }
     stored_epoch, stored_version = {"$ifNull": ["$epoch", -1]}, {"$ifNull": ["$version", -1]}
     same_epoch = {"$and": [{"$eq": [change.epoch, stored_epoch]}, {"$gt": [change.version, stored_version]}]}
     newer = {"$or": [{"$gt": [change.epoch, stored_epoch]}, same_epoch]}
     # $literal: a user id may start with a dollar sign.
-    closed_at = None if opened else "$$NOW"
+    closed_at = None if change.open else "$$NOW"
     merged = {"$mergeObjects": ["$$ROOT", {"$literal": document}, {"closed_at": closed_at}]}
     return Update(
         {"_id": {"e": change.edge_id, "u": change.user_id}},

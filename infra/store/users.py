@@ -3,11 +3,11 @@
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import pymongo
 
-from contracts.reports import SessionOpen
 from infra.store.client import BLOCKED, CACHE_SECONDS, Store
 from infra.store.operations import FIRST_BATCH, Document, Update, find_all, translated_errors, update_all
 
@@ -18,7 +18,16 @@ MAX_DUE = 5_000
 #: milliseconds after which such a presence, or one whose push was not confirmed, is pushed again.
 QUICK_CHANGE_MS, PUSH_AGAIN_MS = 10_000, 3_000
 #: Words of a name or a query that count in the search.
-MAX_TERMS = 10
+MAX_SEARCH_WORDS = 10
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a user's token says of the user; without a `name`, the id is the name."""
+
+    user_id: str
+    name: str
+    picture: str | None
 
 
 class Users:
@@ -64,9 +73,9 @@ class Users:
     ) -> list[Document]:
         """Other users who match, online first, then by name; the store gives up after `limit_ms`."""
         match: Document = {"_id": {"$ne": searcher}}
-        words = _terms(query)
+        words = _search_words(query)
         if words:
-            match["$and"] = [{"terms": {"$regex": f"^{re.escape(word)}"}} for word in words]
+            match["$and"] = [{"search_words": {"$regex": f"^{re.escape(word)}"}} for word in words]
         if online_only:
             match["online"] = True
         order = [("online", -1), ("sort_name", 1), ("_id", 1)]
@@ -77,11 +86,11 @@ class Users:
                 found: list[Document] = await cursor.to_list(None)
         return found
 
-    async def store_profiles(self, opens: Iterable[SessionOpen]) -> None:
-        """Store the profiles from the users' tokens."""
-        newest = {command.user_id: command for command in opens}
+    async def store_profiles(self, profiles: Sequence[Profile]) -> None:
+        """Store profiles; of several of one user the last one."""
+        last = {profile.user_id: profile for profile in profiles}
         async with translated_errors():
-            await update_all(self._users, [_profile(command) for command in newest.values()])
+            await update_all(self._users, [_store_profile(profile) for profile in last.values()])
 
     async def set_online(self, ids: Collection[str]) -> list[str]:
         """Set users online and cancel their schedules. Returns those who were offline before.
@@ -200,21 +209,21 @@ def _change(*, online: bool) -> Document:
     return {"$set": {"online": online, "changed_at": "$$NOW", "unpushed": True, "quick_change": quick}}
 
 
-def _profile(command: SessionOpen) -> Update:
-    name = command.user_name or command.user_id
+def _store_profile(profile: Profile) -> Update:
+    name = profile.name or profile.user_id
     return Update(
-        {"_id": command.user_id},
+        {"_id": profile.user_id},
         {
             "$set": {
                 "name": name,
-                "picture": command.picture,
+                "picture": profile.picture,
                 "sort_name": name.casefold(),
-                "terms": _terms(f"{name} {command.user_id}"),
+                "search_words": _search_words(f"{name} {profile.user_id}"),
             },
         },
         upsert=True,
     )
 
 
-def _terms(text: str) -> list[str]:
-    return _WORDS.findall(text.casefold())[:MAX_TERMS]
+def _search_words(text: str) -> list[str]:
+    return _WORDS.findall(text.casefold())[:MAX_SEARCH_WORDS]

@@ -155,7 +155,7 @@ async def test_names_that_are_no_event_of_a_client(people: People, stack: Stack)
     # Given a client that sends names which libraries keep for themselves, names of pushes, and worse
     mallory = await people.connect(people.name("mallory"))
     names = ["connect", "disconnect", "connect_error", "disconnecting", "newListener", "removeListener", "message"]
-    names += ["ping", "error", "new_message", "session_ready", "session.close", "edge.lost", "*", "", "__init__"]
+    names += ["ping", "error", "new_message", "session_ready", "session.close", "sessions.drop", "*", "", "__init__"]
     names += ["send_message ", "SEND_MESSAGE", "\u0000", "x" * 1_000]
     before = await metric(stack.edges[0], "warren_edge_events_total", event="unknown")
     async with raw_socket(stack.edges[0], stack.token(people.name("mallory"))) as raw:

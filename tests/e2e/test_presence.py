@@ -246,7 +246,7 @@ async def test_users_of_an_edge_that_stops_are_told_to_move_and_are_offline_unle
 
 
 async def outlast_the_grace(people: People, watching: Client) -> None:
-    """Wait until whatever closed before this call would have shown to `watching` as an absence.
+    """Wait until whatever closed before this call would have been shown to `watching` as offline.
 
     A newcomer who shares a conversation with them leaves now; everybody who left before is announced before.
     """

@@ -205,12 +205,12 @@ async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
 ) -> None:
     # Given a consumer that makes a new queue for each connection
     got: list[IncomingMessage] = []
-    epochs: list[int] = []
+    connections: list[int] = []
     down: list[bool] = []
 
     async def set_up(channel: Channel) -> None:
-        epochs.append(len(epochs) + 1)
-        queue = edge_queue("edge-9", epochs[-1])
+        connections.append(len(connections) + 1)
+        queue = edge_queue("edge-9", connections[-1])
         await channel.declare_queue(queue)
         await channel.consume(queue.name, got.append, prefetch=None)
 
@@ -222,7 +222,7 @@ async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
     await asyncio.wait_for(link.up.wait(), 10)
     await close_connections(services, vhost, "consume:edge-9")
     await eventually(lambda: down, sentence="the loss is reported")
-    await eventually(lambda: link.up.is_set() and len(epochs) == 2, within=20, sentence="there is a second queue")
+    await eventually(lambda: link.up.is_set() and len(connections) == 2, within=20, sentence="there is a second queue")
     await publisher.publish(FRAMES, "edge-9", b"hello", persistent=False)
     await eventually(lambda: [delivery.body for delivery in got] == [b"hello"], sentence="the frame arrives")
     running.cancel()

@@ -26,16 +26,16 @@ from workers.effects import Effects
 from workers.history import History
 from workers.persistence import Persistence
 from workers.presence import Presence
+from workers.publishing import EffectsPublisher
 from workers.routing import Router
 from workers.runner import Runner
-from workers.sending import Sender
 
 
 @asynccontextmanager
 async def worker(settings: WorkerSettings, store: Store, publisher: Publisher) -> AsyncIterator[None]:
     """A persistence worker."""
     router = Router(SessionDirectory(store), "test")
-    runner = Runner(PERSISTENCE, Persistence(store), sender=Sender(publisher, router), settings=settings)
+    runner = Runner(PERSISTENCE, Persistence(store), publisher=EffectsPublisher(publisher, router), settings=settings)
     tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
     await asyncio.wait_for(runner.link.up.wait(), 10)
     yield

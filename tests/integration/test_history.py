@@ -12,10 +12,11 @@ from infra.store.messages import Messages
 from tests.support.command_counter import CommandCounter
 from tests.support.handlers import acks, conversation
 from tests.support.sample_commands import EDGE, find_users, list_conversations, list_messages, opened, send
-from workers.history import STALE_AFTER, History
+from workers.history import History
 from workers.persistence import Persistence
 from workers.presence import Presence
 from workers.search import Search
+from workers.stale_reads import STALE_AFTER
 
 
 async def test_pages_of_messages_run_both_ways(store: Store) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from contracts.errors import StoreUnavailable
-from contracts.reports import EdgeLost, SessionClose, SessionOpen
+from contracts.reports import SessionClose, SessionOpen, SessionsDrop
 from infra.store.client import Store
 from infra.store.sessions import SessionDirectory
 from tests.support.command_counter import CommandCounter
@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from workers import presence as presence_module
 from workers.effects import Effects
 from workers.persistence import Persistence
-from workers.presence import Presence, sweep
+from workers.presence import Presence, session_change, sweep
 
 
 async def is_online(store: Store, user_id: str) -> bool:
@@ -41,13 +41,13 @@ async def test_opens_and_closes_end_the_same_in_any_order(store: Store, order: t
     # When it arrives in another order, then the newest report counts
     sessions = SessionDirectory(store)
     for index in order:
-        await sessions.record([changes[index]])
+        await sessions.record([session_change(changes[index])])
     assert await sessions.locate(["ada"]) == []
 
     # And what arrives again changes nothing
-    await sessions.record([opened("ada", version=5)])
+    await sessions.record([session_change(opened("ada", version=5))])
     for index in order:
-        await sessions.record([changes[index]])
+        await sessions.record([session_change(changes[index])])
     assert [session.edge_id for session in await sessions.locate(["ada"])] == [EDGE]
 
 
@@ -120,7 +120,7 @@ async def test_an_edge_that_was_dropped_is_told_so_and_one_that_is_known_is_not(
     known = acks(await presence([second]))[second.request]["data"]["known"]
 
     # When its sessions are dropped, and it registers again under a new epoch
-    await presence([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])
+    await presence([SessionsDrop(edge_id=EDGE, request=0, at=0, epoch=1)])
     third = alive(epoch=1)
     after_loss = acks(await presence([third]))[third.request]["data"]["known"]
     await presence([opened("ada", epoch=2, version=2)])
@@ -135,14 +135,14 @@ async def test_a_late_report_of_a_loss_spares_what_was_registered_since(store: S
     presence = Presence(store)
     await presence([opened("ada", epoch=1), opened("bob", epoch=1)])
     await presence([opened("ada", epoch=2, version=2)])
-    await presence([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])
+    await presence([SessionsDrop(edge_id=EDGE, request=0, at=0, epoch=1)])
     assert [session.user_id for session in await SessionDirectory(store).locate(["ada", "bob"])] == ["ada"]
 
 
 async def test_users_of_a_lost_edge_stay_online_for_a_grace(store: Store) -> None:
     presence = Presence(store)
     await presence([opened("ada", epoch=1)])
-    await presence([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])
+    await presence([SessionsDrop(edge_id=EDGE, request=0, at=0, epoch=1)])
     assert await is_online(store, "ada")
     await store.users.update_one({"_id": "ada"}, {"$set": {"offline_due": datetime.now(UTC)}})
     await presence.set_due_offline()
@@ -183,7 +183,7 @@ class Sweeping:
 async def test_a_lapsed_lease_takes_its_users_offline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     presence = Presence(store)
     await presence([alive(epoch=1), opened("ada", epoch=1)])
-    await store.edges.update_one({"_id": EDGE}, {"$set": {"seen_at": datetime.now(UTC) - timedelta(seconds=30)}})
+    await store.edges.update_one({"_id": EDGE}, {"$set": {"renewed_at": datetime.now(UTC) - timedelta(seconds=30)}})
     sweeping = Sweeping(presence, monkeypatch)
 
     async def gone() -> bool:
@@ -201,7 +201,7 @@ async def test_no_lease_is_judged_by_a_worker_that_was_away_itself(
     # Given an edge whose lease has run out, and a worker that could not consume
     presence = Presence(store)
     await presence([alive(epoch=1), opened("ada", epoch=1)])
-    await store.edges.update_one({"_id": EDGE}, {"$set": {"seen_at": datetime.now(UTC) - timedelta(seconds=30)}})
+    await store.edges.update_one({"_id": EDGE}, {"$set": {"renewed_at": datetime.now(UTC) - timedelta(seconds=30)}})
     judged: list[float] = []
 
     async def note(lease_seconds: float) -> None:
@@ -228,7 +228,7 @@ async def test_a_store_that_was_away_starts_the_wait_anew(store: Store, monkeypa
     failing = True
     judged: list[float] = []
 
-    async def absences() -> Effects:
+    async def set_due_offline() -> Effects:
         if failing:
             raise StoreUnavailable("no primary")
         return Effects()
@@ -236,7 +236,7 @@ async def test_a_store_that_was_away_starts_the_wait_anew(store: Store, monkeypa
     async def note(lease_seconds: float) -> None:
         judged.append(lease_seconds)
 
-    monkeypatch.setattr(presence, "set_due_offline", absences)
+    monkeypatch.setattr(presence, "set_due_offline", set_due_offline)
     monkeypatch.setattr(presence, "drop_expired_edges", note)
     sweeping = Sweeping(presence, monkeypatch)
     await asyncio.sleep(0)

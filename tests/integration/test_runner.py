@@ -10,7 +10,7 @@ from contracts.codec import Item, decode_bundle, decode_frame
 from contracts.errors import StoreUnavailable
 from contracts.facts import MessageStored
 from contracts.pushes import TypingByOther
-from contracts.reports import EdgeLost
+from contracts.reports import SessionsDrop
 from contracts.topology import COMMANDS, DEAD_QUEUES, PERSISTENCE, PRESENCE, edge_queue
 from infra.broker.declare import declare_edge_queue
 from infra.store.sessions import Session, SessionDirectory
@@ -20,9 +20,9 @@ from tests.support.waiting import eventually
 from workers import runner as runner_module
 from workers.effects import Effects
 from workers.presence import Presence
+from workers.publishing import EffectsPublisher
 from workers.routing import Router
 from workers.runner import Runner
-from workers.sending import Sender
 
 
 def _counts(recorders: Sequence[Recorder]) -> list[int]:
@@ -240,12 +240,12 @@ async def test_a_frame_that_finds_no_queue_has_the_edges_sessions_dropped(bench:
         effects = Effects()
         for _ in range(3):
             effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada"])
-            assert await bench.sender.send_frames(effects)
+            assert await bench.effects_publisher.publish_frames(effects)
 
     # Then it is reported once
     lost = [item for report in reports for item in decode_bundle(report.body)]
     assert [(type(item), getattr(item, "edge_id", ""), getattr(item, "epoch", 0)) for item in lost] == [
-        (EdgeLost, "edge-gone", 7)
+        (SessionsDrop, "edge-gone", 7)
     ], "one report is enough"
 
 
@@ -259,7 +259,7 @@ async def test_frames_for_an_edge_are_numbered_without_a_gap(bench: Bench) -> No
         for _ in range(5):
             effects = Effects()
             effects.push("typing", TypingByOther(conversation_id="c", user_id="bob", typing=True), ["ada", "bob"])
-            await bench.sender.send_frames(effects)
+            await bench.effects_publisher.publish_frames(effects)
         await eventually(lambda: len(edge) == 5, within=5, sentence="5 frames reach the edge")
 
     # Then the frames are numbered
@@ -279,7 +279,7 @@ async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
     recorder = Recorder()
     recorder.before = wait
     router = Router(SessionDirectory(bench.store), "bench")
-    runner = Runner(PERSISTENCE, recorder, sender=Sender(bench.publisher, router), settings=bench.settings)
+    runner = Runner(PERSISTENCE, recorder, publisher=EffectsPublisher(bench.publisher, router), settings=bench.settings)
     link, loop = asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())
     await bench.publish(send("ada", "c", "m1"))
     await asyncio.wait_for(begun.wait(), 10)

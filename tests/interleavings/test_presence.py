@@ -1,11 +1,11 @@
 """Whoever comes and goes, in whatever order workers see it: online is who is connected, and nobody else."""
 
-from contracts.reports import EdgeLost
+from contracts.reports import SessionsDrop
 from infra.store.client import Store
 from infra.store.sessions import SessionDirectory
 from tests.interleavings.exploration import explore
 from tests.support.sample_commands import EDGE, alive, closed, opened
-from workers.presence import Presence
+from workers.presence import Presence, session_change
 
 
 async def prepared(store: Store) -> None:
@@ -47,20 +47,20 @@ async def test_a_worker_dies_anywhere_and_its_batch_is_delivered_again(store: St
 
     await explore(
         store,
-        {"dropper": lambda store: Presence(store)([EdgeLost(edge_id=EDGE, request=0, at=0, epoch=1)])},
+        {"dropper": lambda store: Presence(store)([SessionsDrop(edge_id=EDGE, request=0, at=0, epoch=1)])},
         before=ada_is_connected,
         after=online_is_who_is_connected,
         deaths=1,
     )
 
 
-async def test_an_absence_is_planned_judged_and_cancelled_at_the_same_time(store: Store) -> None:
+async def test_a_schedule_is_made_judged_and_cancelled_at_the_same_time(store: Store) -> None:
     # Given a user who has left one edge
     async def ada_left_edge_1(store: Store) -> None:
         await prepared(store)
         presence = Presence(store)
         await presence([opened("ada", version=1)])
-        await SessionDirectory(store).record([closed("ada", version=2)])
+        await SessionDirectory(store).record([session_change(closed("ada", version=2))])
         await store.users.update_one({"_id": "ada"}, [{"$set": {"offline_due": "$$NOW", "schedule_id": "first"}}])
 
     # When three workers handle what follows in any order, then online is who is connected

@@ -16,9 +16,9 @@ from infra.settings import WorkerSettings
 from infra.store.client import Store
 from infra.store.sessions import SessionDirectory
 from workers.effects import Effects
+from workers.publishing import EffectsPublisher
 from workers.routing import Router
 from workers.runner import Runner
-from workers.sending import Sender
 
 Handle = Callable[[Sequence[Item]], Awaitable[Effects]]
 
@@ -83,11 +83,11 @@ class Bench:
         self, handler: Handle, *, check_store: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[Runner]:
         """A runner of the persistence queue; leaving the block is a crash: nothing is finished or acked."""
-        self.sender = Sender(self.publisher, Router(SessionDirectory(self.store), "bench"))
+        self.effects_publisher = EffectsPublisher(self.publisher, Router(SessionDirectory(self.store), "bench"))
         runner = Runner(
             PERSISTENCE,
             handler,
-            sender=self.sender,
+            publisher=self.effects_publisher,
             settings=self.settings,
             check_store=check_store or self.store.check_writes,
         )

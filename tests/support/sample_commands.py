@@ -19,7 +19,7 @@ from contracts.commands import (
     StartConversation,
     StartConversationPayload,
 )
-from contracts.reports import EdgeAlive, SessionClose, SessionOpen
+from contracts.reports import LeaseRenew, SessionClose, SessionOpen
 
 _requests = itertools.count(1)
 
@@ -96,6 +96,6 @@ def closed(user_id: str, *, edge_id: str = EDGE, version: int = 2, epoch: int = 
     )
 
 
-def alive(edge_id: str = EDGE, epoch: int = 1) -> EdgeAlive:
+def alive(edge_id: str = EDGE, epoch: int = 1) -> LeaseRenew:
     """An edge gives a sign of life."""
-    return EdgeAlive(edge_id=edge_id, request=next(_requests), at=int(time.time() * 1000), epoch=epoch)
+    return LeaseRenew(edge_id=edge_id, request=next(_requests), at=int(time.time() * 1000), epoch=epoch)

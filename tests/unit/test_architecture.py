@@ -130,6 +130,13 @@ def test_the_store_package_alone_speaks_mongodb() -> None:
     assert [name for name in elsewhere if not name.startswith(("infra/local/", "infra/tracing/"))] == []
 
 
+def test_the_store_takes_plain_values_and_knows_no_messages_between_processes() -> None:
+    known = {"contracts.counting", "contracts.errors", "contracts.values"}
+    store = [file for file in MODULES if name_of(file).startswith("infra/store/")]
+    imported = {name for file in store for name in imports(file) if name.startswith("contracts")}
+    assert imported <= known
+
+
 #: Collections, and what a `Store` calls them.
 COLLECTIONS = {"conversations", "edges", "inboxes", "messages", "sessions", "users"}
 

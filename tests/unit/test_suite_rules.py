@@ -53,6 +53,7 @@ TESTED_BY = {
     "infra/store/users.py": "integration/test_search.py",
     "infra/synthetic_users.py": "integration/test_canary.py",
     "workers/__main__.py": "integration/test_readiness.py",
+    "workers/confirmed_headers.py": "integration/test_terms.py",
     "workers/history.py": "integration/test_history.py",
     "workers/persistence.py": "integration/test_persistence.py",
     "workers/presence.py": "integration/test_presence.py",

@@ -39,7 +39,7 @@ from contracts.errors import Code, DecodeError, Error, Refused, not_found
 from contracts.facts import MessageStored
 from contracts.frames import Frame, Push, Reply
 from contracts.pushes import PushName
-from contracts.reports import MAX_GRACE_MS, EdgeAlive, EdgeLost, SessionClose, SessionOpen
+from contracts.reports import MAX_GRACE_MS, LeaseRenew, SessionClose, SessionOpen, SessionsDrop
 from contracts.values import MAX_SAFE_INTEGER, Value
 
 #: Text as a client may send it: anything that UTF-8 can carry.
@@ -85,8 +85,8 @@ items: st.SearchStrategy[Item] = st.one_of(
     st.builds(
         SessionClose, **asked, epoch=numbers, version=numbers, user_id=user_ids, grace_ms=st.integers(0, MAX_GRACE_MS)
     ),
-    st.builds(EdgeAlive, **asked, epoch=numbers),
-    st.builds(EdgeLost, **asked, epoch=numbers),
+    st.builds(LeaseRenew, **asked, epoch=numbers),
+    st.builds(SessionsDrop, **asked, epoch=numbers),
     st.builds(
         MessageStored,
         conversation_id=conversation_ids,
@@ -131,7 +131,7 @@ def test_bytes_that_are_nothing_of_ours_are_refused_and_kept(body: bytes) -> Non
 
 
 def bundle_of(**changes: Any) -> dict[str, Any]:
-    item = {"name": "edge.alive", "edge_id": "e", "request": 1, "at": 2, "epoch": 3, **changes}
+    item = {"name": "lease.renew", "edge_id": "e", "request": 1, "at": 2, "epoch": 3, **changes}
     return {"v": 1, "items": [item]}
 
 
@@ -162,7 +162,7 @@ def test_a_frame_with_an_unknown_field_or_push_is_refused() -> None:
 
 
 def test_a_reason_names_the_field_but_not_what_was_in_it() -> None:
-    with pytest.raises(DecodeError, match=r"items\.0\.edge\.alive\.request") as refused:
+    with pytest.raises(DecodeError, match=r"items\.0\.lease\.renew\.request") as refused:
         decode_bundle(orjson.dumps(bundle_of(request="secret")))
     assert "secret" not in str(refused.value)
 

@@ -85,7 +85,7 @@ def field_renamed(new: Schema) -> None:
 
 
 def required_field_added(new: Schema) -> None:
-    for of in both(new, "EdgeAlive"):
+    for of in both(new, "LeaseRenew"):
         of["properties"]["load"] = {"type": "integer"}
         of["required"].append("load")
 
@@ -128,7 +128,7 @@ def push_added(new: Schema) -> None:
 def command_added(new: Schema) -> None:
     for direction in ("reads", "writes"):
         schemas = new[direction]["$defs"]
-        schemas["Shout"] = copy.deepcopy(schemas["EdgeAlive"])
+        schemas["Shout"] = copy.deepcopy(schemas["LeaseRenew"])
         schemas["Shout"]["properties"]["name"]["const"] = "shout"
         schemas["Bundle"]["properties"]["items"]["items"]["oneOf"].append({"$ref": f"{DEFS}Shout"})
 
@@ -164,8 +164,8 @@ def client_is_told_less(new: Schema) -> None:
     [
         (field_removed, "Bundle.items[].send_message.sid: readers need it, and it is not always written"),
         (field_renamed, "message.stored.number: is written, and readers refuse"),
-        (required_field_added, "edge.alive.load: is written, and readers refuse"),
-        (required_field_added, "edge.alive.load: readers need it"),
+        (required_field_added, "lease.renew.load: is written, and readers refuse"),
+        (required_field_added, "lease.renew.load: readers need it"),
         (optional_field_added, "frame.replies[].late: is written, and readers refuse"),
         (type_changed, "frame.number: is written as string and read as integer"),
         (body_narrowed, "send_message.payload.body: maxLength is 100 where it is read and 4000"),
@@ -246,16 +246,16 @@ def test_a_field_comes_in_two_steps_and_goes_in_the_same_ones_backwards() -> Non
 def test_a_new_name_is_read_by_one_version_before_it_is_written_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a version that knows neither, one that reads both, and one that writes them
     whole = current(3)
-    monkeypatch.setattr(snapshot, "NOT_YET_WRITTEN", frozenset({"edge.lost", "typing"}))
+    monkeypatch.setattr(snapshot, "NOT_YET_WRITTEN", frozenset({"sessions.drop", "typing"}))
     reading = snapshot.current(2)
     without = copy.deepcopy(reading)
     without["version"] = 1
     items = defs(without, "reads", "Bundle")["properties"]["items"]["items"]
-    items["oneOf"] = [each for each in items["oneOf"] if not each["$ref"].endswith(("/EdgeLost", "/Typing"))]
+    items["oneOf"] = [each for each in items["oneOf"] if not each["$ref"].endswith(("/SessionsDrop", "/Typing"))]
     defs(without, "reads", "Push")["properties"]["event"]["enum"].remove("typing")
     assert differences(without, reading) == []
     assert differences(reading, whole) == []
-    assert any("nobody reads edge.lost" in said for said in differences(without, whole))
+    assert any("nobody reads sessions.drop" in said for said in differences(without, whole))
     assert any("'typing' is written and not read" in said for said in differences(without, whole))
 
 

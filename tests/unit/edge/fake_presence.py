@@ -6,10 +6,10 @@ from typing import Any
 
 from contracts.acks import LeaseRenewed, Nothing, SessionOpened
 from contracts.codec import decode_bundle, encode_ok, encode_refusal
-from contracts.errors import BrokerUnavailable, Code, Refused
+from contracts.errors import BrokerUnavailable, internal
 from contracts.frames import Reply
 from contracts.models import User
-from contracts.reports import AnyReport, EdgeAlive, EdgeLost, SessionClose, SessionOpen
+from contracts.reports import AnyReport, LeaseRenew, SessionClose, SessionOpen, SessionsDrop
 from edge.relay import Relay
 
 
@@ -49,14 +49,14 @@ class FakePresence:
                 asyncio.get_running_loop().call_soon(self.relay.resolve, reply)
 
     def _handle(self, report: AnyReport) -> str:
-        if isinstance(report, EdgeAlive):
+        if isinstance(report, LeaseRenew):
             self.newest_epoch = max(self.newest_epoch, report.epoch)
             return encode_ok(LeaseRenewed(known=self.newest_epoch == report.epoch, epoch=self.newest_epoch))
-        if isinstance(report, EdgeLost):
+        if isinstance(report, SessionsDrop):
             self._sessions = {user: last for user, last in self._sessions.items() if last.epoch > report.epoch}
             return encode_ok(Nothing())
         if report.user_id in self.failing:
-            return encode_refusal(Refused(Code.INTERNAL, "Something went wrong on our side."))
+            return encode_refusal(internal("test"))
         last = self._sessions.get(report.user_id)
         if report.epoch >= self.newest_epoch and (last is None or _order(report) > _order(last)):
             self._sessions[report.user_id] = report

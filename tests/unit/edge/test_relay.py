@@ -6,7 +6,7 @@ import pytest
 
 from contracts.errors import BrokerUnavailable, MessageTooLarge, PublishUnknown, Unroutable, WarrenError
 from contracts.frames import Reply
-from contracts.reports import EdgeLost, SessionOpen
+from contracts.reports import SessionOpen, SessionsDrop
 from edge.relay import BUNDLE_ITEMS, MAX_UNCONFIRMED, MAX_WAITING, Relay
 from tests.support.answers import Answers
 from tests.support.waiting import eventually
@@ -123,7 +123,7 @@ async def test_what_waits_for_a_reply_is_resent_in_its_groups_and_answered_once(
     # Given three messages that were sent together, of which one is answered, a typing notice, and an edge's own report
     relay.send([message(n) for n in (1, 2, 3)], [answers.of(n) for n in (1, 2, 3)])
     relay.send([typing(4)], [answers.of(4)])
-    relay.send([EdgeLost(edge_id="e", epoch=1, request=5, at=0)], [answers.of(5)])
+    relay.send([SessionsDrop(edge_id="e", epoch=1, request=5, at=0)], [answers.of(5)])
     await settle()
     for _ in range(3):
         await publisher.confirm()
@@ -171,6 +171,19 @@ async def test_no_reply_in_time_is_a_timeout(
     assert answers.code(1) == "timeout"
     assert answers.acks[2] == ['{"ok":true}']
     assert caplog.messages == ["2 send_message commands had no reply in time: their workers are away or behind."]
+
+
+async def test_only_the_timeout_of_a_message_names_its_client_message_id(
+    publisher: FakePublisher, answers: Answers
+) -> None:
+    relay = Relay(publisher, reply_timeout=0.01, can_receive_replies=lambda: True)  # type: ignore[arg-type]
+    running = asyncio.create_task(relay.run())
+    relay.send([message(1)], [answers.of(1)])
+    relay.send([opened(2, "Ada")], [answers.of(2)])
+    await eventually(lambda: not relay.pending, within=5, sentence="both are overdue")
+    running.cancel()
+    assert [answers.code(request) for request in (1, 2)] == ["timeout", "timeout"]
+    assert ["client_message_id" in answers.acks[request][0] for request in (1, 2)] == [True, False]
 
 
 async def test_a_broker_that_is_away_is_told_of_at_once(

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from contracts.acks import LeaseRenewed
 from contracts.codec import encode_ok
 from contracts.frames import Reply
-from contracts.reports import EdgeAlive, EdgeLost, SessionClose
+from contracts.reports import LeaseRenew, SessionClose, SessionsDrop
 from edge.auth import Identity
 from edge.relay import Relay
 from edge.sessions import MISSED_RENEWALS, SessionRegistry
@@ -198,14 +198,14 @@ async def test_sessions_of_an_earlier_queue_are_dropped_however_long_the_broker_
     cast.sessions.register_all_again("new queue")
     ada = cast.connect("ada")
     await settle()
-    cast.presence.refused_names |= {"session.close", "edge.lost"}
+    cast.presence.refused_names |= {"session.close", "sessions.drop"}
     cast.presence.reports.clear()
     cast.disconnect(ada)
     await settle()
 
     # When the edge has a new queue, and the broker refuses what it says of the old one
     cast.sessions.register_all_again("new queue")
-    await eventually(lambda: bool(cast.presence.reported(EdgeAlive)), within=5, sentence="the lease is renewed")
+    await eventually(lambda: bool(cast.presence.reported(LeaseRenew)), within=5, sentence="the lease is renewed")
     await settle()
     assert cast.presence.open_users == {"ada"}
 
@@ -221,7 +221,7 @@ async def test_reports_that_wait_are_bounded_however_many_users_leave(monkeypatc
     cast = Cast()
     sockets = [cast.connect(f"u{number}") for number in range(101)]
     await eventually(lambda: len(cast.presence.open_users) == 101, within=5, sentence="all are open")
-    cast.presence.refused_names |= {"session.close", "edge.lost"}
+    cast.presence.refused_names |= {"session.close", "sessions.drop"}
     for socket in sockets[:100]:
         cast.disconnect(socket)
         await settle()
@@ -240,7 +240,7 @@ async def test_an_edge_that_stops_reports_all_users_as_gone_within_its_limit() -
     await settle()
 
     # When it stops, then all are reported as gone
-    await cast.sessions.report_all_closed(5_000, limit=5)
+    await cast.sessions.report_all_closed(5_000, within=5)
     assert cast.presence.open_users == set()
 
     # And a report that nobody answers holds it up no longer than its limit
@@ -248,7 +248,7 @@ async def test_an_edge_that_stops_reports_all_users_as_gone_within_its_limit() -
     await settle()
     cast.presence.silent.add("ada")
     began = time.monotonic()
-    await cast.sessions.report_all_closed(5_000, limit=0.05)
+    await cast.sessions.report_all_closed(5_000, within=0.05)
     assert time.monotonic() - began < 2
 
 
@@ -264,8 +264,8 @@ async def test_one_user_whose_registration_fails_does_not_keep_others_from_their
     cast.sessions.register_all_again("new queue")
 
     # Then all others are registered, the sessions of the old queue are dropped, and the lease is renewed
-    await eventually(lambda: bool(cast.presence.reported(EdgeLost)), within=5, sentence="old sessions are dropped")
-    await eventually(lambda: bool(cast.presence.reported(EdgeAlive)), within=5, sentence="the lease is renewed")
+    await eventually(lambda: bool(cast.presence.reported(SessionsDrop)), within=5, sentence="old sessions are dropped")
+    await eventually(lambda: bool(cast.presence.reported(LeaseRenew)), within=5, sentence="the lease is renewed")
     assert cast.presence.open_users == {socket.user_id for socket in sockets} - {"u3"}
     assert not cast.presence.reported(SessionClose)
 
@@ -291,7 +291,7 @@ async def test_an_edge_whose_clock_went_back_continues_above_the_epoch_that_the_
 
     # Then the user is registered above it, and the sessions up to it are dropped
     assert is_ready(ada)
-    assert max(report.epoch for report in cast.presence.reported(EdgeLost)) >= later
+    assert max(report.epoch for report in cast.presence.reported(SessionsDrop)) >= later
 
 
 async def test_an_edge_with_a_fixed_id_drops_the_sessions_of_an_earlier_process() -> None:
@@ -299,8 +299,8 @@ async def test_an_edge_with_a_fixed_id_drops_the_sessions_of_an_earlier_process(
     for each in (cast, other):
         each.sessions.register_all_again("new queue")
     await settle()
-    assert cast.presence.reported(EdgeLost)
-    assert not other.presence.reported(EdgeLost), "a generated id has no earlier process"
+    assert cast.presence.reported(SessionsDrop)
+    assert not other.presence.reported(SessionsDrop), "a generated id has no earlier process"
 
 
 def test_two_processes_with_the_same_edge_id_number_their_requests_differently() -> None:

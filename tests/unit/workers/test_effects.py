@@ -58,7 +58,7 @@ async def test_extending_keeps_the_order_and_leaves_the_other_as_it_was() -> Non
         async def follow_up() -> None:
             called.append(name)
 
-        effects = Effects(after_sending=[follow_up])
+        effects = Effects(after_frames=[follow_up])
         effects.reply(command(len(name)), Nothing())
         effects.push("typing", NOTICE, [name])
         effects.facts.append(MessageStored(conversation_id=name, seq=1, sender_id="ada", sender_was_behind=False))
@@ -71,7 +71,7 @@ async def test_extending_keeps_the_order_and_leaves_the_other_as_it_was() -> Non
     assert [reply.request for reply in first.replies["e1"]] == [1, 2]
     assert [push.to for push in first.pushes] == [["a"], ["bb"]]
     assert [fact.conversation_id for fact in first.facts] == ["a", "bb"]
-    for follow_up in first.after_sending:
+    for follow_up in first.after_frames:
         await follow_up()
     assert called == ["a", "bb"]
     assert [reply.request for reply in second.replies["e1"]] == [2]

@@ -10,7 +10,7 @@ from infra.store.client import CACHE_SECONDS
 from infra.store.conversations import Header
 from infra.store.messages import StoredMessage
 from workers import header_cache
-from workers.header_cache import MAX_HEADERS, MAX_PARTICIPANTS, PAUSE, SMALL_BATCH, HeaderCache
+from workers.header_cache import MAX_CACHED_PARTICIPANTS, MAX_HEADERS, PAUSE, SMALL_BATCH, HeaderCache
 from workers.visibility import may_see
 
 TERM = ObjectId()
@@ -103,5 +103,5 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
         cache.update({f"c{number}": header(f"c{number}")}, [message(f"c{number}", 1)], TERM)
     assert cache.get({"c0"}) is None
     assert cache.get({"c1", f"c{MAX_HEADERS}"}) is not None
-    cache.update({"large": header("large", MAX_PARTICIPANTS + 1)}, [message("large", 1)], TERM)
+    cache.update({"large": header("large", MAX_CACHED_PARTICIPANTS + 1)}, [message("large", 1)], TERM)
     assert cache.get({"large"}) is None

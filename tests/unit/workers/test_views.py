@@ -20,7 +20,7 @@ ADA = {
     "online": True,
     "last_seen_at": NOW,
     "blocked": True,
-    "terms": ["ada"],
+    "search_words": ["ada"],
 }
 
 

@@ -10,7 +10,7 @@ from contracts.commands import SendMessage
 from contracts.facts import MessageStored
 from contracts.frames import Frame, Push, Reply
 from contracts.ids import message_id
-from contracts.reports import EdgeAlive
+from contracts.reports import LeaseRenew
 from infra.settings import Settings
 from infra.tracing.otel import HEADER, OpenTelemetryTracer
 from infra.tracing.tracer import AmqpHeaders, Traced
@@ -167,7 +167,7 @@ def test_a_share_of_nothing_traces_nothing(collector: Collector) -> None:
 
 def test_what_edges_report_by_themselves_is_not_traced(tracer: OpenTelemetryTracer, collector: Collector) -> None:
     answers = Answers()
-    report, reply = EdgeAlive(edge_id="e", request=1, at=0, epoch=1), answers.of(1)
+    report, reply = LeaseRenew(edge_id="e", request=1, at=0, epoch=1), answers.of(1)
     assert list(tracer.start_commands([report], [reply])) == [reply]
     assert tracer.inject_commands([report]) is None
     assert spans(tracer, collector) == {}

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from contracts.codec import encode_bundle, encode_frame
 from contracts.errors import BrokerUnavailable, PublishUnknown, StoreUnavailable, Unroutable
 from contracts.facts import AnyFact
-from contracts.reports import EdgeLost
+from contracts.reports import SessionsDrop
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES
 from contracts.values import rfc3339, utc_datetime
 from infra import metrics, tracing
 from infra.backoff import backoff
 from infra.broker.publisher import Publisher
+from infra.clock import now_ms
 from infra.tracing.tracer import AmqpHeaders, Traced
 from workers.effects import Effects
 from workers.routing import RoutedFrame, Router
@@ -38,8 +39,8 @@ def _never() -> bool:
     return False
 
 
-class Sender:
-    """Publishes for one runner."""
+class EffectsPublisher:
+    """Publishes the effects of one runner's batches, and its dead letters."""
 
     def __init__(self, publisher: Publisher, router: Router) -> None:
         self._publisher = publisher
@@ -48,7 +49,7 @@ class Sender:
 
     # --- Frames -------------------------------------------------------------------------------------------
 
-    async def send_frames(
+    async def publish_frames(
         self, effects: Effects, traced: Sequence[Traced] = (), *, abandoned: Abandoned = _never
     ) -> bool:
         """Publish the replies and pushes as frames and wait for every confirm; False when abandoned.
@@ -64,11 +65,11 @@ class Sender:
 
     async def _run_follow_ups(self, effects: Effects) -> None:
         """Call what has to be called once frames are confirmed. What fails is done again by a later sweep."""
-        for follow_up in effects.after_sending:
+        for follow_up in effects.after_frames:
             try:
                 await follow_up()
             except StoreUnavailable as error:
-                log.info("Pushes could not be marked as sent, and will be sent again: %s", error)
+                log.info("Pushes could not be marked as pushed, and are pushed again: %s", error)
 
     async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         try:
@@ -99,7 +100,7 @@ class Sender:
         self._reported_at = {known: at for known, at in self._reported_at.items() if now - at < REPORT_INTERVAL}
         self._reported_at[key] = now
         log.warning("Edge %s has no queue: its sessions up to epoch %d are lost.", *key)
-        command = EdgeLost(edge_id=routed.edge_id, epoch=routed.epoch, request=0, at=int(time.time() * 1000))
+        command = SessionsDrop(edge_id=routed.edge_id, epoch=routed.epoch, request=0, at=now_ms())
         try:
             await self._publisher.publish(COMMANDS, command.name, encode_bundle([command]))
         except (BrokerUnavailable, PublishUnknown) as error:
@@ -139,7 +140,7 @@ class Sender:
         amqp_headers = {
             "x-warren-queue": queue,
             "x-warren-reason": reason[:MAX_REASON],
-            "x-warren-first-failure": rfc3339(utc_datetime(int(time.time() * 1000))),
+            "x-warren-first-failure": rfc3339(utc_datetime(now_ms())),
             "x-warren-attempts": attempts,
         }
         attempt = 0

@@ -1,4 +1,4 @@
-"""Sending: every publish is confirmed or repeated, and one that can never be does not hold up the others."""
+"""Publishing: every publish is confirmed or repeated, and one that can never be does not hold up the others."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,23 +10,23 @@ from contracts.codec import decode_bundle, decode_frame, encode_bundle
 from contracts.errors import BrokerUnavailable, MessageTooLarge, PublishUnknown, StoreUnavailable, Unroutable
 from contracts.facts import MessageStored
 from contracts.frames import Push, Reply
-from contracts.reports import EdgeLost
+from contracts.reports import SessionsDrop
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES
 from infra.store.sessions import Session
 from tests.unit.workers.fakes import FakeDirectory, ScriptedPublisher
-from workers import sending
+from workers import publishing
 from workers.effects import Effects
+from workers.publishing import MAX_REASON, REPORT_INTERVAL, EffectsPublisher
 from workers.routing import Router
-from workers.sending import MAX_REASON, REPORT_INTERVAL, Sender
 
-LOST = EdgeLost.model_fields["name"].default
+LOST = SessionsDrop.model_fields["name"].default
 FACT = MessageStored.model_fields["name"].default
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat at once."""
-    monkeypatch.setattr(sending, "backoff", lambda attempt: 0.0)
+    monkeypatch.setattr(publishing, "backoff", lambda attempt: 0.0)
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def directory() -> FakeDirectory:
 
 
 @pytest.fixture
-def sender(publisher: ScriptedPublisher, directory: FakeDirectory) -> Sender:
-    return Sender(publisher, Router(directory, "w1"))  # type: ignore[arg-type]
+def effects_publisher(publisher: ScriptedPublisher, directory: FakeDirectory) -> EffectsPublisher:
+    return EffectsPublisher(publisher, Router(directory, "w1"))  # type: ignore[arg-type]
 
 
 def push(*to: str) -> Push:
@@ -65,10 +65,10 @@ def after(attempts: int, publisher: ScriptedPublisher) -> Callable[[], bool]:
 
 
 async def test_a_frame_leaves_for_each_edge_and_need_not_outlive_the_broker(
-    sender: Sender, publisher: ScriptedPublisher
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     effects = Effects(replies={"e1": [Reply(request=1, ack="{}")]}, pushes=[push("ada", "bob")])
-    assert await sender.send_frames(effects)
+    assert await effects_publisher.publish_frames(effects)
     assert {(one.exchange, one.key, one.persistent) for one in publisher.published} == {
         (FRAMES, "e1", False),
         (FRAMES, "e2", False),
@@ -80,16 +80,16 @@ async def test_a_frame_leaves_for_each_edge_and_need_not_outlive_the_broker(
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("away"), PublishUnknown("no confirm in time")])
 async def test_a_frame_is_published_until_it_is_confirmed(
-    sender: Sender, publisher: ScriptedPublisher, error: Exception
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher, error: Exception
 ) -> None:
     publisher.outcomes["e1"] = [error, error]
-    assert await sender.send_frames(Effects(pushes=[push("ada")]))
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada")]))
     assert publisher.attempts == ["e1"] * 3
     assert len(publisher.published) == 1
 
 
 async def test_a_frame_is_given_up_once_the_broker_has_taken_its_batch_back(
-    sender: Sender, publisher: ScriptedPublisher
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     publisher.outcomes["e1"] = [BrokerUnavailable("away")] * 10
     followed: list[bool] = []
@@ -97,34 +97,36 @@ async def test_a_frame_is_given_up_once_the_broker_has_taken_its_batch_back(
     async def follow_up() -> None:
         followed.append(True)
 
-    effects = Effects(pushes=[push("ada")], after_sending=[follow_up])
-    assert not await sender.send_frames(effects, abandoned=after(3, publisher))
+    effects = Effects(pushes=[push("ada")], after_frames=[follow_up])
+    assert not await effects_publisher.publish_frames(effects, abandoned=after(3, publisher))
     assert len(publisher.attempts) == 3
     assert followed == []
 
 
 async def test_a_store_that_is_away_is_told_before_anything_is_published(
-    sender: Sender, publisher: ScriptedPublisher, directory: FakeDirectory
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher, directory: FakeDirectory
 ) -> None:
     directory.is_away = True
     with pytest.raises(StoreUnavailable):
-        await sender.send_frames(Effects(replies={"e1": [Reply(request=1, ack="{}")]}, pushes=[push("ada")]))
+        await effects_publisher.publish_frames(
+            Effects(replies={"e1": [Reply(request=1, ack="{}")]}, pushes=[push("ada")])
+        )
     assert publisher.attempts == []
 
 
 async def test_a_frame_that_the_broker_will_never_take_is_dropped_alone(
-    sender: Sender, publisher: ScriptedPublisher, caplog: pytest.LogCaptureFixture
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = counted("warren_worker_frames_dropped_total")
     publisher.outcomes["e1"] = [MessageTooLarge("17 MiB")]
-    assert await sender.send_frames(Effects(pushes=[push("ada", "bob")]))
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada", "bob")]))
     assert [one.key for one in publisher.published] == ["e2"]
     assert counted("warren_worker_frames_dropped_total") == before + 1
     assert "e1" in caplog.text
 
 
-async def test_what_follows_from_sending_is_done_after_it_and_may_fail(
-    sender: Sender, publisher: ScriptedPublisher
+async def test_follow_ups_run_after_the_frames_and_may_fail(
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     # Given two things to do once the frames are confirmed, of which the first fails
     done: list[int] = []
@@ -137,8 +139,8 @@ async def test_what_follows_from_sending_is_done_after_it_and_may_fail(
         done.append(len(publisher.published))
 
     # Then both are done, after the frames, and also when there are none
-    assert await sender.send_frames(Effects(pushes=[push("ada")], after_sending=[fails, works]))
-    assert await sender.send_frames(Effects(after_sending=[works]))
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada")], after_frames=[fails, works]))
+    assert await effects_publisher.publish_frames(Effects(after_frames=[works]))
     assert done == [1, 1, 1]
 
 
@@ -146,82 +148,87 @@ async def test_what_follows_from_sending_is_done_after_it_and_may_fail(
 
 
 async def test_an_edge_without_a_queue_is_reported_to_the_presence_workers(
-    sender: Sender, publisher: ScriptedPublisher
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     before = counted("warren_worker_unroutable_frames_total")
     publisher.outcomes["e1"] = [Unroutable("no queue")]
-    assert await sender.send_frames(Effects(pushes=[push("ada", "bob")]))
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada", "bob")]))
     (report,) = [one for one in publisher.published if one.exchange == COMMANDS]
     (command,) = decode_bundle(report.body)
-    assert isinstance(command, EdgeLost)
+    assert isinstance(command, SessionsDrop)
     assert (report.key, command.edge_id, command.epoch) == (LOST, "e1", 7)
     assert counted("warren_worker_unroutable_frames_total") == before + 1
     assert [one.key for one in publisher.published if one.exchange == FRAMES] == ["e2"]
 
 
 async def test_a_lost_edge_is_reported_once_for_a_while(
-    sender: Sender, publisher: ScriptedPublisher, monkeypatch: pytest.MonkeyPatch
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given an edge that is found lost many times at once, and again after a while
     now = [1_000.0]
-    monkeypatch.setattr("workers.sending.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("workers.publishing.time.monotonic", lambda: now[0])
     publisher.outcomes["e1"] = [Unroutable("no queue")] * 10
     for _ in range(3):
-        await sender.send_frames(Effects(pushes=[push("ada")]))
+        await effects_publisher.publish_frames(Effects(pushes=[push("ada")]))
     assert publisher.attempts.count(LOST) == 1
 
     # Then it is reported again after that while
     now[0] += REPORT_INTERVAL
-    await sender.send_frames(Effects(pushes=[push("ada")]))
+    await effects_publisher.publish_frames(Effects(pushes=[push("ada")]))
     assert publisher.attempts.count(LOST) == 2
 
 
 async def test_an_edge_that_only_waits_for_replies_has_no_sessions_to_drop(
-    sender: Sender, publisher: ScriptedPublisher
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     publisher.outcomes["e9"] = [Unroutable("no queue")]
-    assert await sender.send_frames(Effects(replies={"e9": [Reply(request=1, ack="{}")]}))
+    assert await effects_publisher.publish_frames(Effects(replies={"e9": [Reply(request=1, ack="{}")]}))
     assert publisher.attempts == ["e9"]
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("away"), PublishUnknown("no confirm in time")])
 async def test_a_report_that_fails_holds_nothing_up(
-    sender: Sender, publisher: ScriptedPublisher, error: Exception, caplog: pytest.LogCaptureFixture
+    effects_publisher: EffectsPublisher,
+    publisher: ScriptedPublisher,
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     publisher.outcomes["e1"] = [Unroutable("no queue")]
     publisher.outcomes[LOST] = [error]
-    assert await sender.send_frames(Effects(pushes=[push("ada")]))
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada")]))
     assert "could not be reported" in caplog.text
 
 
 # --- Facts ------------------------------------------------------------------------------------------------
 
 
-async def test_facts_of_one_name_travel_in_one_durable_message(sender: Sender, publisher: ScriptedPublisher) -> None:
-    assert await sender.publish_facts([fact(1), fact(2), fact(3)], [], lambda: False)
+async def test_facts_of_one_name_travel_in_one_durable_message(
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
+) -> None:
+    assert await effects_publisher.publish_facts([fact(1), fact(2), fact(3)], [], lambda: False)
     (one,) = publisher.published
     assert (one.exchange, one.key, one.persistent) == (FACTS, FACT, True)
     assert decode_bundle(one.body) == [fact(1), fact(2), fact(3)]
 
 
-async def test_no_facts_are_no_message(sender: Sender, publisher: ScriptedPublisher) -> None:
-    assert await sender.publish_facts([], [], lambda: False)
+async def test_no_facts_are_no_message(effects_publisher: EffectsPublisher, publisher: ScriptedPublisher) -> None:
+    assert await effects_publisher.publish_facts([], [], lambda: False)
     assert publisher.attempts == []
 
 
 async def test_a_fact_is_published_until_somebody_has_declared_its_queue(
-    sender: Sender, publisher: ScriptedPublisher
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     publisher.outcomes[FACT] = [Unroutable("no queue"), PublishUnknown("lost"), BrokerUnavailable("full")]
-    assert await sender.publish_facts([fact(1)], [], lambda: False)
+    assert await effects_publisher.publish_facts([fact(1)], [], lambda: False)
     assert publisher.attempts == [FACT] * 4
 
 
 async def test_facts_are_given_up_once_the_broker_has_taken_their_batch_back(
-    sender: Sender, publisher: ScriptedPublisher
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     publisher.outcomes[FACT] = [BrokerUnavailable("away")] * 10
-    assert not await sender.publish_facts([fact(1)], [], after(2, publisher))
+    assert not await effects_publisher.publish_facts([fact(1)], [], after(2, publisher))
     assert publisher.published == []
 
 
@@ -229,12 +236,12 @@ async def test_facts_are_given_up_once_the_broker_has_taken_their_batch_back(
 
 
 async def test_a_dead_letter_says_whence_why_since_when_and_how_often(
-    sender: Sender, publisher: ScriptedPublisher
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
     # When a message is put aside
     before = counted("warren_worker_dead_letters_total", queue="unread")
     body = encode_bundle([fact(1)])
-    await sender.dead_letter("unread", body, "ValueError: " + "x" * 5_000, attempts=3)
+    await effects_publisher.dead_letter("unread", body, "ValueError: " + "x" * 5_000, attempts=3)
 
     # Then it is durable, as it was
     (letter,) = publisher.published
@@ -249,8 +256,10 @@ async def test_a_dead_letter_says_whence_why_since_when_and_how_often(
     assert counted("warren_worker_dead_letters_total", queue="unread") == before + 1
 
 
-async def test_a_dead_letter_is_published_until_it_is_there(sender: Sender, publisher: ScriptedPublisher) -> None:
+async def test_a_dead_letter_is_published_until_it_is_there(
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
+) -> None:
     publisher.outcomes["unread"] = [BrokerUnavailable("full"), PublishUnknown("lost"), Unroutable("no queue")] * 5
-    await asyncio.wait_for(sender.dead_letter("unread", b"body", "why", attempts=1), 5)
+    await asyncio.wait_for(effects_publisher.dead_letter("unread", b"body", "why", attempts=1), 5)
     assert len(publisher.attempts) == 16
     assert len(publisher.published) == 1
