@@ -5,22 +5,21 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import socketio
-import uvicorn
 
 from contracts.pushes import ServerDraining
 from contracts.topology import edge_queue
 from edge.auth import TokenVerifier
+from edge.connections import ConnectionConfig
 from edge.delivery import FrameDelivery
 from edge.gateway import TOO_MANY_CONNECTIONS, Gateway
-from edge.http import web_app
+from edge.http import RESPONSE_HEADERS, origin_allowed, web_app
 from edge.lanes import Lanes
 from edge.limits import AddressLimit
 from edge.packets import event_packet
 from edge.relay import Relay
-from edge.server import FRAME_SLACK, Environ, SocketServer
+from edge.server import FRAME_SLACK, SocketServer
 from edge.sessions import SessionRegistry
 from edge.sockets import Sockets
 from infra import gc_tuning, metrics
@@ -82,14 +81,15 @@ class Edge:
             connect_timeout=settings.connect_timeout,
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
-            origin_allowed=self._origin_allowed,
+            origin_allowed=lambda origin, environ: origin_allowed(settings, origin, environ.get("HTTP_HOST")),
         )
         self._http = Server(
-            uvicorn.Config(
+            ConnectionConfig(
                 socketio.ASGIApp(server, other_asgi_app=web_app(settings, self.readiness)),
+                settings,
                 host=settings.edge_host,
                 port=settings.edge_port,
-                ws="websockets-sansio",
+                headers=RESPONSE_HEADERS,
                 ws_max_size=settings.max_event_bytes * FRAME_SLACK,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
@@ -143,14 +143,6 @@ class Edge:
         if not self._tokens.ready:
             return "no key to verify tokens with"
         return self._sessions.not_ready_reason
-
-    def _origin_allowed(self, origin: str, environ: Environ) -> bool:
-        allowed = self._settings.allowed_origins
-        parts = urlsplit(origin)
-        # Schemes are not compared: behind a proxy that terminates TLS, the edge may not know the client's scheme.
-        same = parts.netloc == environ.get("HTTP_HOST")
-        local = self._settings.dev and parts.hostname in ("localhost", "127.0.0.1")
-        return same or local or origin in allowed or "*" in allowed
 
     # --- Running and stopping -----------------------------------------------------------------------------
 

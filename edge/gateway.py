@@ -16,10 +16,10 @@ from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPaylo
 from contracts.errors import Code, Refused, internal
 from contracts.values import rfc3339, utc_datetime
 from edge.auth import TokenVerifier
+from edge.engine import EngineSocket
 from edge.lanes import Lanes
 from edge.packets import DISCONNECT, ack_packet, connect_error_data, connect_error_packet
 from edge.relay import Relay
-from edge.server import EngineSocket
 from edge.sessions import SessionRegistry
 from edge.sockets import Socket, Sockets
 from infra import metrics

@@ -4,6 +4,7 @@ only."""
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 from starlette.applications import Starlette
@@ -25,6 +26,18 @@ PAGE = next(
     (path for path in (Path(__file__).parent / "page", Path(__file__).parents[1] / "web" / "dist") if path.is_dir()),
     None,
 )
+#: Headers of every response, upgrades and refusals included. The policy is the page's own (web/vite.config.ts), and the
+#: part that a page cannot state for itself: nobody may frame it.
+RESPONSE_HEADERS = [
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; font-src 'self' data:; "
+        "connect-src 'self' http: https: ws: wss:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+]
 #: Seconds until a development token expires, by default.
 DEV_TOKEN_TTL = 86_400
 
@@ -54,6 +67,19 @@ def web_app(settings: EdgeSettings, readiness: Readiness) -> Starlette:
             Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["POST"], allow_headers=["content-type"])
         ]
     return Starlette(routes=web_routes, middleware=middleware)
+
+
+def origin_allowed(settings: EdgeSettings, origin: str, host: str | None) -> bool:
+    """Whether a page of this origin may open a socket. `host` is the request's Host header."""
+    try:
+        parts = urlsplit(origin)
+        hostname = parts.hostname
+    except ValueError:
+        return False
+    # Schemes are not compared: behind a proxy that terminates TLS, the edge may not know the client's scheme.
+    same = parts.netloc == host
+    local = settings.dev and hostname in ("localhost", "127.0.0.1")
+    return same or local or origin in settings.allowed_origins or "*" in settings.allowed_origins
 
 
 async def _no_page(_: Request) -> Response:

@@ -1,43 +1,28 @@
 """The Socket.IO server: python-socketio with JSON and WebSocket only, and with a bound on every buffer.
 
 The library does four things by itself that a chat server on the internet cannot accept: it calls `connect` and
-`disconnect` handlers for client events of those names; it collects binary attachments without limit; it queues packets
-for a slow socket without limit; it visits every room when one socket leaves. This module replaces the classes behind
-them: the packet, the manager of sids, and the Engine.IO socket. tests/unit/test_library_seams.py checks what it relies
-on.
+`disconnect` handlers for client events of those names; it collects binary attachments without limit; it lets a client
+connect and leave on one transport without end; it visits every room when one socket leaves. This module replaces the
+classes behind them: the packet, the manager of sids, and the server. tests/unit/test_library_seams.py checks what it
+relies on.
 """
 
-import asyncio
-import logging
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import engineio
 import socketio
-from engineio import async_socket
-from engineio import packet as engine_packet
 from socketio import packet as socket_packet
 from typing_extensions import override
 
 from contracts.codec import SocketJSON
+from edge.engine import BadPacket, EngineServer, EngineSocket, Environ
 from edge.limits import AddressLimit
-from infra import metrics
 
-log = logging.getLogger(__name__)
-
-#: Seconds that a refused socket has to read the refusal and close.
-REFUSED_LINGER = 1.0
 #: A WebSocket frame may be this many times as large as an event. Up to that size, an oversized event is acked with
 #: `too_large`; a larger frame closes the socket.
 FRAME_SLACK = 4
 _EVENT_HEAD = re.compile(r"2(\d{1,19})?\[")
-
-Environ = dict[str, Any]
-
-
-class BadPacket(ValueError):
-    """Raised for a packet that no correct client sends. Closes the socket; the text is a label of the metric."""
 
 
 class JSONPacket(socket_packet.Packet):  # type: ignore[misc]
@@ -99,187 +84,6 @@ class Handlers(Protocol):
         """Refuse an event over the limit of bytes; it was not decoded."""
 
 
-class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
-    """One WebSocket. Reads without a task per packet, writes encoded text, and bounds what waits to be written."""
-
-    server: "EngineServer"
-
-    def __init__(self, server: "EngineServer", sid: str) -> None:
-        super().__init__(server, sid)
-        self.waiting_bytes = 0
-        self.evicted = False
-        #: Whether the connection was refused before its token: what it sends is ignored.
-        self.refused = False
-        self.abort: Callable[[], None] = lambda: None
-        self._timer: asyncio.TimerHandle | None = None
-
-    # --- Out ----------------------------------------------------------------------------------------------
-
-    def put(self, text: str) -> bool:
-        """Queue Engine.IO text. Returns False, and queues nothing, when the buffer of `socket_buffer_bytes` is full.
-
-        An empty buffer takes text of any length, so that a socket which reads gets everything.
-        """
-        if self.evicted or self.closing or self.closed:
-            return True
-        if self.waiting_bytes and self.waiting_bytes + len(text) > self.server.socket_buffer_bytes:
-            return False
-        self.waiting_bytes += len(text)
-        self.queue.put_nowait(text)
-        return True
-
-    @override
-    async def send(self, pkt: engine_packet.Packet) -> None:
-        """Queue a packet that the library itself sends: handshake, CONNECT or a refusal."""
-        if not self.closed:
-            self.queue.put_nowait(pkt.encode())
-
-    async def _write(self, websocket: Any) -> None:
-        queue = self.queue
-        try:
-            while (text := await queue.get()) is not None:
-                await websocket.send(text)
-                # Packets of the library are not counted when they are queued, so the count must not become negative.
-                self.waiting_bytes = max(0, self.waiting_bytes - len(text))
-        except Exception as error:
-            log.debug("Socket %s cannot be written to any more: %s", self.sid, error)
-        await websocket.close()
-
-    def evict(self, reason: str) -> None:
-        """Close the connection at once and drop what is queued. A client library reconnects by itself after it."""
-        self.evicted = True
-        while not self.queue.empty():
-            self.queue.get_nowait()
-        self.queue.put_nowait(None)
-        log.info("Evicted socket %s: %s.", self.sid, reason)
-        self.abort()
-
-    def close_when_flushed(self) -> None:
-        """Close the connection after everything that is queued was written."""
-        self.queue.put_nowait(None)
-
-    # --- In -----------------------------------------------------------------------------------------------
-
-    @override
-    async def _websocket_handler(self, websocket: Any) -> None:
-        """Serve the connection until either side closes it."""
-        self.connected = self.upgraded = True
-        protocol = getattr(websocket.asgi_send, "__self__", None)
-        if (transport := getattr(protocol, "transport", None)) is not None:
-            self.abort = transport.abort
-        writer = asyncio.create_task(self._write(websocket))
-        reason = self.server.reason.TRANSPORT_CLOSE
-        try:
-            while True:
-                await self._receive(await websocket.wait())
-        except OSError:
-            pass
-        except BadPacket as error:
-            metrics.BAD_PACKETS.labels(str(error)).inc()
-            reason = self.server.reason.TRANSPORT_ERROR
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            self.queue.put_nowait(None)
-        await self.close(wait=False, abort=True, reason=reason)
-        try:
-            await asyncio.wait_for(writer, self.server.ping_timeout)
-        except TimeoutError:
-            self.abort()
-
-    async def _receive(self, text: object) -> None:
-        if self.refused:
-            return
-        if not isinstance(text, str):
-            raise BadPacket("binary")
-        match text[:1]:
-            case "4":
-                await self.server.on_message(self.sid, text[1:])
-            case "3":
-                self.schedule_ping()
-            case "1":
-                raise OSError("closed by the client")
-            case _:
-                raise BadPacket("engine packet type")
-
-    # --- Heartbeat: one timer per socket, no task ---------------------------------------------------------
-
-    @override
-    def schedule_ping(self) -> None:
-        """Send a ping after the interval; called again for each pong."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self.server.ping_interval, self._ping)
-
-    def _ping(self) -> None:
-        self.queue.put_nowait("2")
-        self._timer = asyncio.get_running_loop().call_later(self.server.ping_timeout, self.evict, "no pong in time")
-
-
-class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
-    """Engine.IO over WebSocket with `EngineSocket`. Refuses sockets over `max_sockets` or over the limit of an
-    address."""
-
-    socket_buffer_bytes = 1 << 20
-    max_sockets = 10_000
-    connect_timeout = 10.0
-    addresses: AddressLimit
-    #: The refusal of a socket whose address has reached its limit, as Engine.IO text.
-    address_full_packet = ""
-    on_message: Callable[[str, str], Any]
-
-    @override
-    async def _handle_connect(self, environ: Environ, transport: str, jsonp_index: object = None) -> object:
-        if len(self.sockets) >= self.max_sockets:
-            metrics.CONNECTS.labels("edge full").inc()
-            return self._bad_request("Too many connections")
-        address = self.addresses.acquire(environ["asgi.scope"])
-        try:
-            return await self._serve(environ, address_full=address is None)
-        finally:
-            if address is not None:
-                self.addresses.release(address)
-
-    async def _serve(self, environ: Environ, *, address_full: bool) -> object:
-        """Serve a socket until it closes. When its address is full, send the refusal and close it."""
-        sid = self.generate_id()
-        socket = self.sockets[sid] = EngineSocket(self, sid)
-        await socket.send(
-            engine_packet.Packet(
-                engine_packet.OPEN,
-                {
-                    "sid": sid,
-                    "upgrades": [],
-                    "pingTimeout": int(self.ping_timeout * 1000),
-                    "pingInterval": int(self.ping_interval * 1000),
-                    "maxPayload": self.max_http_buffer_size,
-                },
-            )
-        )
-        await self._trigger_event("connect", sid, environ, run_async=False)
-        loop = asyncio.get_running_loop()
-        if address_full:
-            # Before the socket sends its token: sockets that never send one count as well.
-            metrics.CONNECTS.labels("address full").inc()
-            socket.put(self.address_full_packet)
-            socket.refused = True
-            socket.close_when_flushed()
-            timer = loop.call_later(REFUSED_LINGER, socket.evict, "its address has too many connections")
-        else:
-            socket.schedule_ping()
-            timer = loop.call_later(self.connect_timeout, self._unauthenticated, socket)
-            socket.session["connect_timer"] = timer
-        try:
-            return await socket.handle_get_request(environ)
-        finally:
-            timer.cancel()
-            self.sockets.pop(sid, None)
-
-    def _unauthenticated(self, socket: EngineSocket) -> None:
-        metrics.CONNECTS.labels("timeout").inc()
-        socket.evict("no valid token in time")
-
-
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     """A Socket.IO server that passes connections and all client events to `handlers`.
 
@@ -337,10 +141,43 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         # The request is not needed any more, and would be the largest object that a connection keeps.
         environ.clear()
         await self._edge_handlers.connect(sid, engine, auth)
-        engine.session.pop("connect_timer").cancel()
+        engine.clear_deadline()
 
     async def _on_disconnect(self, sid: str, reason: str) -> None:
         self._edge_handlers.disconnect(sid, reason)
+
+    # --- Connecting, once per transport -------------------------------------------------------------------
+
+    @override
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: object) -> None:
+        """Accept the client, or answer why not and close the transport."""
+        ours = namespace in (None, "/")
+        if ours and self.manager.sid_from_eio_sid(eio_sid, "/") is not None:
+            raise BadPacket("second connect")
+        await super()._handle_connect(eio_sid, namespace, data)
+        if not ours or not self.manager.is_connected(self.manager.sid_from_eio_sid(eio_sid, "/"), "/"):
+            self.eio.sockets[eio_sid].dismiss()
+
+    @override
+    async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
+        """Remove the client and close the transport: a transport without a client would be counted nowhere."""
+        try:
+            await super()._handle_disconnect(eio_sid, namespace, reason)
+        finally:
+            self.eio.sockets[eio_sid].dismiss()
+
+    @override
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        """Remove everything of a transport that has ended, also when its client was not accepted yet."""
+        try:
+            await super()._handle_eio_disconnect(eio_sid, reason)
+        finally:
+            self.environ.pop(eio_sid, None)
+            if (sid := self.manager.sid_from_eio_sid(eio_sid, "/")) is not None:
+                self.manager.basic_disconnect(sid, "/")
+                self._edge_handlers.disconnect(sid, reason)
+
+    # --- Packets ------------------------------------------------------------------------------------------
 
     @override
     async def _handle_eio_message(self, eio_sid: str, data: str) -> None:

@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from edge.auth import Identity
+from edge.engine import EngineSocket
 from edge.limits import TokenBucket
-from edge.server import EngineSocket
 from infra import metrics
 
 

@@ -37,6 +37,12 @@ FRAME_SECONDS = Histogram(
 KEY_FETCHES = Counter(
     "warren_edge_key_fetches_total", "Fetches of the key set that tokens are verified with, by outcome.", ["outcome"]
 )
+TRANSPORTS = Gauge(
+    "warren_edge_transports", "Open connections, by kind: http (before or without an upgrade) or websocket.", ["kind"]
+)
+CLOSED_CONNECTIONS = Counter(
+    "warren_edge_closed_connections_total", "Connections that were closed because they were over a limit.", ["limit"]
+)
 SLOW_SOCKETS = Counter("warren_edge_slow_sockets_total", "Sockets that were evicted because their client did not read.")
 RESYNCS = Counter(
     "warren_edge_resyncs_total", "Times that all clients were told to take a snapshot, by reason.", ["reason"]
@@ -154,3 +160,5 @@ for _outcome in ("ok", "failed"):
     KEY_FETCHES.labels(_outcome)
 for _reason in ("no queue", "lease", "new epoch"):
     EDGES_DROPPED.labels(_reason)
+for _limit in ("frames", "bytes", "request bytes", "request timeout", "response timeout", "pending connections"):
+    CLOSED_CONNECTIONS.labels(_limit)

@@ -203,6 +203,16 @@ class EdgeSettings(Settings):
     )
     rate_limit: float = Field(50, description="Events per second, per user and edge; 0 = no limit.", ge=0)
     rate_burst: int = Field(100, description="Events in one burst, per user and edge; 0 = no limit.", ge=0)
+    frame_rate: float = Field(
+        100,
+        description="WebSocket frames per second and connection, control frames too; above it, closed; 0 = no limit.",
+        ge=0,
+    )
+    frame_burst: int = Field(500, description="Frames in one burst, per connection; 0 = no limit.", ge=0)
+    byte_rate: float = Field(
+        1 << 19, description="Bytes that a connection may send per second; above it, closed; 0 = no limit.", ge=0
+    )
+    byte_burst: int = Field(1 << 21, description="Bytes in one burst, per connection; 0 = no limit.", ge=0)
     max_event_bytes: int = Field(65_536, description="Size limit of one client event, bytes.", ge=1_024)
     max_connections: int = Field(
         10_000, description="Limit of authenticated sockets on this edge; above it, `too_many_connections`.", gt=0
@@ -211,6 +221,11 @@ class EdgeSettings(Settings):
     max_connections_per_address: int = Field(
         0,
         description="Limit of sockets per IPv4 address or IPv6 /64 on this edge, authenticated or not; 0 = no limit.",
+        ge=0,
+    )
+    max_pending_connections: int = Field(
+        2_500,
+        description="Limit of connections before or without an upgrade; above it, the oldest is closed; 0 = no limit.",
         ge=0,
     )
     trusted_proxies: int = Field(
@@ -225,6 +240,14 @@ class EdgeSettings(Settings):
         1 << 20,
         description="Output that may wait for a slow socket before the edge closes it, in characters of text.",
         ge=65_536,
+    )
+    max_request_bytes: int = Field(
+        16_384, description="Size limit of one HTTP request with its headers and its body, bytes.", ge=4_096
+    )
+    request_timeout: float = Field(
+        10,
+        description="Seconds from the start of a connection, or from the last response, to a complete request.",
+        gt=0,
     )
     connect_timeout: float = Field(
         10, description="Seconds from the WebSocket upgrade until a socket must have authenticated.", gt=0
@@ -291,6 +314,14 @@ class EdgeSettings(Settings):
             if missing:
                 names = " and ".join(f"WARREN_{name.upper()}" for name in missing)
                 raise ValueError(f"{names} must be set with WARREN_JWT_PUBLIC_KEY or WARREN_JWT_JWKS_URL")
+        return self
+
+    @model_validator(mode="after")
+    def answered_before_closed(self) -> Self:
+        """Require that a client which sends too many events is answered before it is closed."""
+        for events, frames in (("rate_limit", "frame_rate"), ("rate_burst", "frame_burst")):
+            if 0 < getattr(self, frames) < 2 * getattr(self, events):
+                raise ValueError(f"WARREN_{frames.upper()} must be 0 or at least twice WARREN_{events.upper()}")
         return self
 
     def make_edge_id(self) -> str:

@@ -25,6 +25,9 @@ KEPT_RUNS = 40
 #: Seconds that declaring the topology may take.
 TOPOLOGY_LIMIT = 30.0
 
+#: The environment of an edge whose clients may send as much as they like.
+NO_RATE_LIMITS = {"WARREN_RATE_LIMIT": "0", "WARREN_FRAME_RATE": "0", "WARREN_BYTE_RATE": "0"}
+
 WorkerKind = Literal["persistence", "unread", "presence", "history"]
 WORKER_KINDS: tuple[WorkerKind, ...] = get_args(WorkerKind)
 
@@ -87,7 +90,7 @@ class Stack:
             "WARREN_MONGO_DATABASE": tenant.database,
             "WARREN_JWT_SECRET": self.secret,
             "WARREN_DEV": "true",
-            **({} if rate_limit else {"WARREN_RATE_LIMIT": "0"}),
+            **({} if rate_limit else NO_RATE_LIMITS),
             **(env or {}),
         }
         for kind, count in (dict.fromkeys(WORKER_KINDS, 1) if workers is None else workers).items():

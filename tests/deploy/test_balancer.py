@@ -1,6 +1,7 @@
 """infra/deploy/haproxy.cfg, with a real HAProxy in front of real edges; the third of them is away."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from edge.http import PAGE
 from infra.local import install
 from infra.local.ports import LOOPBACK, free_ports
 from infra.local.programs import Haproxy
@@ -15,6 +17,7 @@ from infra.local.stack import Stack
 from tests.deploy.processes import DEPLOY
 from tests.support.certificates import authority
 from tests.support.people import People
+from tests.support.raw_tcp import raw_tcp
 from tests.support.waiting import eventually
 
 CONFIGURATION = DEPLOY / "haproxy.cfg"
@@ -45,11 +48,40 @@ async def test_people_chat_through_the_balancer(people: People, balancer: dict[s
     assert (await grace.push("new_message", conversation))["message"]["body"] == "through HAProxy"
 
 
-async def test_clients_see_neither_health_nor_figures(balancer: dict[str, str]) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        for path in ("/healthz", "/readyz", "/metrics", "/metrics?name[]=warren_edge_sockets"):
-            answer = await http.get(f"http://{balancer['BALANCER_LISTEN']}{path}")
-            assert (answer.status_code, answer.text) == (404, ""), path
+#: Ways to write paths that are for operators; HAProxy compares what was written, and an edge decodes it.
+OPERATORS = [
+    *("/healthz", "/readyz", "/metrics", "/metrics?name[]=warren_edge_sockets", "/metrics/"),
+    *("/%6detrics", "/%2e/metrics", "//metrics", "/./metrics", "/%6Detrics?x", "/metric%73", "/re%61dyz", "/%68ealthz"),
+    *(
+        "/socket.io/../metrics",
+        "/socket.io/%2e%2e/metrics",
+        "/assets/../metrics",
+        "/assets/%2e%2e/readyz",
+        "/dev/../metrics",
+    ),
+]
+
+
+@pytest.mark.parametrize("path", OPERATORS)
+async def test_clients_see_neither_health_nor_figures(balancer: dict[str, str], path: str) -> None:
+    host, port = balancer["BALANCER_LISTEN"].split(":")
+    async with raw_tcp(int(port), host) as raw:
+        await raw.send(f"GET {path} HTTP/1.1\r\nhost: chat\r\nconnection: close\r\n\r\n".encode())
+        answer = await raw.until_closed(10)
+    assert answer.split()[1] in (b"400", b"404")
+    for told in (b"warren_", b"ready", b"ok\n"):
+        assert told not in answer
+
+
+@pytest.mark.skipif(PAGE is None, reason="the page is not built")
+async def test_the_page_comes_through_the_balancer(balancer: dict[str, str]) -> None:
+    async with httpx.AsyncClient(trust_env=False, base_url=f"http://{balancer['BALANCER_LISTEN']}") as http:
+        page = await http.get("/")
+        paths = re.findall(r'(?:href|src)="(/[^"]+)"', page.text)
+        assert len(paths) > 2
+        for path in (*paths, "/dev/config"):
+            assert (await http.get(path)).status_code == 200, path
+        assert (await http.post("/dev/token", json={"user_id": "ada"})).status_code == 200
 
 
 async def test_an_edge_that_is_away_is_known_to_be(balancer: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.commands import CLIENT_EVENTS
-from infra.local.stack import Stack
+from infra.local.stack import NO_RATE_LIMITS, Stack
 from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 from tests.support.scrape import metric
@@ -90,7 +90,7 @@ class Target:
 @pytest_asyncio.fixture
 async def target(people: People, stack: Stack) -> AsyncIterator[Target]:
     """A user with one conversation, on an edge of their own."""
-    async with extra_edge(stack, {"WARREN_RATE_LIMIT": "0"}) as edge:
+    async with extra_edge(stack, NO_RATE_LIMITS) as edge:
         ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), 1)
         conversation_id = await people.chat(ada, bob)
         yield Target(ada, {OWN: conversation_id, OTHER: bob.user_id})

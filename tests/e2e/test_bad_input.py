@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from contracts.errors import Code
-from infra.local.stack import Stack
+from infra.local.stack import NO_RATE_LIMITS, Stack
 from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 from tests.support.raw_websocket import raw_socket
@@ -337,7 +337,7 @@ async def test_a_flood_is_rate_limited_and_says_when_to_come_back(people: People
 @pytest.mark.slow
 async def test_acks_and_pushes_that_are_never_collected_cost_one_socket(people: People, stack: Stack) -> None:
     # Given an edge that keeps little for a socket that does not read, without a rate limit
-    narrow = {"WARREN_SOCKET_BUFFER_BYTES": "65536", "WARREN_RATE_LIMIT": "0"}
+    narrow = {"WARREN_SOCKET_BUFFER_BYTES": "65536", **NO_RATE_LIMITS}
     async with extra_edge(stack, narrow) as edge:
         ada, bob = await people.connect(people.name("ada"), edge), await people.connect(people.name("bob"), edge)
         mallory = await people.connect(people.name("mallory"), edge)

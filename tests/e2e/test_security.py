@@ -77,11 +77,26 @@ async def test_pages_of_the_allowed_origin_and_clients_without_one_connect(publi
         "file://",
         "null",
         "*",
+        "http://[",
+        "http://[::1",
         "x" * 4_000,
     ],
 )
 async def test_pages_of_other_origins_get_no_socket(public_edge: Process, origin: str) -> None:
     assert not await opens(public_edge, origin)
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/metrics", "/nothing", "/socket.io/", "/socket.io/?EIO=4&transport=websocket"]
+)
+async def test_every_response_tells_browsers_what_not_to_do(public_edge: Process, path: str) -> None:
+    async with httpx.AsyncClient(base_url=public_edge.url, trust_env=False) as http:
+        for headers in ({}, {"Origin": "http://["}, {"Origin": HOME}):
+            answer = await http.get(path, headers=headers)
+            assert answer.status_code < 500
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["referrer-policy"] == "no-referrer"
 
 
 async def test_without_a_list_only_the_same_origin_connects(stack: Stack) -> None:

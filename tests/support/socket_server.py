@@ -6,15 +6,17 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from socketio import ASGIApp
 from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from edge.connections import ConnectionConfig
+from edge.engine import EngineSocket
 from edge.limits import AddressLimit
-from edge.server import EngineSocket, SocketServer
+from edge.server import SocketServer
 from infra.health import Server
+from infra.settings import EdgeSettings
 from tests.support.waiting import eventually
 
 
@@ -74,7 +76,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(received: Received, **changes: Any) -> AsyncIterator[Serving]:
-    """Serve as `edge/app.py` does, for the length of a block. `changes` are limits of `SocketServer`."""
+    """Serve as `edge/app.py` does, for the length of a block. `changes` are limits of `SocketServer`, or settings."""
     limits: dict[str, Any] = {
         "max_event_bytes": 1_000,
         "max_sockets": 10,
@@ -86,10 +88,10 @@ async def serving(received: Received, **changes: Any) -> AsyncIterator[Serving]:
         "ping_timeout": 20,
         "origin_allowed": lambda origin, environ: True,
     }
+    of_connections = {name: changes.pop(name) for name in list(changes) if name not in limits}
     sockets = SocketServer(received, **{**limits, **changes})
-    config = uvicorn.Config(
-        ASGIApp(sockets), host="127.0.0.1", port=0, ws="websockets-sansio", log_config=None, lifespan="off"
-    )
+    settings = EdgeSettings.model_validate({"jwt_secret": "x" * 32, "rate_limit": 0, "rate_burst": 0, **of_connections})
+    config = ConnectionConfig(ASGIApp(sockets), settings, host="127.0.0.1", port=0, log_config=None, lifespan="off")
     http = Server(config)
     running = asyncio.create_task(http.serve())
     await eventually(lambda: http.started, sentence="uvicorn serves")

@@ -142,6 +142,11 @@ def test_numbers_in_the_protocol_are_those_of_the_code() -> None:
     assert f"no answer within {settings['reply_timeout'].default} s" in PROTOCOL
     assert f"within {settings['connect_timeout'].default} s is closed" in PROTOCOL
     assert f"have {settings['max_connections_per_user'].default} sockets on one edge" in PROTOCOL
+    frames, most_frames = (settings[name].default for name in ("frame_rate", "frame_burst"))
+    kilobytes, most_kilobytes = (settings[name].default >> 10 for name in ("byte_rate", "byte_burst"))
+    said = " ".join(PROTOCOL.split())
+    assert f"{frames} WebSocket frames per second with bursts of {most_frames}" in said
+    assert f"{kilobytes} KiB per second with bursts of {most_kilobytes >> 10} MiB" in said
     assert f"up to {MAX_PARTICIPANTS} people" in PROTOCOL
     assert f"`limit` is 1-{MAX_LIMIT}" in PROTOCOL
 

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiormq
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from edge import server
-from edge.server import DirectManager, EngineServer, EngineSocket, JSONPacket, SocketServer
+from edge import connections, engine, server
+from edge.connections import ConnectionConfig, HttpConnection, WebSocketConnection
+from edge.engine import EngineServer, EngineSocket
+from edge.server import DirectManager, JSONPacket, SocketServer
 from infra.health import Server
+from tests.support.raw_tcp import client_frame, raw_tcp
 from tests.support.socket_server import Received, serving
 from tests.support.waiting import eventually
 
@@ -25,6 +29,9 @@ OURS: dict[type, set[str]] = {
     EngineServer: set(),
     SocketServer: set(),
     Server: set(),
+    ConnectionConfig: set(),
+    HttpConnection: set(),
+    WebSocketConnection: set(),
 }
 
 
@@ -45,8 +52,10 @@ def shape(method: Callable[..., Any]) -> tuple[bool, list[tuple[Any, bool]]]:
 
 
 def test_every_class_that_derives_from_a_library_is_checked() -> None:
-    found = {kind for _, kind in inspect.getmembers(server, inspect.isclass) if kind.__module__ == server.__name__}
-    derived = {kind for kind in found if kind.__mro__[1].__module__.startswith(("engineio", "socketio"))}
+    modules = (connections, engine, server)
+    found = {kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)}
+    ours = {kind for kind in found if kind.__module__.startswith("edge.")}
+    derived = {kind for kind in ours if kind.__mro__[1].__module__.startswith(("engineio", "socketio", "uvicorn"))}
     assert derived <= OURS.keys()
 
 
@@ -88,7 +97,11 @@ async def test_the_libraries_call_every_override(monkeypatch: pytest.MonkeyPatch
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     received = Received()
     async with serving(received) as served:
-        # When a client connects, sends an event and an ack, and leaves
+        # When somebody asks over HTTP
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"http://127.0.0.1:{served.port}/socket.io/", headers={"x": "y"})
+            assert answer.status_code == 400
+        # And a client connects, sends an event and an ack, and leaves
         async with connect(served.url, proxy=None) as client:
             assert str(await client.recv()).startswith('0{"sid":')
             await client.send("40{}")
@@ -97,18 +110,33 @@ async def test_the_libraries_call_every_override(monkeypatch: pytest.MonkeyPatch
             await client.send("431[]")
             await eventually(lambda: "SocketServer._handle_ack" in called, sentence="the ack arrives")
         await eventually(lambda: received.gone, sentence="the server notices that the client left")
+        # And another one pings while it does not read
+        async with raw_tcp(served.port) as raw:
+            await raw.upgrade()
+            await raw.send(client_frame("text", b"40{}"))
+            await raw.reader.readuntil(b'40{"sid":')
+            assert received.socket is not None
+            connection = received.socket.connection
+            raw.pause()
+            received.socket.put("4" + "x" * (16 << 20))
+            await eventually(lambda: not connection.writable.is_set(), sentence="the client's buffers are full")
+            for payload in (b"first", b"last"):
+                await raw.send(client_frame("ping", payload))
+            await eventually(lambda: connection._pong.endswith(b"last"), sentence="the newest pong waits")
+            raw.resume()
+            assert b"first" not in await raw.read_to(b"last")
         assert {number: signal.getsignal(number) for number in handlers} == handlers
     # Then each was called, and the event arrived
     assert received.events == [(7, "hello", [1])]
     assert called == {f"{kind.__name__}.{name}" for kind in OURS for name in overrides(kind)}
 
 
-async def test_a_socket_finds_the_transport_of_uvicorn_to_cut_it_off() -> None:
+async def test_a_socket_finds_the_connection_of_uvicorn_to_end_it() -> None:
     received = Received()
     async with serving(received) as served, connect(served.url, proxy=None) as client:
         await client.send("40{}")
-        engine = await eventually(lambda: received.socket, sentence="the socket is accepted")
-        engine.abort()
+        accepted = await eventually(lambda: received.socket, sentence="the socket is accepted")
+        accepted.evict("a test")
         async with asyncio.timeout(5):
             await client.wait_closed()
 

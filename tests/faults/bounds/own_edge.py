@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from infra.local.stack import Stack
+from infra.local.stack import NO_RATE_LIMITS, Stack
 from infra.local.supervisor import Process
 
 MEGABYTE = 1 << 20
@@ -17,7 +17,7 @@ def print_figure(sentence: str) -> None:
 @asynccontextmanager
 async def own_edge(stack: Stack, **env: str) -> AsyncIterator[Process]:
     """An edge that no other test uses, without a rate limit."""
-    edge = await stack.add_edge({"WARREN_RATE_LIMIT": "0", "WARREN_DRAIN_SECONDS": "0", **env})
+    edge = await stack.add_edge({**NO_RATE_LIMITS, "WARREN_DRAIN_SECONDS": "0", **env})
     try:
         yield edge
     finally:

@@ -1,10 +1,13 @@
 """What an edge serves beside sockets: development's helpers in development only."""
 
+import re
+from pathlib import Path
+
 import httpx
 import jwt
 import pytest
 
-from edge.http import web_app
+from edge.http import RESPONSE_HEADERS, origin_allowed, web_app
 from infra.settings import EdgeSettings
 
 SECRET = "a secret of at least 32 bytes, really"
@@ -56,3 +59,28 @@ async def test_a_wrong_request_for_a_token_is_refused_by_name(body: object) -> N
         answer = await edge.post("/dev/token", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_payload"
+
+
+def test_the_policy_of_responses_is_the_pages_own_and_forbids_frames() -> None:
+    source = (Path(__file__).parents[3] / "web" / "vite.config.ts").read_text()
+    lines = source.split("const CONTENT_SECURITY_POLICY = [")[1].split("]")[0]
+    page = re.findall(r'"(.*)"', lines)
+    assert dict(RESPONSE_HEADERS)["Content-Security-Policy"] == "; ".join([*page, "frame-ancestors 'none'"])
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://edge", True),
+        ("https://chat.test", True),
+        ("http://localhost:5173", False),
+        ("https://evil.test", False),
+        ("http://[", False),
+        ("http://[::1]x", False),
+        ("//edge:x", False),
+        ("", False),
+    ],
+)
+def test_an_origin_is_allowed_by_name_or_as_the_same(origin: str, allowed: bool) -> None:
+    settings = EdgeSettings.model_validate({"jwt_secret": SECRET, "allowed_origins": ["https://chat.test"]})
+    assert origin_allowed(settings, origin, "edge") is allowed

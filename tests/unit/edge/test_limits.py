@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edge.limits import AddressLimit, TokenBucket, address_of
+from edge.limits import AddressLimit, Budget, PendingConnections, TokenBucket, address_of
 
 
 @pytest.fixture
@@ -83,3 +83,36 @@ def test_a_forwarded_address_counts_from_the_end_and_only_behind_proxies(
     proxies: int, forwarded: list[str], address: str
 ) -> None:
     assert address_of(scope("192.0.2.1", *forwarded), proxies) == address
+
+
+def test_a_bucket_gives_several_tokens_or_none(clock: list[float]) -> None:
+    bucket = TokenBucket(rate=10, burst=100)
+    assert bucket.take(90) == 0
+    assert bucket.take(30) == pytest.approx(2)
+    assert bucket.take(10) == 0
+
+
+def test_a_budget_counts_frames_and_bytes_apart(clock: list[float]) -> None:
+    budget = Budget(frame_rate=1, frame_burst=2, byte_rate=0, byte_burst=10)
+    assert [budget.take_frames(1) for _ in range(3)] == [True, True, False]
+    assert budget.take_bytes(1_000_000)
+    assert budget.max_frames == 2
+    assert Budget(0, 2, 1, 10).max_frames == float("inf")
+
+
+def test_the_oldest_connection_makes_room() -> None:
+    pending: PendingConnections[str] = PendingConnections(limit=2, limit_per_address=0)
+    assert [pending.add(name, "192.0.2.1") for name in ("a", "b", "c", "d")] == [None, None, "a", "b"]
+    pending.remove("c")
+    assert pending.add("e", "192.0.2.1") is None
+    for name in ("c", "d", "e", "e"):
+        pending.remove(name)
+
+
+def test_an_address_makes_room_for_itself() -> None:
+    pending: PendingConnections[str] = PendingConnections(limit=100, limit_per_address=2)
+    assert pending.add("a", "2001:db8::1") is None
+    assert pending.add("x", "192.0.2.1") is None
+    assert pending.add("b", "2001:db8::2") is None
+    assert pending.add("c", "2001:db8::3") == "a"
+    assert PendingConnections[str](limit=0, limit_per_address=0).add("a", "") is None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from tests.support.raw_tcp import UPGRADE, raw_tcp
 from tests.support.socket_server import Received, Serving, arriving, connected, serving, until_events
 from tests.support.waiting import eventually
 
@@ -65,12 +66,59 @@ async def test_an_event_before_the_token_was_accepted_is_dropped(served: Serving
         assert await until_events(received, 1) == [(2, "later", [])]
 
 
-async def test_a_second_connect_on_one_connection_changes_nothing(served: Serving, received: Received) -> None:
+async def test_a_second_connect_on_one_connection_ends_it(served: Serving, received: Received) -> None:
     async with connected(served) as client:
         await client.send('40{"token":"another"}', '421["after"]')
-        await until_events(received, 1)
+        assert await client.is_closed()
     assert received.auths == [{"token": "t"}]
-    assert len(received.sockets) == 1
+    assert received.events == []
+    assert received.gone == list(received.sockets)
+
+
+async def test_a_client_that_leaves_the_namespace_is_not_heard_again(served: Serving, received: Received) -> None:
+    async with connected(served) as client:
+        await client.send("41", '40{"token":"another"}', '421["after"]')
+        assert await client.is_closed()
+    assert received.auths == [{"token": "t"}]
+    assert received.events == []
+    assert received.gone == list(received.sockets)
+
+
+async def test_another_namespace_is_refused_and_ends_the_connection(served: Serving, received: Received) -> None:
+    async with arriving(served) as client:
+        await client.send('40/admin,{"token":"t"}')
+        assert await client.rest() == ['44/admin,"Unable to connect"']
+    assert received.auths == []
+
+
+async def test_a_handler_that_fails_leaves_nothing_behind(
+    served: Serving, received: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given handlers with a bug, in connect or in an event
+    async with arriving(served) as client:
+        received.refusal = RuntimeError("a bug")
+        await client.send("40")
+        assert await client.is_closed()
+    received.refusal = None
+    async with connected(served) as client:
+        received.events = None  # type: ignore[assignment]
+        await client.send('421["event"]')
+        assert await client.is_closed()
+    # Then both connections end like any other
+    await eventually(lambda: not served.server.eio.open_connections, sentence="the connections have ended")
+    assert served.server.manager.rooms == {}
+    assert served.server.environ == {}
+    assert len(received.gone) == 2
+    assert caplog.text.count("could not be handled") == 2
+
+
+async def test_a_client_that_is_gone_before_it_is_accepted_leaves_nothing_behind(served: Serving) -> None:
+    async with raw_tcp(served.port) as raw:
+        await raw.send(UPGRADE % b"edge")
+        raw.writer.transport.abort()
+    await eventually(lambda: not served.server.eio.sockets, sentence="the socket has ended")
+    await eventually(lambda: not served.server.eio.open_connections, sentence="the connection has ended")
+    assert served.server.environ == {}
 
 
 async def test_a_client_that_leaves_is_gone_once(served: Serving, received: Received) -> None:

@@ -37,21 +37,24 @@ async def test_whoever_shows_no_token_in_time_is_closed() -> None:
     before = counted("warren_edge_connects_total", outcome="timeout")
     received = Received()
     async with serving(received, connect_timeout=0.05) as served:
-        # Then a client that says nothing is closed, and so is one that was refused
+        # Then a client that says nothing is closed
         async with arriving(served) as silent:
             assert await silent.is_closed()
-        received.refusal = ConnectionRefused("unauthorized")
-        async with arriving(served) as refused:
-            await refused.send("40")
-            assert await refused.is_closed()
 
         # And one that was accepted stays
-        received.refusal = None
         async with connected(served) as accepted:
             await asyncio.sleep(0.1)  # longer than that limit
             await accepted.send('421["still here"]')
             await until_events(received, 1)
-    assert counted("warren_edge_connects_total", outcome="timeout") == before + 2
+    assert counted("warren_edge_connects_total", outcome="timeout") == before + 1
+
+
+async def test_a_refused_client_has_no_time_to_try_again(served: Serving, received: Received) -> None:
+    received.refusal = ConnectionRefused("unauthorized")
+    async with arriving(served) as refused:
+        await refused.send("40", "40")
+        assert await refused.rest() == ['44{"message":"unauthorized"}']
+    assert len(received.auths) == 1
 
 
 async def test_an_edge_holds_so_many_sockets() -> None:
