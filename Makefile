@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/d
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster rolling services services-stop web wheel web-check chromium promtool redis check test unit test-rabbitmq4 load bench faults audit lint types format docs lock release-notes clean
+.PHONY: help setup run cluster rolling services services-stop web wheel web-check chromium promtool redis check test unit test-rabbitmq4 load bench faults abuse audit lint types format docs lock release-notes clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Compare Warren with other systems
 
 faults: $(INSTALLED) ## Break each part under load, and compare what clients, store and server say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)
+
+abuse: $(INSTALLED) ## Attack a running Warren in every way, and measure what bystanders notice (10 min)
+	@$(PYTHON) -m tests.abuse $(ARGS)
 
 audit: $(INSTALLED) $(AUDIT) ## Find known vulnerabilities in dependencies and unsafe code (needs network; ARGS=--strict)
 	@$(PYTHON) .ci/audit.py $(ARGS)
