@@ -32,10 +32,14 @@ log = logging.getLogger(__name__)
 RESPONSE_TIMEOUT = 60.0
 #: Seconds that a client has to close its side of a WebSocket that the edge closes.
 CLOSE_TIMEOUT = 2.0
+#: Frames of one connection that are served before those of another: a loop that serves each alone would cost more.
+FRAMES_IN_A_ROW = 10
 #: Headers of one request; the WebSocket parser takes no more than 128.
 MAX_HEADERS = 100
 #: WebSocket's close code for a client that breaks a rule of the server (RFC 6455, section 7.4.1).
 POLICY_VIOLATION = 1008
+
+_WEBSOCKETS = metrics.TRANSPORTS.labels("websocket")
 
 
 class ConnectionConfig(uvicorn.Config):
@@ -156,6 +160,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._budget = config.new_budget()
         self._frames = FrameCounter()
         self._is_over = False
+        self._in_a_row = 0
         #: The newest pong that waits until the client reads.
         self._pong = b""
         self._when_lost: list[Callable[[], None]] = []
@@ -166,14 +171,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and start the time for its handshake."""
         super().connection_made(transport)
-        metrics.TRANSPORTS.labels("websocket").inc()
+        _WEBSOCKETS.inc()
         self._timer = self.loop.call_later(self.config.limits.request_timeout, self._end_unopened)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Give back what belongs to the connection."""
         super().connection_lost(exc)
-        metrics.TRANSPORTS.labels("websocket").dec()
+        _WEBSOCKETS.dec()
         if self._timer is not None:
             self._timer.cancel()
         for callback in self._when_lost:
@@ -204,8 +209,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     @override
     async def receive(self) -> Any:
-        """Give the application the next event; when several wait, other connections are served in between."""
-        if not self.queue.empty():
+        """Give the application the next event; when many wait, other connections are served in between."""
+        if self.queue.empty():
+            self._in_a_row = 0
+        elif self._in_a_row < FRAMES_IN_A_ROW:
+            self._in_a_row += 1
+        else:
+            self._in_a_row = 0
             await asyncio.sleep(0)
         return await super().receive()
 
@@ -268,13 +278,14 @@ class FrameCounter:
         while position < end:
             # Two bytes, an extended length of none, two or eight bytes, and four of mask, which every client sends.
             length = data[position + 1] & 0x7F if position + 1 < end else 127
-            extended = {126: 2, 127: 8}.get(length, 0)
-            if position + 2 + extended > end:
-                self._head = data[position:]
-                break
-            if extended:
-                length = int.from_bytes(data[position + 2 : position + 2 + extended])
-            position += 2 + extended + 4 + length
+            if length < 126:
+                position += 6 + length
+            else:
+                payload = position + (4 if length == 126 else 10)
+                if payload > end:
+                    self._head = data[position:]
+                    break
+                position = payload + 4 + int.from_bytes(data[position + 2 : payload])
             frames += 1
             if frames > limit:
                 break

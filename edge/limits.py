@@ -11,6 +11,8 @@ from infra import metrics
 #: Bits of an IPv6 address that identify a customer: providers assign a /64 network, with all its addresses, to one.
 IPV6_PREFIX = 64
 
+_PENDING = metrics.TRANSPORTS.labels("http")
+
 
 class TokenBucket:
     """Allows `rate` a second and `burst` at once, of events, frames or bytes. When either is 0, there is no limit."""
@@ -86,7 +88,7 @@ class PendingConnections(Generic[C]):
             oldest = next(iter(self._addresses))
         if oldest is not None:
             self.remove(oldest)
-        metrics.TRANSPORTS.labels("http").set(len(self._addresses))
+        _PENDING.set(len(self._addresses))
         return oldest
 
     def remove(self, connection: C) -> None:
@@ -97,7 +99,7 @@ class PendingConnections(Generic[C]):
         del self._by_address[network][connection]
         if not self._by_address[network]:
             del self._by_address[network]
-        metrics.TRANSPORTS.labels("http").set(len(self._addresses))
+        _PENDING.set(len(self._addresses))
 
 
 class AddressLimit:
