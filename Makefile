@@ -104,7 +104,7 @@ bench: $(INSTALLED) $(PEER_INSTALLED) redis ## Compare Warren with other systems
 faults: $(INSTALLED) ## Break each part under load, and compare what clients, store and server say afterwards
 	@$(PYTHON) -m tests.faults $(ARGS)
 
-abuse: $(INSTALLED) ## Attack a running Warren in every way, and measure what bystanders notice (10 min)
+abuse: $(INSTALLED) ## Attack a running Warren in every way, and measure what bystanders notice (8 min)
 	@$(PYTHON) -m tests.abuse $(ARGS)
 
 audit: $(INSTALLED) $(AUDIT) ## Find known vulnerabilities in dependencies and unsafe code (needs network; ARGS=--strict)

@@ -19,7 +19,7 @@ from infra.local.stack import Stack
 from infra.local.tenant import temporary_tenant
 from tests.abuse import report
 from tests.abuse.attacks import ATTACKS
-from tests.abuse.run import WHOLE, Outcome, run_attack
+from tests.abuse.run import NO_DRAINING, WHOLE, Outcome, add_people, run_attack
 
 
 def main(
@@ -55,11 +55,12 @@ def main(
 
 async def _run_all(console: Console, names: list[str]) -> list[Outcome]:
     outcomes = []
-    async with temporary_tenant("abuse") as run, Stack(run, name="abuse") as stack:
+    async with temporary_tenant("abuse") as run, Stack(run, env=NO_DRAINING, name="abuse") as stack:
+        await add_people(stack, WHOLE)
         for name in names:
-            attack = ATTACKS[name]
-            await stack.restart(stack.edges[0], {**WHOLE.env, **attack.env})
-            outcomes.append(await run_attack(stack, name, attack, WHOLE))
+            # Memory that an earlier attack has left to its allocator would hide how much this one takes.
+            await stack.restart(stack.edges[0])
+            outcomes.append(await run_attack(stack, name, ATTACKS[name], WHOLE))
             cells = report.cells_of(outcomes[-1])
             console.print(f"{name}: {'; '.join(cells[2:])}", highlight=False)
     return outcomes

@@ -7,7 +7,7 @@ process of its own, so that it takes no time of the bystanders' measurement; it 
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +17,11 @@ import jwt
 How = Literal["closed", "answered", "open"]
 
 
+def person(number: int) -> str:
+    """The id of a user who has connected once, and whom attackers can find."""
+    return f"person-{number}"
+
+
 @dataclass(frozen=True)
 class Target:
     """Where the attack is aimed. It can be written as JSON."""
@@ -24,8 +29,6 @@ class Target:
     port: int
     #: The secret that tokens are signed with: an attacker has tokens of their own.
     secret: str
-    #: The broker, for attackers who have got that far.
-    amqp_url: str
     #: Seconds that the attack lasts.
     seconds: float
     host: str = "127.0.0.1"
@@ -65,5 +68,5 @@ class Attack:
     connections: int = 1
     #: Whether all that it sends is allowed: then nothing needs to be answered or closed.
     allowed: bool = False
-    #: Settings of the attacked edge that are not the default.
-    env: Mapping[str, str] = field(default_factory=dict)
+    #: Whether only a deadline of the edge ends it: then it must last longer than that.
+    until_deadline: bool = False

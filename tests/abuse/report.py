@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.abuse.run import MEGABYTE, Outcome
+from tests.abuse.memory import MEGABYTE
+from tests.abuse.run import Outcome
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 BEGIN, END = "<!-- abuse: begin -->", "<!-- abuse: end -->"
@@ -59,7 +60,7 @@ def cells_of(outcome: Outcome) -> tuple[str, ...]:
         _end(outcome),
         *p99,
         waits,
-        f"{outcome.memory / MEGABYTE:+.1f} MiB",
+        f"{outcome.memory[0] / MEGABYTE:+.1f} MiB ({outcome.memory[1].partition('-')[0]})",
         str(len(outcome.complaints)),
     )
 

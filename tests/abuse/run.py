@@ -6,22 +6,28 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
-import psutil
+from pydantic import SecretStr
 
 from infra.local.paths import ROOT
 from infra.local.stack import Stack
 from infra.local.supervisor import Process
-from tests.abuse.attack import Attack, End, Target
+from infra.settings import Settings
+from infra.store.client import Store
+from infra.store.users import Users
+from tests.abuse.attack import Attack, End, Target, person
 from tests.abuse.bystanders import CHANCE, Bystanders, Figures
+from tests.abuse.memory import MEGABYTE, Memory
+from tests.support.sample_commands import opened
 from tests.support.scrape import metric
 
-MEGABYTE = 1 << 20
 #: The bounds: acks of bystanders against their calm ones, the longest wait of a bystander in milliseconds, memory per
-#: attacking connection, and memory that may stay with the edge's allocator.
+#: attacking connection, and memory that may stay with an allocator.
 SLOWER, LONGEST_WAIT = 5.0, 1_000.0
 MEMORY_PER_CONNECTION, MEMORY_THAT_STAYS = 12 * MEGABYTE, 32 * MEGABYTE
+#: The environment of edges that close their sockets at once when they stop.
+NO_DRAINING = {"WARREN_DRAIN_SECONDS": "0"}
 #: Seconds in which everything is given back.
 GIVEN_BACK_WITHIN = 20.0
 
@@ -30,18 +36,23 @@ GIVEN_BACK_WITHIN = 20.0
 class Form:
     """How long a run takes: whole for `make abuse`, short for `make test`."""
 
-    calm: float = 8.0
-    attack: float = 14.0
-    #: Seconds in which an offence is answered or closed: ten, and one for timers that last ten themselves.
-    ends_within: float = 11.0
-    env: dict[str, str] = field(default_factory=dict)
+    #: Users whom attackers can find.
+    people: int
+    #: Seconds before the attack, of the attack, and of the edge's deadlines.
+    calm: float
+    attack: float
+    deadline: float
     #: On a machine that runs other tests, a percentile of a few seconds says nothing; the longest wait does.
     holds_p99: bool = True
 
+    def seconds_of(self, attack: Attack) -> float:
+        """How long an attack lasts."""
+        return self.attack + (self.deadline if attack.until_deadline else 0)
 
-WHOLE = Form()
-#: The edge's times are a fifth, so that their ends are seen.
-SHORT = Form(1.5, 4.0, 3.2, {"WARREN_REQUEST_TIMEOUT": "2", "WARREN_CONNECT_TIMEOUT": "2"}, holds_p99=False)
+
+WHOLE = Form(people=20_000, calm=4, attack=6, deadline=10)
+#: The edges' deadlines are shorter too, so that their ends are seen.
+SHORT = Form(people=500, calm=1, attack=2, deadline=1, holds_p99=False)
 
 
 @dataclass(frozen=True)
@@ -53,34 +64,46 @@ class Outcome:
     end: End
     calm: Figures
     attacked: Figures
-    #: Bytes that the attacked edge took more at the peak.
-    memory: int
+    #: Bytes that the process which grew most took more at its peak, and its name.
+    memory: tuple[int, str]
     complaints: list[str]
+
+
+async def add_people(stack: Stack, form: Form) -> None:
+    """Store users as if each had connected once."""
+    settings = Settings(mongo_url=SecretStr(stack.tenant.mongo_url), mongo_database=stack.tenant.database)
+    store = Store(settings)
+    try:
+        for first in range(0, form.people, 1_000):
+            numbers = range(first, min(first + 1_000, form.people))
+            await Users(store).store_profiles(opened(person(number)) for number in numbers)
+    finally:
+        await store.close()
 
 
 async def run_attack(stack: Stack, name: str, attack: Attack, form: Form) -> Outcome:
     """Attack the stack's first edge while the bystanders chat, and judge what they noticed and what was left."""
     edge = stack.edges[0]
-    process = psutil.Process(edge.pid)
     bystanders = Bystanders(stack)
-    async with bystanders.chatting(), _attacker(name, _target(stack, edge, form)) as attacker:
+    target = Target(edge.port, stack.secret, form.seconds_of(attack))
+    async with bystanders.chatting(), _attacker(name, target) as attacker:
         began = time.monotonic()
         await asyncio.sleep(form.calm)
-        before, started = process.memory_info().rss, time.monotonic()
+        memory, started = Memory(stack.processes), time.monotonic()
         calm = bystanders.figures(began, started)
-        peak = [before]
-        async with _watching(lambda: peak.append(process.memory_info().rss)):
+        async with _watching(memory.look):
             end = await _attack(attacker)
         over = time.monotonic()
         # What they asked in the last moment gets its time.
         await asyncio.sleep(LONGEST_WAIT / 1000)
         attacked = bystanders.figures(started, over)
     complaints = _complaints(attack, form, end, calm, attacked)
-    grown = max(peak) - before
+    grown, grower = memory.grown()
     if grown > MEMORY_PER_CONNECTION * max(1, end.most_open):
-        complaints.append(f"the edge took {grown / MEGABYTE:.1f} MiB for {end.most_open} connections")
-    complaints += await _left_behind(edge, process, before)
-    return Outcome(name, attack, end, calm, attacked, grown, complaints)
+        complaints.append(f"{grower} took {grown / MEGABYTE:.1f} MiB for {end.most_open} connections")
+    complaints += memory.over_limits()
+    complaints += await _left_behind(edge, memory)
+    return Outcome(name, attack, end, calm, attacked, (grown, grower), complaints)
 
 
 def _complaints(attack: Attack, form: Form, end: End, calm: Figures, attacked: Figures) -> list[str]:
@@ -94,12 +117,13 @@ def _complaints(attack: Attack, form: Form, end: End, calm: Figures, attacked: F
         complaints.append("the attacker got no connection, so nothing was tried")
     if end.most_open > attack.connections:
         complaints.append(f"the attacker had {end.most_open} connections, not {attack.connections}")
-    if not attack.allowed and end.slowest > form.ends_within:
+    # A deadline begins with the connection; it has a second for itself.
+    if not attack.allowed and end.slowest > form.deadline + 1:
         complaints.append(f"an offence was neither answered nor closed within {end.slowest:.1f} s")
     return complaints
 
 
-async def _left_behind(edge: Process, process: psutil.Process, before: int) -> list[str]:
+async def _left_behind(edge: Process, memory: Memory) -> list[str]:
     """Wait until nothing of attacker and bystanders is left; say what is."""
     deadline = time.monotonic() + GIVEN_BACK_WITHIN
     while True:
@@ -109,20 +133,16 @@ async def _left_behind(edge: Process, process: psutil.Process, before: int) -> l
             # The question itself is one.
             "other connections": await metric(edge, "warren_edge_transports", kind="http") - 1,
         }
-        kept = process.memory_info().rss - before
+        kept, keeper = memory.kept()
         if not any(left.values()) and kept < MEMORY_THAT_STAYS:
             return []
         if time.monotonic() > deadline:
             found = [f"{count:.0f} {what} are left" for what, count in left.items() if count]
-            return [*found, *([f"{kept / MEGABYTE:.1f} MiB are left"] if kept >= MEMORY_THAT_STAYS else [])]
+            return [*found, *([f"{keeper} keeps {kept / MEGABYTE:.1f} MiB"] if kept >= MEMORY_THAT_STAYS else [])]
         await asyncio.sleep(0.2)
 
 
 # --- The attacker -----------------------------------------------------------------------------------------
-
-
-def _target(stack: Stack, edge: Process, form: Form) -> Target:
-    return Target(edge.port, stack.secret, stack.tenant.amqp_url, form.attack)
 
 
 @asynccontextmanager

@@ -71,11 +71,13 @@ async def bad_tokens(target: Target) -> End:
 
 
 ATTACKS = {
-    "silent": Attack("3,000 connections that send nothing", silent, connections=3_000),
-    "dripping": Attack("500 requests, a header every 0.5 s", dripping, connections=500),
-    "half requests": Attack("500 requests of 15 KB that do not end", half_requests, connections=500),
+    "silent": Attack("3,000 connections that send nothing", silent, connections=3_000, until_deadline=True),
+    "dripping": Attack("500 requests, a header every 0.5 s", dripping, connections=500, until_deadline=True),
+    "half requests": Attack(
+        "500 requests of 15 KB that do not end", half_requests, connections=500, until_deadline=True
+    ),
     "endless requests": Attack("10 requests with 2 MB/s of headers", endless_requests, connections=10),
-    "no token": Attack("500 WebSockets that show no token", no_token, connections=500),
+    "no token": Attack("500 WebSockets that show no token", no_token, connections=500, until_deadline=True),
     "leaving": Attack("50 sockets that leave the namespace, stay, and connect again", leaving, connections=50),
     "bad tokens": Attack("10 WebSockets with 0.5 MB/s of bad tokens", bad_tokens, connections=10),
 }

@@ -1,12 +1,13 @@
 """The life of an attacking connection, and how to lead many of them until the attack's time is over."""
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from tests.abuse.attack import End, Target
-from tests.support.raw_tcp import RawTCP, raw_tcp
+from tests.abuse.attack import End, Target, person
+from tests.support.raw_tcp import RawTCP, client_frame, raw_tcp
 
 #: Seconds until an attacker who was closed connects again, and between two portions of a flood.
 RECONNECT_PAUSE, PORTION = 1.0, 0.05
@@ -39,6 +40,14 @@ class Attacking:
             with suppress(TimeoutError):
                 await self.send(portion)
 
+    async def trickle(self, frames: Iterable[bytes], per_second: float) -> None:
+        """Send one frame after the other, so many a second, until they or the connection end."""
+        for frame in frames:
+            if await self.is_closed(1 / per_second):
+                return
+            with suppress(TimeoutError):
+                await self.send(frame)
+
     async def is_closed(self, within: float) -> bool:
         """Wait so long for the edge to close the connection."""
         with suppress(TimeoutError):
@@ -70,6 +79,19 @@ async def without_token(raw: RawTCP, target: Target) -> None:
 async def with_token(raw: RawTCP, target: Target) -> None:
     """Open a WebSocket as a user of one's own."""
     await raw.upgrade(target.token())
+
+
+def event(name: str, payload: object) -> bytes:
+    """The frame of an event that wants an ack."""
+    return client_frame("text", b"421" + json.dumps([name, payload]).encode())
+
+
+async def start_conversation(raw: RawTCP, target: Target) -> str:
+    """Open a WebSocket as a user of one's own, and start a conversation; return its id."""
+    await raw.upgrade(target.token())
+    await raw.send(event("start_conversation", {"participant_ids": [person(0)]}))
+    await raw.reader.readuntil(b'"conversation":{"id":"')
+    return (await raw.reader.readuntil(b'"'))[:-1].decode()
 
 
 async def without_upgrade(raw: RawTCP, target: Target) -> None:

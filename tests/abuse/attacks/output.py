@@ -3,8 +3,11 @@
 import json
 
 from tests.abuse.attack import Attack, End, Target
-from tests.abuse.attacks.life import Attacking, lead, with_token, without_token
-from tests.support.raw_tcp import client_frame
+from tests.abuse.attacks.life import Attacking, event, lead, start_conversation, with_token, without_token
+from tests.support.raw_tcp import RawTCP, client_frame
+
+#: Messages of a page, and of the conversation.
+PAGE = 50
 
 
 async def unread_pongs(target: Target) -> End:
@@ -17,14 +20,22 @@ async def unread_pongs(target: Target) -> End:
     return await lead(target, ping, opening=with_token, reads=False)
 
 
-async def unread_acks(target: Target) -> End:
-    """Ask within the rate, and do not read the answers."""
+async def unread_pages(target: Target) -> End:
+    """Ask for pages of long messages within the rate, and read none."""
+    ask = b""
 
-    async def ask(attacking: Attacking) -> None:
-        frame = client_frame("text", b'421["list_conversations"]')
-        await attacking.flood(frame, 45 * len(frame))
+    async def write(raw: RawTCP, target: Target) -> None:
+        nonlocal ask
+        conversation_id = await start_conversation(raw, target)
+        for number in range(PAGE):
+            message = {"conversation_id": conversation_id, "client_message_id": str(number), "body": "x" * 4_000}
+            await raw.send(event("send_message", message))
+        ask = event("list_messages", {"conversation_id": conversation_id, "limit": PAGE})
 
-    return await lead(target, ask, opening=with_token, reads=False)
+    async def read_nothing(attacking: Attacking) -> None:
+        await attacking.flood(ask, 40 * len(ask))
+
+    return await lead(target, read_nothing, opening=write, reads=False)
 
 
 async def unread_refusals(target: Target) -> End:
@@ -48,7 +59,7 @@ async def connects(target: Target) -> End:
 
 ATTACKS = {
     "unread pongs": Attack("95 pings/s of 125 bytes, nothing read", unread_pongs, allowed=True),
-    "unread acks": Attack("45 events/s, no ack read", unread_acks, allowed=True),
+    "unread pages": Attack("40 requests/s for 50 messages of 4,000 characters, nothing read", unread_pages),
     "unread refusals": Attack("90 connects/s to foreign namespaces, nothing read", unread_refusals, allowed=True),
     "connects": Attack("1 MB/s of connect packets on one connection", connects),
 }

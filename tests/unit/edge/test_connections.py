@@ -15,7 +15,7 @@ from websockets.frames import Frame, Opcode
 
 from edge.connections import FrameCounter
 from tests.support.raw_tcp import RawTCP, client_frame, raw_tcp
-from tests.support.socket_server import Received, Serving, serving
+from tests.support.socket_server import Received, Serving, accepted_socket, serving
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -68,6 +68,28 @@ async def test_frames_within_the_budget_are_served_and_the_next_closes(served: S
         assert b"too many frames" in await raw.until_closed(5)
     assert closed_for("frames") == before + 1
     await eventually(lambda: transports("websocket") == 0, sentence="nothing is left")
+
+
+async def test_of_pongs_that_a_client_does_not_read_the_newest_waits() -> None:
+    received = Received()
+    async with serving(received) as served, raw_tcp(served.port) as raw:
+        # Given a client that does not read, so that all buffers are full
+        await raw.upgrade()
+        await raw.send(client_frame("text", b"40{}"))
+        await raw.reader.readuntil(b'40{"sid":')
+        connection = (await accepted_socket(received)).connection
+        raw.pause()
+        connection.transport.write(bytes(16 << 20))
+        assert not connection.writable.is_set()
+        waiting = connection.transport.get_write_buffer_size()
+        # When it pings
+        for number in range(100):
+            await raw.send(client_frame("ping", b"<%d>" % number))
+        await eventually(lambda: connection._pong.endswith(b"<99>"), sentence="the newest pong waits")
+        # Then nothing more waits, and it gets that pong once it reads
+        assert connection.transport.get_write_buffer_size() <= waiting
+        raw.resume()
+        assert b"<98>" not in await raw.read_to(b"<99>")
 
 
 async def test_a_request_may_take_its_time_and_no_more(served: Serving) -> None:
