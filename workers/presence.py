@@ -10,7 +10,7 @@ from functools import partial
 from contracts.acks import LeaseRenewed, Nothing, SessionOpened
 from contracts.codec import Item
 from contracts.commands import Typing
-from contracts.errors import StoreUnavailable, not_found
+from contracts.errors import Code, Refused, StoreUnavailable, not_found
 from contracts.pushes import TypingByOther
 from contracts.reports import LeaseRenew, SessionClose, SessionOpen, SessionsDrop
 from infra import metrics
@@ -170,15 +170,22 @@ class TypingNotices:
 
     def __init__(self, store: Store) -> None:
         self._conversations = Conversations(store)
+        self._users = Users(store)
 
     async def __call__(self, items: Sequence[Item]) -> Effects:
         effects = Effects()
         commands = [item for item in items if isinstance(item, Typing)]
-        headers = await self._conversations.headers({command.payload.conversation_id for command in commands})
+        headers, blocked = await asyncio.gather(
+            self._conversations.headers({command.payload.conversation_id for command in commands}),
+            self._users.blocked({command.user_id for command in commands}),
+        )
         for command in commands:
             header = headers.get(command.payload.conversation_id)
             if header is None or not may_see(header, command.user_id):
                 effects.refuse(command, not_found())
+                continue
+            if command.user_id in blocked:
+                effects.refuse(command, Refused(Code.FORBIDDEN, "You are not allowed to send typing notices."))
                 continue
             effects.reply(command, Nothing())
             notice = TypingByOther.model_construct(

@@ -44,8 +44,17 @@ async def test_a_blocked_user_reads_but_does_not_write(people: People, tenant: T
     sent = await ada.error("send_message", conversation_id=conversation_id, client_message_id="m", body="hello")
     started = await ada.error("start_conversation", participant_ids=[cy.user_id])
 
-    # Then both are forbidden, and the other hears nothing
+    # Then both are forbidden, and so are typing notices
     assert (sent["code"], started["code"]) == ("forbidden", "forbidden")
+
+    async def may_not_type() -> bool:
+        return not (await ada.ack("typing", {"conversation_id": conversation_id, "typing": True}))["ok"]
+
+    await eventually(may_not_type, within=20, sentence="a blocked user's typing is refused")
+    bob.mark()
+    typing = await ada.error("typing", conversation_id=conversation_id, typing=True)
+    assert typing["code"] == "forbidden"
+    # And the other hears nothing
     await people.settle(bob)
     assert bob.names(conversation_id) == []
     # While reading works, on a new connection too, and whoever is not blocked writes
@@ -58,6 +67,7 @@ async def test_a_blocked_user_reads_but_does_not_write(people: People, tenant: T
     others = await people.start(bob, cy)
     error = await ada.error("send_message", conversation_id=others, client_message_id="m", body="hello")
     assert error["code"] == "not_found"
+    assert (await ada.error("typing", conversation_id=others, typing=True))["code"] == "not_found"
 
     # When they are allowed again, then what was refused can be sent with the same id
     await operator(tenant, "unblock", ada.user_id)
