@@ -223,6 +223,8 @@ class EdgeSettings(Settings):
         description="Limit of sockets per IPv4 address or IPv6 /64 on this edge, authenticated or not; 0 = no limit.",
         ge=0,
     )
+    # More than the 2,048 connections that wait in the kernel at most: after a restart, all of those may be accepted
+    # before the first request is read.
     max_pending_connections: int = Field(
         2_500,
         description="Limit of connections before or without an upgrade; above it, the oldest is closed; 0 = no limit.",
