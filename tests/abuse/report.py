@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.abuse.memory import MEGABYTE
+from tests.abuse.sizes import MEGABYTE
 from tests.abuse.run import Outcome
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "security.md"

@@ -18,7 +18,7 @@ from infra.store.client import Store
 from infra.store.users import Users
 from tests.abuse.attack import Attack, End, Target, person
 from tests.abuse.bystanders import CHANCE, Bystanders, Figures
-from tests.abuse.memory import MEGABYTE, Memory
+from tests.abuse.sizes import MEGABYTE, Memory
 from tests.support.sample_commands import opened
 from tests.support.scrape import metric
 
