@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.abuse.sizes import MEGABYTE
 from tests.abuse.run import Outcome
+from tests.abuse.sizes import MEGABYTE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 BEGIN, END = "<!-- abuse: begin -->", "<!-- abuse: end -->"

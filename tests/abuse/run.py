@@ -52,7 +52,7 @@ class Form:
 
 WHOLE = Form(people=20_000, calm=4, attack=6, deadline=10)
 #: The edges' deadlines are shorter too, so that their ends are seen.
-SHORT = Form(people=500, calm=1, attack=2, deadline=1, holds_p99=False)
+SHORT = Form(people=500, calm=0.7, attack=1.6, deadline=1, holds_p99=False)
 
 
 @dataclass(frozen=True)
