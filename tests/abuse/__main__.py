@@ -17,9 +17,9 @@ from rich.table import Table
 from infra.local.errors import LocalServiceError
 from infra.local.stack import Stack
 from infra.local.tenant import temporary_tenant
-from tests.abuse import report
+from tests.abuse import abuse_report
+from tests.abuse.abuse_run import NO_DRAINING, WHOLE, Outcome, add_people, run_attack
 from tests.abuse.attacks import ATTACKS
-from tests.abuse.run import NO_DRAINING, WHOLE, Outcome, add_people, run_attack
 
 
 def main(
@@ -30,7 +30,7 @@ def main(
     """Attack a running Warren in every way, and measure what bystanders notice."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=report.WIDTH)
+        console = Console(width=abuse_report.WIDTH)
     if list_them:
         _list(console)
         return
@@ -44,9 +44,9 @@ def main(
     except LocalServiceError as error:
         console.print(f"The attacks could not be run: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
-    report.show(console, outcomes)
+    abuse_report.show(console, outcomes)
     if write:
-        report.write(
+        abuse_report.write(
             outcomes, " ".join(["python -m tests.abuse --write", *(f"'{name}'" for name in names or ())]), _machine()
         )
     if any(outcome.complaints for outcome in outcomes):
@@ -61,7 +61,7 @@ async def _run_all(console: Console, names: list[str]) -> list[Outcome]:
             # Memory that an earlier attack has left to its allocator would hide how much this one takes.
             await stack.restart(stack.edges[0])
             outcomes.append(await run_attack(stack, name, ATTACKS[name], WHOLE))
-            cells = report.cells_of(outcomes[-1])
+            cells = abuse_report.cells_of(outcomes[-1])
             console.print(f"{name}: {'; '.join(cells[2:])}", highlight=False)
     return outcomes
 

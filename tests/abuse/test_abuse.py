@@ -7,9 +7,9 @@ import pytest_asyncio
 
 from infra.local.stack import Stack
 from infra.local.tenant import Tenant
-from tests.abuse import report
+from tests.abuse import abuse_report
+from tests.abuse.abuse_run import NO_DRAINING, SHORT, add_people, run_attack
 from tests.abuse.attacks import ATTACKS
-from tests.abuse.run import NO_DRAINING, SHORT, add_people, run_attack
 
 #: One of each kind: before the upgrade, after leaving, with frames, and with output.
 IN_SHORT = ("half requests", "leaving", "pings without a token", "unread pages")
@@ -29,7 +29,7 @@ async def short_stack(tenant: Tenant) -> AsyncIterator[Stack]:
 @pytest.mark.parametrize("name", IN_SHORT)
 async def test_bystanders_do_not_notice_an_attack(short_stack: Stack, name: str) -> None:
     outcome = await run_attack(short_stack, name, ATTACKS[name], SHORT)
-    print("; ".join(report.cells_of(outcome)))
+    print("; ".join(abuse_report.cells_of(outcome)))
     assert outcome.complaints == []
 
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from infra.local.stack import Stack
+from infra.local.stack import NO_RATE_LIMITS, Stack
 from infra.local.supervisor import Process
 from tests.browser.person import GLANCE, Cast, Person
 from tests.support.extra_processes import extra_edge
@@ -100,7 +100,7 @@ _WATCH_KEYS = """() => {
 @pytest_asyncio.fixture(loop_scope="session")
 async def fast_edge(stack: Stack) -> AsyncIterator[Process]:
     """An edge that lets anybody write as fast as they can."""
-    async with extra_edge(stack, {"WARREN_RATE_LIMIT": "0"}) as edge:
+    async with extra_edge(stack, NO_RATE_LIMITS) as edge:
         yield edge
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.abuse.run import Outcome
+from tests.abuse.abuse_run import Outcome
 from tests.abuse.sizes import MEGABYTE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "security.md"
