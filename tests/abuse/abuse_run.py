@@ -15,11 +15,10 @@ from infra.local.stack import Stack
 from infra.local.supervisor import Process
 from infra.settings import Settings
 from infra.store.client import Store
-from infra.store.users import Users
+from infra.store.users import Profile, Users
 from tests.abuse.attack import Attack, End, Target, person
 from tests.abuse.bystanders import CHANCE, Bystanders, Figures
 from tests.abuse.sizes import MEGABYTE, Memory
-from tests.support.sample_commands import opened
 from tests.support.scrape import metric
 
 #: The bounds: acks of bystanders against their calm ones, the longest wait of a bystander in milliseconds, memory per
@@ -76,7 +75,7 @@ async def add_people(stack: Stack, form: Form) -> None:
     try:
         for first in range(0, form.people, 1_000):
             numbers = range(first, min(first + 1_000, form.people))
-            await Users(store).store_profiles(opened(person(number)) for number in numbers)
+            await Users(store).store_profiles([Profile(person(number), "", None) for number in numbers])
     finally:
         await store.close()
 
