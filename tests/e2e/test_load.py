@@ -81,7 +81,8 @@ async def test_an_edge_that_refuses_the_token_is_one_sentence(stack: Stack, tmp_
     code, output = await run_command(*edges_of(stack), "--secret-file", tmp_path / "secret", "--people", "2")
     assert code == 1
     assert "The run did not finish: load-" in output
-    assert f"{stack.edge_urls[0]}: unauthorized: " in output
+    # Both edges are asked at the same time, so either may be the first to refuse.
+    assert any(f"{url}: unauthorized: " in output for url in stack.edge_urls)
     assert "Traceback" not in output
 
 

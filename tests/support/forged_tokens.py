@@ -10,6 +10,9 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+#: A time that does not come while tests run. As a constant, it gives a test the same name in every run.
+YEAR_2100 = 4_102_444_800
+
 Json = Any
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
