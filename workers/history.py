@@ -18,7 +18,7 @@ from workers.cursors import read_cursor, write_cursor
 from workers.effects import Effects
 from workers.stale_reads import without_stale
 from workers.views import conversation_view, message_view, presence_view
-from workers.visibility import may_see
+from workers.visibility import visible_header
 
 #: Participants on one page of conversations, about 400 KB of text. A page of large groups ends early, so that it stays
 #: well below the buffer of a socket.
@@ -92,8 +92,8 @@ class History:
         allowed: list[tuple[ListMessages, MessagePageQuery]] = []
         for command in commands:
             payload = command.payload
-            header = headers.get(payload.conversation_id)
-            if header is not None and may_see(header, command.user_id):
+            header = visible_header(headers, payload.conversation_id, command.user_id)
+            if header is not None:
                 query = MessagePageQuery(header.id, payload.before_seq, payload.after_seq, payload.limit)
                 allowed.append((command, query))
             else:

@@ -29,7 +29,7 @@ from workers.confirmed_headers import ConfirmedHeaders, unconfirmed_headers
 from workers.effects import Effects
 from workers.header_cache import HeaderCache
 from workers.views import conversation_view, message_view
-from workers.visibility import may_see
+from workers.visibility import visible_header
 
 #: Inserts of one batch that may lose a race for a seq. After that, the batch is held as if the store were away.
 MAX_INSERTS = 50
@@ -69,8 +69,7 @@ class Persistence:
         stored_before = await self._messages.by_id([id for command, id in ids if command.user_id in blocked])
         allowed: list[tuple[SendMessage, str]] = []
         for command, id in ids:
-            header = headers.get(command.payload.conversation_id)
-            if header is None or not may_see(header, command.user_id):
+            if visible_header(headers, command.payload.conversation_id, command.user_id) is None:
                 effects.refuse(command, not_found())
             elif command.user_id in blocked and id not in stored_before:
                 effects.refuse(command, Refused(Code.FORBIDDEN, "You are not allowed to send messages."))

@@ -20,7 +20,7 @@ from infra.store.sessions import SessionChange, SessionDirectory
 from infra.store.users import Profile, Users
 from workers.effects import Effects
 from workers.views import presence_view, user_view
-from workers.visibility import may_see, viewers
+from workers.visibility import viewers, visible_header
 
 log = logging.getLogger(__name__)
 
@@ -180,8 +180,8 @@ class TypingNotices:
             self._users.blocked({command.user_id for command in commands}),
         )
         for command in commands:
-            header = headers.get(command.payload.conversation_id)
-            if header is None or not may_see(header, command.user_id):
+            header = visible_header(headers, command.payload.conversation_id, command.user_id)
+            if header is None:
                 effects.refuse(command, not_found())
                 continue
             if command.user_id in blocked:

@@ -23,7 +23,7 @@ from infra.store.messages import Messages
 from infra.store.operations import Term
 from workers.confirmed_headers import ConfirmedHeaders
 from workers.effects import Effects
-from workers.visibility import may_see
+from workers.visibility import visible_header
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class Unread:
         last_seqs = {id: header.last_seq for id, header in headers.items()}
         ahead = {}
         for command in commands:
-            header = headers.get(command.payload.conversation_id)
-            if header is not None and may_see(header, command.user_id) and command.payload.seq > header.last_seq:
+            header = visible_header(headers, command.payload.conversation_id, command.user_id)
+            if header is not None and command.payload.seq > header.last_seq:
                 ahead[header.id] = header.last_seq
         return last_seqs | (await self._messages.highest_seqs(ahead) if ahead else {})
 
@@ -120,8 +120,8 @@ class Unread:
         marks: dict[tuple[str, str], Watermark] = {}
         moved: dict[tuple[str, str], bool] = {}
         for command in commands:
-            header = headers.get(command.payload.conversation_id)
-            if header is None or not may_see(header, command.user_id):
+            header = visible_header(headers, command.payload.conversation_id, command.user_id)
+            if header is None:
                 effects.refuse(command, not_found())
                 continue
             key = (header.id, command.user_id)
