@@ -19,19 +19,24 @@ from infra.cli import (
     topology,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Operate Warren.")
-app.add_typer(topology.app, name="topology")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(load.app, name="load")
-app.command("status")(status.command)
-app.command("message")(locate_message.command)
-app.command("recount")(recount.command)
-app.command("canary")(canary.command)
-app.command("block")(block.block)
-app.command("unblock")(block.unblock)
-app.command("token")(token.command)
-app.command("secrets")(secrets.command)
-app.command("sizing")(sizing.command)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Operate Warren. Settings are read from WARREN_… variables; docs/operations.md says what each command needs.",
+)
+#: The headings of `--help`.
+WATCH, REPAIR, PREPARE = "Commands to look and measure", "Commands to change and repair", "Commands to deploy"
+app.add_typer(topology.app, name="topology", rich_help_panel=PREPARE)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=REPAIR)
+app.add_typer(load.app, name="load", rich_help_panel=WATCH)
+app.command("status", rich_help_panel=WATCH)(status.command)
+app.command("message", rich_help_panel=WATCH)(locate_message.command)
+app.command("recount", rich_help_panel=REPAIR)(recount.command)
+app.command("canary", rich_help_panel=WATCH)(canary.command)
+app.command("block", rich_help_panel=REPAIR)(block.block)
+app.command("unblock", rich_help_panel=REPAIR)(block.unblock)
+app.command("token", rich_help_panel=PREPARE)(token.command)
+app.command("secrets", rich_help_panel=PREPARE)(secrets.command)
+app.command("sizing", rich_help_panel=PREPARE)(sizing.command)
 
 
 def main() -> None:

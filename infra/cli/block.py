@@ -12,12 +12,12 @@ from infra.store.users import Users
 
 
 def block(user: Annotated[str, typer.Argument(help="The user's id.")]) -> None:
-    """Block a user: messages and new conversations are refused as `forbidden`. Takes effect within 5 seconds."""
+    """Block a user: messages and new conversations are refused as `forbidden`, within 5 seconds. Needs MongoDB."""
     run(_set_blocked(user, True))
 
 
 def unblock(user: Annotated[str, typer.Argument(help="The user's id.")]) -> None:
-    """Unblock a user. Takes effect within 5 seconds."""
+    """Unblock a user, within 5 seconds. Needs MongoDB."""
     run(_set_blocked(user, False))
 
 

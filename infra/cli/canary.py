@@ -80,7 +80,10 @@ def command(
         ),
     ] = True,
 ) -> None:
-    """Send a message through two edges once a second, and export as metrics how long each step takes."""
+    """Send a message through two edges once a second, and export as metrics how long each step takes.
+
+    Needs the edges, and MongoDB unless --no-reset.
+    """
     edges = edge or ["http://127.0.0.1:8001", "http://127.0.0.1:8002"]
     users = [f"{name}-{number}" for number in (1, 2)]
     if token_file is not None and len(token_file) != len(users):

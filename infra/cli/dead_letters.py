@@ -18,7 +18,9 @@ from infra.broker.dead_letters import DeadLetter, LetterFilter, Removal, Summary
 from infra.cli.console import console, run
 from infra.settings import Settings, load
 
-app = typer.Typer(no_args_is_help=True, help="List, show, replay and purge messages that could not be handled.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, show, replay and purge messages that could not be handled. Needs RabbitMQ."
+)
 
 #: Different reasons that are shown of one queue, and characters of each.
 SHOWN_REASONS, REASON_CHARACTERS = 5, 100

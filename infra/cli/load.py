@@ -107,13 +107,15 @@ def command(
 ) -> None:
     """Put load on Warren, print rates and latencies, and check that nothing was lost, duplicated or reordered.
 
-    Without --edge: starts a Warren on this machine for each scenario. Without a scenario, measures throughput at 100
-    and 400 in flight, latency at 200/s, and 4,000 connections.
+    Without --edge, it starts RabbitMQ, MongoDB, edges and workers on this machine.
+    COMMAND is what to measure. Without one, it measures throughput with 100 and 400
+    messages in flight, latency at 200 messages a second, and 4,000 connections.
 
-    With --edge: sends messages through a running cluster, as its clients do, then reads them back with list_messages
-    and compares them with the acks. The users and their messages stay in the cluster.
+    With --edge, it sends messages through a running cluster, as its clients do.
+    Then it reads them back with list_messages and compares them with the acks.
+    The users and their messages stay in the cluster.
 
-    Exits with 1 if the check fails or the run does not finish.
+    It exits with 1 if the check fails or the run does not finish.
     """
     if json_file is not None and not json_file.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {json_file.parent}", param_hint="--json")
@@ -147,7 +149,7 @@ def throughput(
     edges: Edges = 2,
     persistence: Persistence = 1,
 ) -> None:
-    """Closed loop: always the same number of messages in flight."""
+    """Measure messages a second with always the same number in flight: a closed loop."""
     _need_generator()
     from infra.bench.load import local_run  # noqa: PLC0415
 
@@ -166,7 +168,7 @@ def latency(
     seen_every: SeenEvery = 0,
     edges: Edges = 2,
 ) -> None:
-    """Open loop: a fixed rate, whether or not earlier messages were answered."""
+    """Measure ack and delivery times at a fixed rate, whether or not earlier messages were answered: an open loop."""
     _need_generator()
     from infra.bench.load import local_run  # noqa: PLC0415
 
@@ -179,7 +181,7 @@ def connections(
     context: typer.Context,
     count: Annotated[int, typer.Option(help="Connections, each of its own user.", min=1)] = 4000,
 ) -> None:
-    """Many idle connections on one edge: time until all are ready, and memory of each."""
+    """Measure many idle connections on one edge: the time until all are ready, and the memory of each."""
     _need_generator()
     from infra.bench.load import local_run  # noqa: PLC0415
 
@@ -194,7 +196,7 @@ def kill(
     pairs: Pairs = 100,
     seconds: Seconds = 20.0,
 ) -> None:
-    """Closed loop with retries, while a worker gets SIGKILL after 5 s and is started again 5 s later."""
+    """Kill a worker (SIGKILL) under load, start it again 5 s later, and measure as `throughput` does, with retries."""
     _need_generator()
     from infra.bench.load import local_run  # noqa: PLC0415
     from infra.local.stack import WORKER_KINDS  # noqa: PLC0415

@@ -205,6 +205,9 @@ def command(
     conversation: Annotated[str, typer.Argument(help="Id of the conversation.")],
     client_message_id: Annotated[str, typer.Argument(help="Id that the sender's client gave to the message.")],
 ) -> None:
-    """Find a message: never received, waiting, dead-lettered and why, or stored and read by whom."""
+    """Find a message: never received, waiting, dead-lettered and why, or stored and read by whom.
+
+    Needs RabbitMQ, its management API, and MongoDB.
+    """
     for sentence in describe(run(find(load(Settings), conversation, client_message_id))):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)

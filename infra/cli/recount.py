@@ -150,7 +150,10 @@ def command(
     ] = 0,
     host: Annotated[str, typer.Option(help="Listen address of that port.")] = "127.0.0.1",
 ) -> None:
-    """Rebuild the newest message of every header and every inbox entry from the messages. Print how many differed."""
+    """Rebuild the newest message of every header and every inbox entry from the messages. Print how many differed.
+
+    Needs MongoDB.
+    """
     run(_repeat(every, host, port) if every else _once(as_json=as_json))
 
 

@@ -8,7 +8,7 @@ from infra.settings import Settings, load
 
 
 def command() -> None:
-    """Show each queue: messages ready and unacked, consumers, and rates per second."""
+    """Show each queue: messages ready and unacked, consumers, and rates per second. Needs RabbitMQ's management API."""
     run(_show())
 
 

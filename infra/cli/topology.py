@@ -23,7 +23,7 @@ app.command("check")(topology_check.command)
 
 @app.command()
 def apply() -> None:
-    """Declare every exchange, queue and binding. Repeating it changes nothing."""
+    """Declare every exchange, queue and binding. Repeating it changes nothing. Needs RabbitMQ."""
     run(connect_once(load(Settings), declare_topology))
     console.print(f"Declared {len(EXCHANGES)} exchanges and {len(QUEUES)} queues.")
 

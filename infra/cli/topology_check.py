@@ -31,7 +31,10 @@ PATHS = (
 
 
 def command() -> None:
-    """Compare a live broker with what Warren expects and print the differences. Exits with 1 when there are any."""
+    """Compare a live broker with what Warren expects and print the differences. Exits with 1 when there are any.
+
+    Needs RabbitMQ's management API.
+    """
     found = run(differences(load(Settings)))
     sys.stdout.write("".join(f"{sentence}\n" for sentence in found) or "The broker is as Warren expects it.\n")
     sys.exit(1 if found else 0)
