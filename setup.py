@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-#: Where `make web` builds it. An edge finds it here in a checkout, and in its own package in a wheel (edge/http.py).
+#: Where `make web` builds it. An edge finds it here in a checkout, else in its own package (edge/endpoints.py).
 PAGE = Path(__file__).parent / "web" / "dist"
 
 

@@ -13,8 +13,8 @@ from contracts.topology import edge_queue
 from edge.auth import TokenVerifier
 from edge.connections import ConnectionConfig
 from edge.delivery import FrameDelivery
+from edge.endpoints import RESPONSE_HEADERS, origin_allowed, web_app
 from edge.gateway import TOO_MANY_CONNECTIONS, Gateway
-from edge.http import RESPONSE_HEADERS, origin_allowed, web_app
 from edge.lanes import Lanes
 from edge.limits import AddressLimit
 from edge.packets import event_packet

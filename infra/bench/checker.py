@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from infra.bench.history import ClientView, Header, Histories, MessageKey, StoredMessage
+from infra.bench.histories import ClientView, Header, Histories, MessageKey, StoredMessage
 
 LOST, DUPLICATED, OUT_OF_ORDER, GAPS, WRONG_UNREAD, REFUSED, UNEXPECTED, WRONG_PRESENCE, UNDELIVERED = KINDS = (
     "lost",

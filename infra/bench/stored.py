@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from pydantic import SecretStr
 
-from infra.bench import history
+from infra.bench import histories
 from infra.local.tenant import Tenant
 from infra.settings import Settings
 from infra.store.client import Store
@@ -20,22 +20,22 @@ from infra.store.users import Users
 READ_LIMIT = 60.0
 
 
-async def read_store(tenant: Tenant, conversation_ids: Collection[str]) -> history.Stored:
+async def read_store(tenant: Tenant, conversation_ids: Collection[str]) -> histories.Stored:
     """What Warren stored of these conversations. Raises StoreUnavailable or TimeoutError."""
     async with _store_of(tenant) as store:
         headers = await Conversations(store).headers(conversation_ids)
         states = await Inboxes(store).states(conversation_ids)
         messages = [
-            history.StoredMessage(
+            histories.StoredMessage(
                 message.id, message.conversation_id, message.seq, message.sender_id, message.client_message_id
             )
             async for message in Messages(store).stream(conversation_ids)
         ]
     inboxes = {key: int(state["n"]) for key, state in states.items()}
-    return history.Stored(messages, {header.id: _header(header) for header in headers.values()}, inboxes)
+    return histories.Stored(messages, {header.id: _header(header) for header in headers.values()}, inboxes)
 
 
-async def read_presences(tenant: Tenant, connected: Collection[str]) -> list[history.Presence]:
+async def read_presences(tenant: Tenant, connected: Collection[str]) -> list[histories.Presence]:
     """The presence of these users, who are connected, and of all who count as online or have a valid session.
 
     Raises StoreUnavailable or TimeoutError.
@@ -44,7 +44,7 @@ async def read_presences(tenant: Tenant, connected: Collection[str]) -> list[his
         online = set(await Users(store).all_online())
         registered = await SessionDirectory(store).all_connected()
     users = {*connected, *online, *registered}
-    return [history.Presence(user, user in connected, user in online, user in registered) for user in sorted(users)]
+    return [histories.Presence(user, user in connected, user in online, user in registered) for user in sorted(users)]
 
 
 @asynccontextmanager
@@ -60,6 +60,6 @@ async def _store_of(tenant: Tenant) -> AsyncIterator[Store]:
         await store.close()
 
 
-def _header(header: Header) -> history.Header:
+def _header(header: Header) -> histories.Header:
     watermarks = {user_id: header.watermark(user_id).seq for user_id in header.user_ids}
-    return history.Header(header.id, header.last_seq, header.last["id"] if header.last else "", watermarks)
+    return histories.Header(header.id, header.last_seq, header.last["id"] if header.last else "", watermarks)

@@ -316,7 +316,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; a failure of a known kind is one sentence, and exit code 1."""
     from picows import WSError  # noqa: PLC0415
 
-    from infra.bench.load.client import CallFailed  # noqa: PLC0415
+    from infra.bench.load.light_client import CallFailed  # noqa: PLC0415
     from infra.local.errors import LocalServiceError  # noqa: PLC0415
 
     try:

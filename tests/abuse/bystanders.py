@@ -11,7 +11,7 @@ from typing import Literal
 
 import orjson
 
-from infra.bench.load.client import Socket, open_socket
+from infra.bench.load.light_client import Socket, open_socket
 from infra.local.stack import Stack
 
 #: Seconds between two messages of a bystander, and between two newcomers on an edge.

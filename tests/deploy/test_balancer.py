@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edge.http import PAGE
+from edge.endpoints import PAGE
 from infra.local import install
 from infra.local.ports import LOOPBACK, free_ports
 from infra.local.programs import Haproxy

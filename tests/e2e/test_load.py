@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from infra.bench.checker import GAPS, LOST, check
-from infra.bench.history import Histories
+from infra.bench.histories import Histories
 from infra.bench.load.cluster_run import ClusterRun, read_as_clients, run_on_cluster
 from infra.bench.load.conversations import connect_groups, disconnect
 from infra.bench.load.system import SystemUnderTest

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import socketio
 
-from infra.bench.history import Ack, ClientView, Counts, SentMessage
+from infra.bench.histories import Ack, ClientView, Counts, SentMessage
 
 Json = Any
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from infra.bench.history import Counts, SentMessage
+from infra.bench.histories import Counts, SentMessage
 from infra.local.stack import Stack
 from tests.faults.chat_client import ChatClient, RefusedForGood
 from tests.faults.probe import Prober

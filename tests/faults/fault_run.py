@@ -12,7 +12,7 @@ import aiohttp
 
 from contracts.topology import DEAD_QUEUES
 from infra.bench.checker import LOST, REFUSED, WRONG_PRESENCE, WRONG_UNREAD, Verdict, check
-from infra.bench.history import Histories, Presence
+from infra.bench.histories import Histories, Presence
 from infra.bench.stored import read_presences, read_store
 from infra.local.stack import Stack, WorkerKind
 from infra.local.tenant import Tenant

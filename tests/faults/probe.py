@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from picows import WSError
 
-from infra.bench.load.client import CallFailed, open_socket
+from infra.bench.load.light_client import CallFailed, open_socket
 from tests.faults.recovery import Probe
 
 #: Seconds between the starts of two probes, and until a probe has failed.

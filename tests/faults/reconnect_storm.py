@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from picows import WSError
 
-from infra.bench.load.client import CallFailed, Socket, open_socket
+from infra.bench.load.light_client import CallFailed, Socket, open_socket
 
 #: Clients, how many connect at a time before the storm, and the longest pause before a client tries again, seconds.
 CLIENTS, AT_A_TIME, LONGEST_PAUSE = 1_000, 50, 2.0

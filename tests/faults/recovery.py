@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from infra.bench.history import SentMessage
+from infra.bench.histories import SentMessage
 
 #: Seconds that an ack may take on a busy machine and still count as normal.
 NORMAL_AT_LEAST = 1.0

@@ -5,7 +5,7 @@ import secrets
 import time
 from contextlib import suppress
 
-from infra.bench.load.client import open_socket
+from infra.bench.load.light_client import open_socket
 from tests.faults.context import Context
 from tests.faults.visits import FAILED, Visitor
 

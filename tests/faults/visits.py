@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from picows import WSError
 
-from infra.bench.load.client import CallFailed, Socket, open_socket
+from infra.bench.load.light_client import CallFailed, Socket, open_socket
 
 #: Users of a run who come and go. Every third stays until the connection is lost, and does not return.
 VISITORS = 12

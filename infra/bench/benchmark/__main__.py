@@ -22,7 +22,7 @@ from infra.bench.benchmark.measurements import RunningSystem, wait_until_idle
 from infra.bench.benchmark.results import Results
 from infra.bench.benchmark.schedule import PARTS, ROUNDS, STARTS, TITLES, Job, rounds
 from infra.bench.benchmark.targets import TARGETS, complaints
-from infra.bench.load.client import CallFailed
+from infra.bench.load.light_client import CallFailed
 from infra.bench.load.usage import raise_file_limit
 from infra.local.errors import LocalServiceError
 from infra.local.paths import ROOT

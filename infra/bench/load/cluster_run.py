@@ -10,11 +10,11 @@ from rich.console import Console
 
 from contracts.values import MAX_LIMIT
 from infra.backoff import backoff
-from infra.bench.history import Header, Stored, StoredMessage
+from infra.bench.histories import Header, Stored, StoredMessage
 from infra.bench.load import scenarios
-from infra.bench.load.client import CallFailed, Client, Conversation
 from infra.bench.load.conversations import connect_groups
 from infra.bench.load.figures import TrafficFigures
+from infra.bench.load.light_client import CallFailed, Client, Conversation
 from infra.bench.load.progress import advance, progress_bar
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.users import Users

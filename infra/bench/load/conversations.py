@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from infra.bench.load.client import Client, Conversation
+from infra.bench.load.light_client import Client, Conversation
 from infra.bench.load.system import SystemUnderTest
 
 #: Conversations that are set up at the same time.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from infra.bench.checker import LOAD_KINDS, UNDELIVERED, Verdict
-from infra.bench.history import SentMessage
+from infra.bench.histories import SentMessage
 from infra.bench.load.usage import Usage
 
 #: Complaints of one scenario that are written to JSON as sentences; all are counted.

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from infra.bench.load.client import CallFailed, Conversation
 from infra.bench.load.figures import Quantiles, quantiles
+from infra.bench.load.light_client import CallFailed, Conversation
 
 #: Items on a page, of either kind.
 PAGE = 20

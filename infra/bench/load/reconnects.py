@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from picows import WSError
 
-from infra.bench.load.client import Socket, open_socket
+from infra.bench.load.light_client import Socket, open_socket
 from infra.bench.load.scenarios import CONNECTING_AT_ONCE, Progress
 from infra.bench.load.system import SystemUnderTest
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from infra.bench.checker import WRONG_UNREAD, Verdict, check
-from infra.bench.history import Header, Histories, Stored, StoredMessage
-from infra.bench.load.client import Conversation, Socket, open_socket
+from infra.bench.histories import Header, Histories, Stored, StoredMessage
 from infra.bench.load.conversations import connect_pairs, disconnect
 from infra.bench.load.figures import ConnectionFigures, TrafficFigures, measured
+from infra.bench.load.light_client import Conversation, Socket, open_socket
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.traffic import Traffic
 from infra.bench.load.usage import Meter, resident_bytes

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.bench.history import Stored
-from infra.bench.load.client import Conversation
+from infra.bench.histories import Stored
+from infra.bench.load.light_client import Conversation
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from infra.bench.history import Ack, SentMessage
-from infra.bench.load.client import Client, Conversation
+from infra.bench.histories import Ack, SentMessage
+from infra.bench.load.light_client import Client, Conversation
 
 #: Seconds after which an unanswered message is sent again (longer than an edge's own reply limit).
 ACK_LIMIT = 12.0

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from infra.bench.history import Stored
-from infra.bench.load.client import Conversation
+from infra.bench.histories import Stored
+from infra.bench.load.light_client import Conversation
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.usage import listener_on
 from infra.bench.stored import read_store

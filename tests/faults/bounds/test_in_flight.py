@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from pymongo.uri_parser import parse_uri
 
-from infra.bench.load.client import CallFailed, Socket, open_socket
+from infra.bench.load.light_client import CallFailed, Socket, open_socket
 from infra.local.ports import LOOPBACK
 from infra.local.stack import Stack
 from infra.local.supervisor import Process

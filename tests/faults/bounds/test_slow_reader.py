@@ -12,7 +12,7 @@ import psutil
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from infra.bench.load.client import Socket, open_socket
+from infra.bench.load.light_client import Socket, open_socket
 from infra.local.ports import LOOPBACK
 from infra.local.stack import Stack
 from infra.local.supervisor import Process

@@ -1,6 +1,6 @@
 """When a service counts as recovered."""
 
-from infra.bench.history import SentMessage
+from infra.bench.histories import SentMessage
 from tests.faults.recovery import NORMAL_AT_LEAST, Probe, normal_latency, recovered_at
 
 

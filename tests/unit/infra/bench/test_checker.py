@@ -19,7 +19,7 @@ from infra.bench.checker import (
     WRONG_UNREAD,
     check,
 )
-from infra.bench.history import (
+from infra.bench.histories import (
     Ack,
     ClientView,
     Counts,

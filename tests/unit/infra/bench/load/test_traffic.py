@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from infra.bench.load import traffic as traffic_module
-from infra.bench.load.client import Client, Conversation
+from infra.bench.load.light_client import Client, Conversation
 from infra.bench.load.traffic import Traffic
 from tests.support.waiting import eventually
 

@@ -7,7 +7,7 @@ import httpx
 import jwt
 import pytest
 
-from edge.http import RESPONSE_HEADERS, origin_allowed, web_app
+from edge.endpoints import RESPONSE_HEADERS, origin_allowed, web_app
 from infra.settings import EdgeSettings
 
 SECRET = "a secret of at least 32 bytes, really"
@@ -46,7 +46,7 @@ async def test_in_development_anyone_gets_a_token_and_the_page_learns_its_edges(
 
 
 async def test_an_edge_without_a_built_page_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.http.PAGE", None)
+    monkeypatch.setattr("edge.endpoints.PAGE", None)
     async with client(dev=True) as edge:
         answer = await edge.get("/")
     assert answer.status_code == 404

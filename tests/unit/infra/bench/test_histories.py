@@ -1,6 +1,6 @@
 """What a client shows, as docs/protocol.md has it put together."""
 
-from infra.bench.history import ClientView, ConversationView, Header, Histories, Stored, StoredMessage
+from infra.bench.histories import ClientView, ConversationView, Header, Histories, Stored, StoredMessage
 
 
 def message(seq: int, message_id: str | None = None) -> dict[str, object]:
