@@ -135,6 +135,7 @@ def test_the_table_of_pushes_names_every_field() -> None:
 
 
 def test_numbers_in_the_protocol_are_those_of_the_code() -> None:
+    # Given the defaults of the settings, then the protocol names each of them
     settings = EdgeSettings.model_fields
     rate, burst = (settings[name].default for name in ("rate_limit", "rate_burst"))
     assert f"{rate} events/s with bursts of {burst}" in " ".join(PROTOCOL.replace("\n", " ").split())

@@ -13,7 +13,7 @@ TESTS = ROOT / "tests"
 FILES = sorted(TESTS.rglob("*.py"))
 TEST_FILES = [file for file in FILES if file.name.startswith("test_")]
 #: Programs in `tests/` that have tests of their own.
-PROGRAMS = ("tests.faults",)
+PROGRAMS = ("tests.abuse", "tests.faults")
 
 #: What has a test for each module, in the same place under `tests/unit`.
 MIRRORED = ("contracts", "edge", "infra", "infra/broker", "infra/cli", "infra/store", "infra/tracing", "workers")
@@ -129,9 +129,10 @@ def test_what_tests_share_is_in_tests_support() -> None:
     assert elsewhere == []
 
 
-def test_tests_of_the_product_do_not_need_the_fault_tests() -> None:
+def test_tests_of_the_product_do_not_need_these_programs() -> None:
     users = {name_of(file) for file in FILES for node in imports(file) if str(node.module).startswith(PROGRAMS)}
-    elsewhere = {name for name in users if not name.startswith(("tests/faults/", "tests/unit/faults/"))}
+    own = tuple(f"tests/{unit}{program.split('.')[1]}/" for program in PROGRAMS for unit in ("", "unit/"))
+    elsewhere = {name for name in users if not name.startswith(own)}
     # The workflows run each fault by its name.
     assert elsewhere <= {"tests/deploy/test_workflows.py"}
 

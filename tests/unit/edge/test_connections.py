@@ -93,6 +93,7 @@ async def test_of_pongs_that_a_client_does_not_read_the_newest_waits() -> None:
 
 
 async def test_a_request_may_take_its_time_and_no_more(served: Serving) -> None:
+    # Given a request whose bytes come slowly
     before = closed_for("request timeout")
     async with raw_tcp(served.port) as raw:
         began = time.monotonic()
@@ -102,6 +103,7 @@ async def test_a_request_may_take_its_time_and_no_more(served: Serving) -> None:
             while not closing.done():
                 await raw.send(b"x")
                 await asyncio.wait([closing], timeout=0.1)
+        # Then its time ends although bytes come, and the close is counted
         await closing
         assert 0.4 < time.monotonic() - began < 3
     assert closed_for("request timeout") == before + 1

@@ -103,10 +103,13 @@ async def test_a_cut_breaks_every_connection_and_each_new_one_until_it_is_restor
 async def test_a_cut_of_connections_by_their_first_bytes_leaves_the_others() -> None:
     async with service(b"a") as target, proxy(target) as through, connected(through) as one, connected(through) as two:
         assert [await one.line(), await two.line()] == [b"a", b"a"]
+        # Given two connections that began differently
         assert [await one.ask(b"I publish"), await two.ask(b"I consume")] == [b"I publish", b"I consume"]
 
+        # When those that begin like the first are cut
         through.cut(b"publish")
 
+        # Then the other stays, and each new one that begins so is cut too, until they are restored
         assert await one.is_broken()
         assert await two.ask(b"hello") == b"hello"
         async with connected(through) as meanwhile:
