@@ -53,7 +53,12 @@ class Edge:
         self._resending: asyncio.Task[None] | None = None
         self._frames = Link(settings, f"consume:{self.edge_id}", self._on_frames_up)
         self._tokens = TokenVerifier(settings)
-        self._sockets = Sockets(rate=settings.rate_limit, burst=settings.rate_burst)
+        self._sockets = Sockets(
+            rate=settings.rate_limit,
+            burst=settings.rate_burst,
+            excess_rate=settings.frame_rate,
+            excess_burst=settings.frame_burst,
+        )
         self._relay = Relay(
             self._publisher, reply_timeout=settings.reply_timeout, can_receive_replies=self._frames.up.is_set
         )

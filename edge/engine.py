@@ -88,7 +88,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
 
     def evict(self, reason: str) -> None:
         """Close the connection at once and drop what is queued. A client library reconnects by itself after it."""
-        self.evicted = True
+        self.evicted = self.dismissed = True
         while not self.queue.empty():
             self.queue.get_nowait()
         self.queue.put_nowait(None)

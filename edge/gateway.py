@@ -155,8 +155,13 @@ class Gateway:
                 self._send_ack(socket, ack_id, "unknown", time.monotonic(), encode_refusal(refused))
 
     def _check_limits(self, socket: Socket) -> None:
-        wait = self._sockets.users[socket.user_id].bucket.take()
+        user = self._sockets.users[socket.user_id]
+        wait = user.bucket.take()
         if wait:
+            if user.excess.take():
+                # All sockets of a user together may not send more than one connection may.
+                metrics.CLOSED_CONNECTIONS.labels("events").inc()
+                socket.engine.evict("its user sends too many events")
             raise Refused(Code.RATE_LIMITED, "That is too fast.", retry_after_ms=int(wait * 1000) + 1)
         if socket.in_flight > self._settings.max_in_flight:
             raise Refused(Code.RATE_LIMITED, "Too many events wait for their answer.", retry_after_ms=1_000)

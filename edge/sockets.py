@@ -36,14 +36,17 @@ class ConnectedUser:
 
     user_id: str
     bucket: TokenBucket
+    #: Events over the rate that are answered; beyond them, the socket is closed.
+    excess: TokenBucket
     sockets: list[Socket] = field(default_factory=list)
 
 
 class Sockets:
     """All sockets of this edge. A user's rate limit is shared by all sockets of the user."""
 
-    def __init__(self, *, rate: float, burst: int) -> None:
+    def __init__(self, *, rate: float, burst: int, excess_rate: float = 0, excess_burst: int = 0) -> None:
         self._rate, self._burst = rate, burst
+        self._excess_rate, self._excess_burst = excess_rate, excess_burst
         self.by_sid: dict[str, Socket] = {}
         self.users: dict[str, ConnectedUser] = {}
 
@@ -51,7 +54,11 @@ class Sockets:
         """Add a socket, and its user when it is the first one."""
         user = self.users.get(socket.user_id)
         if user is None:
-            user = self.users[socket.user_id] = ConnectedUser(socket.user_id, TokenBucket(self._rate, self._burst))
+            user = self.users[socket.user_id] = ConnectedUser(
+                socket.user_id,
+                TokenBucket(self._rate, self._burst),
+                TokenBucket(self._excess_rate, self._excess_burst),
+            )
         user.sockets.append(socket)
         self.by_sid[socket.sid] = socket
         self._count()

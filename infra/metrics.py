@@ -160,5 +160,13 @@ for _outcome in ("ok", "failed"):
     KEY_FETCHES.labels(_outcome)
 for _reason in ("no queue", "lease", "new epoch"):
     EDGES_DROPPED.labels(_reason)
-for _limit in ("frames", "bytes", "request bytes", "request timeout", "response timeout", "pending connections"):
+for _limit in (
+    "frames",
+    "bytes",
+    "events",
+    "request bytes",
+    "request timeout",
+    "response timeout",
+    "pending connections",
+):
     CLOSED_CONNECTIONS.labels(_limit)

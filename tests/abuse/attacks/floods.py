@@ -71,9 +71,7 @@ ATTACKS = {
         partial(flood, frame=large_event(10_000_000), rate=5 * MEGABYTE, connections=10),
         connections=10,
     ),
-    "one user": Attack(
-        "20 sockets of one user, each 95 refused events/s, which no limit closes", one_user, connections=20
-    ),
+    "one user": Attack("20 sockets of one user, each 95 refused events/s", one_user, connections=20),
     "many floods": Attack(
         "1 MB/s of pings on each of 20 connections",
         partial(flood, frame=client_frame("ping"), rate=MEGABYTE, opening=without_token, connections=20),

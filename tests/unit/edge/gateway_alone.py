@@ -32,7 +32,12 @@ class GatewayAlone:
         self.settings = EdgeSettings.model_validate({"jwt_secret": SECRET, "session_grace": 0.01, **settings})
         self.publisher = FakePublisher()
         self.relay = Relay(self.publisher, reply_timeout=10, can_receive_replies=lambda: True)  # type: ignore[arg-type]
-        self.sockets = Sockets(rate=self.settings.rate_limit, burst=self.settings.rate_burst)
+        self.sockets = Sockets(
+            rate=self.settings.rate_limit,
+            burst=self.settings.rate_burst,
+            excess_rate=self.settings.frame_rate,
+            excess_burst=self.settings.frame_burst,
+        )
         self.sessions = SessionRegistry("edge-1", self.relay, self.sockets, self.settings)
         self.gateway = Gateway(
             "edge-1",

@@ -129,6 +129,18 @@ async def test_an_event_of_a_socket_that_is_not_there_is_dropped(edge: GatewayAl
     assert edge.publisher.bundles == []
 
 
+async def test_a_user_who_goes_on_beyond_the_rate_is_cut_off() -> None:
+    gateway = GatewayAlone(rate_limit=1, rate_burst=2, frame_rate=2, frame_burst=4)
+    sockets = [await gateway.connect(sid) for sid in ("s1", "s2", "s3")]
+    for sid in ["s1", "s2"] * 3:
+        gateway.gateway.event(sid, 1, "nothing", [])
+    # Two of six are within the rate, and four are answered all the same
+    assert [engine.evicted for engine in sockets] == ["", "", ""]
+    gateway.gateway.event("s2", 1, "nothing", [])
+    assert [engine.evicted for engine in sockets] == ["", "its user sends too many events", ""]
+    await gateway.stop()
+
+
 async def test_events_beyond_the_rate_are_refused_whatever_they_are(small_edge: GatewayAlone) -> None:
     # Given a user who may send three events at once
     engine = await small_edge.connect()
