@@ -49,7 +49,7 @@ class Form:
         return self.attack + (self.deadline if attack.until_deadline else 0)
 
 
-WHOLE = Form(people=20_000, calm=4, attack=6, deadline=10)
+WHOLE = Form(people=20_000, calm=3.5, attack=5, deadline=10)
 #: The edges' deadlines are shorter too, so that their ends are seen.
 SHORT = Form(people=500, calm=0.7, attack=1.6, deadline=1, holds_p99=False)
 

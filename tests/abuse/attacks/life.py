@@ -83,7 +83,7 @@ async def with_token(raw: RawTCP, target: Target) -> None:
 
 def event(name: str, payload: object) -> bytes:
     """The frame of an event that wants an ack."""
-    return client_frame("text", b"421" + json.dumps([name, payload]).encode())
+    return client_frame("text", b"421" + json.dumps([name, payload], ensure_ascii=False).encode())
 
 
 async def start_conversation(raw: RawTCP, target: Target) -> str:
