@@ -62,6 +62,7 @@ class Socket(WSListener):
         self._token = token
         self._on_push = on_push
         self._transport: WSTransport | None = None
+        self._is_closing = False
         self._pending: dict[int, OnAck] = {}
         self._last_ack_id = 0
 
@@ -87,7 +88,8 @@ class Socket(WSListener):
         return data
 
     def close(self) -> None:
-        """Close the connection; `closed` is done once it is closed."""
+        """Close the connection, also one that is only being opened; `closed` is done once it is closed."""
+        self._is_closing = True
         if self._transport is not None:
             self._transport.disconnect()
 
@@ -95,6 +97,8 @@ class Socket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by picows once the WebSocket is open."""
         self._transport = transport
+        if self._is_closing:
+            transport.disconnect()
 
     @override
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -152,23 +156,26 @@ def _connect_error(packet: bytes) -> str:
 async def open_socket(edge_url: str, token: str, on_push: OnPush | None = None) -> Socket:
     """Connect to an edge (`http://host:port`) and wait for `session_ready`. Raises OSError, WSError or TimeoutError."""
     url = edge_url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
-    async with asyncio.timeout(CONNECT_LIMIT):
-        _, socket = await ws_connect(
-            lambda: Socket(token, on_push),
-            url,
-            websocket_handshake_timeout=CONNECT_LIMIT,
-            # A token is for the edge that was named, and for no other.
-            max_redirects=0,
-        )
-        if not isinstance(socket, Socket):
-            # picows returns no listener if the server closes the connection right after the handshake.
-            raise ConnectionResetError(f"{edge_url} closed the connection during the handshake")
-        try:
+    socket = Socket(token, on_push)
+    try:
+        async with asyncio.timeout(CONNECT_LIMIT):
+            _, listener = await ws_connect(
+                lambda: socket,
+                url,
+                websocket_handshake_timeout=CONNECT_LIMIT,
+                # A token is for the edge that was named, and for no other.
+                max_redirects=0,
+            )
+            if listener is None:
+                # picows returns no listener if the server closes the connection right after the handshake.
+                raise ConnectionResetError(f"{edge_url} closed the connection during the handshake")
             await socket.ready
-        except BaseException:
-            socket.close()
-            raise
-        return socket
+    except BaseException:
+        # picows leaves a connection open whose handshake is cancelled.
+        socket.ready.cancel()
+        socket.close()
+        raise
+    return socket
 
 
 class Client:
