@@ -26,6 +26,11 @@ class VisitorGroup:
         context.groups.append(self._visitors)
         context.held.callback(self.leave)
 
+    @property
+    def connected(self) -> set[str]:
+        """Who is connected now."""
+        return {visitor.user_id for visitor in self._visitors if visitor.is_connected}
+
     async def arrive(self) -> None:
         """Connect everybody, some at a time. Raises TimeoutError."""
         async with asyncio.timeout(ARRIVE_LIMIT):

@@ -6,6 +6,7 @@ from functools import partial
 
 import httpx
 
+from infra.bench.stored import read_presences
 from infra.local.stack import WorkerKind
 from infra.local.supervisor import Process
 from tests.faults.context import DOWN, FROZEN, Context, Fault
@@ -125,6 +126,9 @@ async def return_at_grace(context: Context) -> None:
             await context.stack.restart(worker)
         await returning
         await asyncio.sleep(1.0)
+        for presence in await read_presences(context.tenant, group.connected):
+            if presence.connected and not presence.registered:
+                context.complaints.append(f"{presence.user_id} got session_ready and has no session in the store")
     context.notes.append(f"{RETURNING} users returned three times within {CLOSE_TO_GRACE} s of the grace")
 
 
