@@ -5,7 +5,7 @@ import base64
 import hashlib
 import re
 
-from infra.bench.load.client import open_socket
+from infra.bench.load.light_client import open_socket
 
 #: What RFC 6455 has a server append to the client's key.
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
