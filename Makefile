@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/scripts -type f 2>/d
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster rolling services services-stop web wheel web-check chromium promtool redis check test unit test-rabbitmq4 load bench faults abuse audit lint types format docs lock release-notes clean
+.PHONY: help setup run cluster rolling services services-stop web wheel web-check chromium promtool redis check test unit test-rabbitmq4 load bench faults abuse fuzz audit lint types format docs lock release-notes clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ faults: $(INSTALLED) ## Break each part under load, and compare what clients, st
 
 abuse: $(INSTALLED) ## Attack a running Warren in every way, and measure what bystanders notice (8 min)
 	@$(PYTHON) -m tests.abuse $(ARGS)
+
+fuzz: $(INSTALLED) ## Send random frames, payloads and events of several users for about half an hour
+	@$(PYTHON) -m pytest tests/fuzz --hypothesis-profile=long --timeout=3600 $(ARGS)
 
 audit: $(INSTALLED) $(AUDIT) ## Find known vulnerabilities in dependencies and unsafe code (needs network; ARGS=--strict)
 	@$(PYTHON) .ci/audit.py $(ARGS)

@@ -42,6 +42,16 @@ POLICY_VIOLATION = 1008
 _WEBSOCKETS = metrics.TRANSPORTS.labels("websocket")
 
 
+def _blame_the_client(record: logging.LogRecord) -> bool:
+    """Log a client's invalid text as what it is: uvicorn logs an error with a traceback, as often as a client likes."""
+    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+    return True
+
+
+logging.getLogger("uvicorn.error").addFilter(_blame_the_client)
+
+
 class ConnectionConfig(uvicorn.Config):
     """uvicorn's configuration, with the edge's limits for its protocol classes."""
 

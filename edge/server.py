@@ -110,7 +110,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             async_mode="asgi",
             async_handlers=False,
             namespaces=["/"],
-            json=SocketJSON,
+            serializer=JSONPacket,
             transports=["websocket"],
             allow_upgrades=False,
             http_compression=False,
@@ -120,7 +120,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             max_http_buffer_size=max_event_bytes,
             cors_allowed_origins=origin_allowed,
         )
-        self.packet_class = JSONPacket
         self._edge_handlers = handlers
         self._max_event_bytes = max_event_bytes
         self.eio.socket_buffer_bytes = socket_buffer_bytes

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.commands import CLIENT_EVENTS
 from infra.local.stack import NO_RATE_LIMITS, Stack
+from tests.fuzz.length import fuzzing
 from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 from tests.support.scrape import metric
@@ -97,7 +98,7 @@ async def target(people: People, stack: Stack) -> AsyncIterator[Target]:
         assert await metric(edge, "warren_edge_bad_packets_total") == 0
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@fuzzing(examples=100)
 @given(batch=st.lists(events(), min_size=1, max_size=8))
 async def test_arbitrary_json_is_always_answered_and_never_a_bug(
     target: Target, batch: list[tuple[str, tuple[Json, ...]]]
