@@ -1,6 +1,6 @@
 """The data of acks that are ok: of client events, and of edges' own reports."""
 
-from contracts.models import Conversation, FoundUser, Message, Presence, User
+from contracts.models import Conversation, FoundUser, Message, Participant, Presence, User
 from contracts.values import Timestamp, Value
 
 # --- Client events ----------------------------------------------------------------------------------------
@@ -42,6 +42,11 @@ class MessagePage(Value):
     has_more: bool
 
 
+class ParticipantPage(Value):
+    participants: list[Participant]
+    next_cursor: str | None
+
+
 class UsersFound(Value):
     users: list[FoundUser]
 
@@ -65,7 +70,9 @@ ACKS: dict[str, type[Value]] = {
     "message_seen": UnreadCount,
     "list_conversations": ConversationPage,
     "list_messages": MessagePage,
+    "list_participants": ParticipantPage,
     "find_users": UsersFound,
+    "get_users": UsersFound,
     "get_presence": PresenceList,
     "typing": Nothing,
     "refresh_token": TokenRefreshed,

@@ -12,10 +12,13 @@ from contracts.values import (
     DEFAULT_LIMIT,
     MAX_BODY_CHARACTERS,
     MAX_PARTICIPANTS,
+    MAX_QUERY,
+    MAX_TITLE,
     PRINTABLE,
     ClientMessageId,
     ConversationId,
     Counter,
+    Cursor,
     EdgeId,
     Limit,
     Milliseconds,
@@ -23,6 +26,7 @@ from contracts.values import (
     ShownText,
     SocketId,
     UserId,
+    UserIds,
     Value,
     Watermark,
 )
@@ -34,7 +38,7 @@ class StartConversationPayload(Value):
     """One participant starts, or finds, the direct conversation with that user; several start a group."""
 
     participant_ids: list[UserId] = Field(min_length=1, max_length=MAX_PARTICIPANTS - 1)
-    title: Annotated[ShownText, StringConstraints(min_length=1, max_length=200)] | None = None
+    title: Annotated[ShownText, StringConstraints(min_length=1, max_length=MAX_TITLE)] | None = None
 
 
 class SendMessagePayload(Value):
@@ -55,7 +59,7 @@ class MessageSeenPayload(Value):
 class ListConversationsPayload(Value):
     """A page of the user's conversations, newest activity first."""
 
-    cursor: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    cursor: Cursor | None = None
     limit: Limit = DEFAULT_LIMIT
 
 
@@ -75,18 +79,32 @@ class ListMessagesPayload(Value):
         return self
 
 
+class ListParticipantsPayload(Value):
+    """A page of a conversation's participants, in the order in which they joined."""
+
+    conversation_id: ConversationId
+    cursor: Cursor | None = None
+    limit: Limit = DEFAULT_LIMIT
+
+
 class FindUsersPayload(Value):
     """Users whose name or id has, for each word of the query, a word that starts with it."""
 
-    query: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100, pattern=PRINTABLE)] = ""
+    query: Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_QUERY, pattern=PRINTABLE)] = ""
     online_only: bool = False
     limit: Limit = DEFAULT_LIMIT
+
+
+class GetUsersPayload(Value):
+    """These users, as a search finds them."""
+
+    user_ids: UserIds
 
 
 class GetPresencePayload(Value):
     """Which of these users are online."""
 
-    user_ids: list[UserId] = Field(min_length=1, max_length=100)
+    user_ids: UserIds
 
 
 class TypingPayload(Value):
@@ -151,9 +169,19 @@ class ListMessages(ClientCommand):
     payload: ListMessagesPayload
 
 
+class ListParticipants(ClientCommand):
+    name: Literal["list_participants"] = "list_participants"
+    payload: ListParticipantsPayload
+
+
 class FindUsers(ClientCommand):
     name: Literal["find_users"] = "find_users"
     payload: FindUsersPayload
+
+
+class GetUsers(ClientCommand):
+    name: Literal["get_users"] = "get_users"
+    payload: GetUsersPayload
 
 
 class GetPresence(ClientCommand):
@@ -167,7 +195,16 @@ class Typing(ClientCommand):
 
 
 AnyClientCommand = (
-    StartConversation | SendMessage | MessageSeen | ListConversations | ListMessages | FindUsers | GetPresence | Typing
+    StartConversation
+    | SendMessage
+    | MessageSeen
+    | ListConversations
+    | ListMessages
+    | ListParticipants
+    | FindUsers
+    | GetUsers
+    | GetPresence
+    | Typing
 )
 
 #: The command and the payload of each client event that is relayed to a worker, by the event's name.
@@ -177,7 +214,9 @@ CLIENT_COMMANDS: dict[str, tuple[type[ClientCommand], type[Value]]] = {
     "message_seen": (MessageSeen, MessageSeenPayload),
     "list_conversations": (ListConversations, ListConversationsPayload),
     "list_messages": (ListMessages, ListMessagesPayload),
+    "list_participants": (ListParticipants, ListParticipantsPayload),
     "find_users": (FindUsers, FindUsersPayload),
+    "get_users": (GetUsers, GetUsersPayload),
     "get_presence": (GetPresence, GetPresencePayload),
     "typing": (Typing, TypingPayload),
 }

@@ -61,7 +61,11 @@ class Participant(Value):
 
 
 class Conversation(Value):
-    """A conversation as one participant sees it: `unread_count` is that participant's."""
+    """A conversation as one participant, its reader, sees it.
+
+    `participants` are the first who joined, at most `SHOWN_PARTICIPANTS` of the `participant_count`. The reader's own
+    are `last_read_seq`, `last_read_at` and `unread_count`.
+    """
 
     id: str
     kind: Literal["direct", "group"]
@@ -70,6 +74,9 @@ class Conversation(Value):
     created_at: Timestamp
     updated_at: Timestamp
     last_seq: int
+    last_read_seq: int
+    last_read_at: Timestamp | None
     unread_count: int
     last_message: LastMessage | None
+    participant_count: int
     participants: list[Participant]

@@ -8,12 +8,23 @@ from contracts.values import Timestamp, Value
 
 
 class Limits(Value):
-    """The edge's limits for a client; 0 means no limit."""
+    """The bounds that a client meets. For rates and budgets, which are the edge's settings, 0 means no limit."""
 
     max_body_characters: int
+    max_title_characters: int
+    max_query_characters: int
     max_event_bytes: int
+    max_participants: int
+    max_shown_participants: int
+    max_seen_participants: int
+    max_list_items: int
+    max_user_ids: int
+    max_in_flight: int
     events_per_second: int
     burst: int
+    start_people_per_hour: int
+    searches_per_minute: int
+    read_items_per_minute: int
 
 
 class SessionReady(Value):

@@ -104,6 +104,8 @@ HISTORY = _work_queue(
     "history",
     (COMMANDS, "list_conversations"),
     (COMMANDS, "list_messages"),
+    (COMMANDS, "list_participants"),
+    (COMMANDS, "get_users"),
     (COMMANDS, "get_presence"),
 )
 #: Apart from `history`, so that a slow search delays no other read.

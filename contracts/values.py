@@ -16,6 +16,15 @@ MAX_LIMIT = 100
 DEFAULT_LIMIT = 50
 #: Participants of one conversation, including its creator. It bounds the size of a header and of a fan-out.
 MAX_PARTICIPANTS = 500
+#: Participants that a conversation shows, the first who joined. It bounds a page of conversations.
+SHOWN_PARTICIPANTS = 20
+#: Participants of the largest conversation in which the others hear that someone has read: in a group of n they may get
+#: n² such pushes for one message.
+MAX_SEEN_PARTICIPANTS = 100
+#: Users that a client may name in one read.
+MAX_USER_IDS = 100
+#: Characters of a group's title, and of a search for users.
+MAX_TITLE, MAX_QUERY = 200, 100
 
 
 class Value(BaseModel):
@@ -39,7 +48,7 @@ Milliseconds = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 #: A number that counts up: of a request, a version, a registration.
 Counter = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 #: Characters of a name, and bytes of a picture's address, that are shown to others. They bound a page of conversations
-#: with the pictures of all participants, which must fit into one message of the broker.
+#: with the pictures of the participants that it shows, which must fit into one message of the broker.
 MAX_NAME, MAX_PICTURE = 200, 2_048
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=ID_TEXT)]
 ClientMessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -48,6 +57,10 @@ Watermark = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 #: Text that other users are shown, without the controls that a client sent in it.
 ShownText = Annotated[str, BeforeValidator(lambda text: shown_text(text) if isinstance(text, str) else text)]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+#: Opaque text of the server: where a page ended.
+Cursor = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+#: The users that one read names.
+UserIds = Annotated[list[UserId], Field(min_length=1, max_length=MAX_USER_IDS)]
 #: RFC 3339 in UTC with milliseconds, as text: `2026-01-31T12:00:00.000Z`.
 Timestamp = str
 

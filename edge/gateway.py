@@ -14,8 +14,9 @@ from contracts.acks import Nothing, TokenRefreshed
 from contracts.codec import ack_outcome, decode_payload, encode_ok, encode_refusal
 from contracts.commands import CLIENT_COMMANDS, CLIENT_EVENTS, RefreshTokenPayload, SendMessage, StartConversation
 from contracts.errors import Code, Refused, internal
-from contracts.values import rfc3339, utc_datetime
+from contracts.values import Value, rfc3339, utc_datetime
 from edge.auth import TokenVerifier
+from edge.costs import CostLimits
 from edge.engine import EngineSocket
 from edge.lanes import Lanes
 from edge.packets import DISCONNECT, ack_packet, connect_error_data, connect_error_packet
@@ -60,6 +61,7 @@ class Gateway:
         self._sessions = sessions
         self._relay = relay
         self._lanes = lanes
+        self._costs = CostLimits(settings)
         self._refreshing: set[asyncio.Task[None]] = set()
         self.draining = False
 
@@ -168,8 +170,15 @@ class Gateway:
         if socket.identity.expires_at + self._settings.jwt_leeway < time.time():
             raise Refused(Code.TOKEN_EXPIRED, "The token has expired.")
 
+    def _check_cost(self, user_id: str, payload: Value) -> None:
+        wait = self._costs.take(user_id, payload)
+        if wait:
+            retry_after_ms = int(wait * 1000) + 1
+            raise Refused(Code.RATE_LIMITED, "You have used up what you may do for now.", retry_after_ms=retry_after_ms)
+
     def _handle(self, socket: Socket, event: str, payload: object, send_ack: Callable[[str], None]) -> None:
         decoded = decode_payload(CLIENT_EVENTS[event], payload)
+        self._check_cost(socket.user_id, decoded)
         if isinstance(decoded, RefreshTokenPayload):
             if self._tokens.has_key_for(decoded.token):
                 send_ack(self._refresh_token(socket, decoded))

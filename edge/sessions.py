@@ -19,9 +19,10 @@ from contracts.acks import LeaseRenewed
 from contracts.codec import ack_outcome, decode_ok
 from contracts.errors import Code, WarrenError
 from contracts.models import User
-from contracts.pushes import Limits, SessionReady
+from contracts.pushes import SessionReady
 from contracts.reports import LeaseRenew, SessionClose, SessionOpen, SessionsDrop
-from contracts.values import MAX_BODY_CHARACTERS, rfc3339, utc_datetime
+from contracts.values import rfc3339, utc_datetime
+from edge.costs import limits_of
 from edge.packets import event_packet
 from edge.relay import Relay
 from edge.sockets import ConnectedUser, Socket, Sockets
@@ -343,12 +344,7 @@ class SessionRegistry:
             user=User(id=identity.user_id, name=identity.name, picture=identity.picture),
             edge_id=self._edge_id,
             server_time=rfc3339(utc_datetime(now_ms())),
-            limits=Limits(
-                max_body_characters=MAX_BODY_CHARACTERS,
-                max_event_bytes=settings.max_event_bytes,
-                events_per_second=int(settings.rate_limit),
-                burst=settings.rate_burst,
-            ),
+            limits=limits_of(settings),
         )
         socket.send(event_packet("session_ready", ready.model_dump_json()))
 

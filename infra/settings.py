@@ -203,6 +203,21 @@ class EdgeSettings(Settings):
     )
     rate_limit: float = Field(50, description="Events per second, per user and edge; 0 = no limit.", ge=0)
     rate_burst: int = Field(100, description="Events in one burst, per user and edge; 0 = no limit.", ge=0)
+    start_people_per_hour: int = Field(
+        2_000,
+        description="People whom a user may name in `start_conversation` per hour and edge, at once or spread; "
+        "0 = no limit.",
+        ge=0,
+    )
+    searches_per_minute: int = Field(
+        60, description="`find_users` per minute, user and edge, at once or spread; 0 = no limit.", ge=0
+    )
+    read_items_per_minute: int = Field(
+        12_000,
+        description="Items that a user may read per minute and edge, at once or spread: the `limit` of each list, "
+        "five times that for conversations, and each id in `user_ids`; 0 = no limit.",
+        ge=0,
+    )
     frame_rate: float = Field(
         100,
         description="WebSocket frames per second and connection, control frames too; above it, closed; 0 = no limit.",

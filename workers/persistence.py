@@ -19,9 +19,10 @@ from contracts.errors import Code, Refused, StoreUnavailable, not_found
 from contracts.facts import MessageStored
 from contracts.ids import direct_conversation_id, group_conversation_id, message_id
 from contracts.pushes import ConversationUpdated, NewMessage
+from contracts.values import SHOWN_PARTICIPANTS
 from infra import metrics
 from infra.store.client import Store
-from infra.store.conversations import Conversations, Header, NewConversation
+from infra.store.conversations import Conversations, Header, NewConversation, Watermark
 from infra.store.messages import Messages, StoredMessage
 from infra.store.operations import Document, Term
 from infra.store.users import Users
@@ -152,35 +153,35 @@ class Persistence:
         if not messages:
             return
         headers = await self._conversations.headers({message.conversation_id for message in messages})
-        users = await self._users.find({user_id for header in headers.values() for user_id in header.user_ids})
+        shown = {user_id for header in headers.values() for user_id in header.user_ids[:SHOWN_PARTICIPANTS]}
+        users = await self._users.find(shown)
         for header in headers.values():
-            # Their views differ in nothing but the unread count, so that a group of 500 gets two views and not 500.
-            viewers: dict[int, list[str]] = {}
-            for user_id in header.user_ids:
-                viewers.setdefault(header.unread(user_id), []).append(user_id)
-            for user_ids in viewers.values():
-                view = ConversationUpdated.model_construct(conversation=conversation_view(header, user_ids[0], users))
-                effects.push("conversation_updated", view, user_ids)
+            # Their views differ in nothing but the watermark, so that a group of 500 gets two views and not 500.
+            readers: dict[Watermark, list[str]] = {}
+            for user_id, read in header.watermarks().items():
+                readers.setdefault(read, []).append(user_id)
+            for user_ids in readers.values():
+                view = conversation_view(header.summary(user_ids[0]), users)
+                effects.push("conversation_updated", ConversationUpdated.model_construct(conversation=view), user_ids)
 
     # --- Conversations ------------------------------------------------------------------------------------
 
     async def _start(self, commands: Sequence[StartConversation], effects: Effects) -> None:
         user_ids = {id for command in commands for id in (*command.payload.participant_ids, command.user_id)}
-        users = await self._users.find(user_ids)
+        known = await self._users.find(user_ids, fields=["blocked"])
         starts: list[tuple[StartConversation, NewConversation]] = []
         for command in commands:
             try:
-                starts.append((command, _new_conversation(command, users)))
+                starts.append((command, _new_conversation(command, known)))
             except Refused as refusal:
                 effects.refuse(command, refusal)
+        if not starts:
+            return
         await self._conversations.start([start for _, start in starts])
-        headers = await self._conversations.headers({start.id for _, start in starts})
-        # A conversation that exists may have participants who were not looked up yet.
-        users |= await self._users.find(
-            {user_id for header in headers.values() for user_id in header.user_ids if user_id not in users}
-        )
+        summaries = await self._conversations.summaries([(start.id, start.by) for _, start in starts])
+        users = await self._users.find({user_id for summary in summaries.values() for user_id in summary.user_ids})
         for command, start in starts:
-            view = conversation_view(headers[start.id], command.user_id, users)
+            view = conversation_view(summaries[start.id, start.by], users)
             effects.reply(command, ConversationStarted.model_construct(conversation=view))
             update = ConversationUpdated.model_construct(conversation=view)
             effects.push("conversation_updated", update, [command.user_id], command.sid)

@@ -14,7 +14,7 @@ from contracts.commands import MessageSeen
 from contracts.errors import StoreUnavailable, not_found
 from contracts.facts import MessageStored
 from contracts.pushes import SeenByOther
-from contracts.values import rfc3339, utc_datetime
+from contracts.values import MAX_SEEN_PARTICIPANTS, rfc3339, utc_datetime
 from infra import metrics
 from infra.store.client import Store
 from infra.store.conversations import Conversations, Header, Watermark
@@ -63,7 +63,7 @@ class Unread:
         for id, user_id in changed | dict.fromkeys(key for key, forward in moved.items() if forward):
             effects.push("unread_updated", _count(headers[id], user_id, totals), [user_id])
         for (id, user_id), forward in moved.items():
-            if forward:
+            if forward and len(headers[id].user_ids) <= MAX_SEEN_PARTICIPANTS:
                 self._push_seen(headers[id], user_id, effects)
         for command in seen:
             key = (command.payload.conversation_id, command.user_id)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from contracts.models import Conversation, FoundUser, LastMessage, Message, Participant, Presence, User
 from contracts.values import rfc3339
-from infra.store.conversations import Header
+from infra.store.conversations import Summary
 from infra.store.messages import StoredMessage
 from infra.store.operations import Document
 
@@ -22,20 +22,35 @@ def message_view(message: StoredMessage) -> Message:
     )
 
 
-def conversation_view(header: Header, viewer: str, users: Mapping[str, Document]) -> Conversation:
-    """A conversation as the participant `viewer` sees it. `users` are the participants' documents by id."""
-    document = header.document
+def conversation_view(summary: Summary, users: Mapping[str, Document]) -> Conversation:
+    """A conversation as the summary's reader sees it. `users` are the documents of the shown participants by id."""
+    document = summary.document
     return Conversation.model_construct(
-        id=header.id,
+        id=summary.id,
         kind=document["kind"],
         title=document["title"],
         created_by=document["created_by"],
         created_at=rfc3339(document["created_at"]),
         updated_at=rfc3339(document["updated_at"]),
-        last_seq=header.last_seq,
-        unread_count=header.unread(viewer),
-        last_message=_last_message_view(header.last),
-        participants=[_participant_view(part, users.get(part["user_id"])) for part in document["participants"]],
+        last_seq=summary.last_seq,
+        last_read_seq=summary.read.seq,
+        last_read_at=rfc3339(summary.read.at) if summary.read.at else None,
+        unread_count=summary.unread,
+        last_message=_last_message_view(summary.last),
+        participant_count=summary.participant_count,
+        participants=[participant_view(part, users.get(part["user_id"])) for part in document["participants"]],
+    )
+
+
+def participant_view(part: Document, user: Document | None) -> Participant:
+    """A participant of a header, with the user's document."""
+    read = part["read"]
+    return Participant.model_construct(
+        user=user_view(part["user_id"], user),
+        online=bool(user and user.get("online")),
+        last_seen_at=_last_seen(user) if user else None,
+        last_read_seq=read["seq"],
+        last_read_at=rfc3339(read["at"]) if read["at"] else None,
     )
 
 
@@ -74,17 +89,6 @@ def _last_message_view(last: Document | None) -> LastMessage | None:
         sender_id=last["sender_id"],
         preview=last["preview"],
         sent_at=rfc3339(last["sent_at"]),
-    )
-
-
-def _participant_view(part: Document, user: Document | None) -> Participant:
-    read = part["read"]
-    return Participant.model_construct(
-        user=user_view(part["user_id"], user),
-        online=bool(user and user.get("online")),
-        last_seen_at=_last_seen(user) if user else None,
-        last_read_seq=read["seq"],
-        last_read_at=rfc3339(read["at"]) if read["at"] else None,
     )
 
 

@@ -126,9 +126,8 @@ class ConversationView:
         self.last_seq = max(self.last_seq, conversation["last_seq"])
         for person in conversation["participants"]:
             self.apply_read(person["user"]["id"], person["last_read_seq"])
-            if person["user"]["id"] == user_id:
-                own = {"last_read_seq": person["last_read_seq"], "unread_count": conversation["unread_count"]}
-                self.apply_count(own)
+        self.apply_read(user_id, conversation["last_read_seq"])
+        self.apply_count(conversation)
 
     @property
     def contiguous(self) -> int:

@@ -26,7 +26,14 @@ KEPT_RUNS = 40
 TOPOLOGY_LIMIT = 30.0
 
 #: The environment of an edge whose clients may send as much as they like.
-NO_RATE_LIMITS = {"WARREN_RATE_LIMIT": "0", "WARREN_FRAME_RATE": "0", "WARREN_BYTE_RATE": "0"}
+NO_RATE_LIMITS = {
+    "WARREN_RATE_LIMIT": "0",
+    "WARREN_START_PEOPLE_PER_HOUR": "0",
+    "WARREN_SEARCHES_PER_MINUTE": "0",
+    "WARREN_READ_ITEMS_PER_MINUTE": "0",
+    "WARREN_FRAME_RATE": "0",
+    "WARREN_BYTE_RATE": "0",
+}
 
 WorkerKind = Literal["persistence", "unread", "presence", "history"]
 WORKER_KINDS: tuple[WorkerKind, ...] = get_args(WorkerKind)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contracts.counting import unread_count
+from contracts.values import SHOWN_PARTICIPANTS
 from infra.store.client import Store
 from infra.store.messages import StoredMessage
 from infra.store.operations import Document, Term, Update, find_all, translated_errors, union, update_all
@@ -23,8 +24,8 @@ class Watermark:
 
 
 @dataclass(frozen=True)
-class Header:
-    """A conversation's header as it is stored."""
+class StoredConversation:
+    """What is stored of a conversation, or a part of it."""
 
     id: str
     document: Document
@@ -32,19 +33,40 @@ class Header:
     @property
     def last_seq(self) -> int:
         """The seq of the newest message; 0 without a message."""
-        last = self.document.get("last")
-        return int(last["seq"]) if last else 0
-
-    @property
-    def user_ids(self) -> list[str]:
-        """The participants, in an order that never changes."""
-        return [participant["user_id"] for participant in self.document["participants"]]
+        return int(self.last["seq"]) if self.last else 0
 
     @property
     def last(self) -> Document | None:
         """The newest message's projection; None without a message."""
         last: Document | None = self.document.get("last")
         return last
+
+    @property
+    def user_ids(self) -> list[str]:
+        """The participants in `document`, in the order in which they joined, which never changes."""
+        return [participant["user_id"] for participant in self.document["participants"]]
+
+
+@dataclass(frozen=True)
+class Summary(StoredConversation):
+    """What one participant, the reader, is shown of a header.
+
+    `document` has the first `SHOWN_PARTICIPANTS` of the `participant_count` participants; `read` is the reader's own
+    watermark.
+    """
+
+    participant_count: int
+    read: Watermark
+
+    @property
+    def unread(self) -> int:
+        """The reader's number of unread messages."""
+        return unread_count(self.last_seq, self.read.seq)
+
+
+@dataclass(frozen=True)
+class Header(StoredConversation):
+    """A conversation's header as it is stored."""
 
     @property
     def opened_by(self) -> list[str]:
@@ -59,6 +81,11 @@ class Header:
                 return Watermark(participant["read"]["seq"], participant["read"]["at"])
         return Watermark(0, None)
 
+    def watermarks(self) -> dict[str, Watermark]:
+        """The watermark of each participant."""
+        parts = self.document["participants"]
+        return {part["user_id"]: Watermark(part["read"]["seq"], part["read"]["at"]) for part in parts}
+
     def watermark_path(self, user_id: str) -> str:
         """The path of a participant's watermark in the document."""
         return f"participants.{self.user_ids.index(user_id)}.read"
@@ -66,6 +93,12 @@ class Header:
     def unread(self, user_id: str) -> int:
         """A participant's number of unread messages. It is computed from the header and never incremented."""
         return unread_count(self.last_seq, self.watermark(user_id).seq)
+
+    def summary(self, reader: str) -> Summary:
+        """What this participant is shown."""
+        participants = self.document["participants"]
+        document = {**self.document, "participants": participants[:SHOWN_PARTICIPANTS]}
+        return Summary(self.id, document, len(participants), self.watermark(reader))
 
     @property
     def term(self) -> Term:
@@ -104,6 +137,16 @@ class ConversationPageQuery:
 
     user_id: str
     before: tuple[datetime, str] | None
+    limit: int
+
+
+@dataclass(frozen=True)
+class ParticipantPageQuery:
+    """A page of a conversation's participants for one of them: `limit` from the place `start` on."""
+
+    conversation_id: str
+    user_id: str
+    start: int
     limit: int
 
 
@@ -223,11 +266,32 @@ class Conversations:
                         found[user_id] |= members
         return {user_id: audience - {user_id} for user_id, audience in found.items()}
 
-    async def pages(self, queries: Sequence[ConversationPageQuery]) -> list[list[Header]]:
-        """Up to `limit` headers for each query, newest activity first."""
+    async def pages(self, queries: Sequence[ConversationPageQuery]) -> list[list[Summary]]:
+        """Up to `limit` summaries for each query, newest activity first."""
         async with translated_errors():
             results = await union(self._conversations, [_page(query) for query in queries])
-        return [[Header(document["_id"], document) for document in documents] for documents in results]
+        return [[_summary(document) for document in documents] for documents in results]
+
+    async def summaries(self, readers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Summary]:
+        """The summaries of conversations for their readers, by (conversation, reader)."""
+        wanted = list(dict.fromkeys(readers))
+        pipelines = [[{"$match": {"_id": id}}, _summarized(reader)] for id, reader in wanted]
+        async with translated_errors():
+            results = await union(self._conversations, pipelines)
+        return {key: _summary(document) for key, found in zip(wanted, results, strict=True) for document in found}
+
+    async def participants(self, queries: Sequence[ParticipantPageQuery]) -> list[list[Document] | None]:
+        """For each query the participants of its page, or None where the user may not see the conversation."""
+        pipelines = [
+            [
+                {"$match": {"_id": query.conversation_id, **_visible_to(query.user_id)}},
+                {"$project": {"participants": {"$slice": ["$participants", query.start, query.limit]}}},
+            ]
+            for query in queries
+        ]
+        async with translated_errors():
+            results = await union(self._conversations, pipelines)
+        return [found[0]["participants"] if found else None for found in results]
 
     async def ids_after(self, after: str, limit: int) -> list[str]:
         """Up to `limit` conversation ids after this one, in order; "" starts at the first."""
@@ -242,13 +306,33 @@ class Conversations:
 
 
 def _page(query: ConversationPageQuery) -> list[dict[str, Any]]:
-    match: Document = {
-        "participants.user_id": query.user_id,
-        "$or": [{"last": {"$ne": None}}, {"opened_by": query.user_id}],
-    }
+    match = _visible_to(query.user_id)
     if query.before is not None:
         updated_at, conversation_id = query.before
         older = {"updated_at": {"$lt": updated_at}}
         same = {"updated_at": updated_at, "_id": {"$lt": conversation_id}}
         match["$and"] = [{"$or": [older, same]}]
-    return [{"$match": match}, {"$sort": {"updated_at": -1, "_id": -1}}, {"$limit": query.limit}]
+    order = {"updated_at": -1, "_id": -1}
+    return [{"$match": match}, {"$sort": order}, {"$limit": query.limit}, _summarized(query.user_id)]
+
+
+def _visible_to(user_id: str) -> Document:
+    """Matches the conversations that a user may see; `workers.visibility.may_see` is the same rule."""
+    return {"participants.user_id": user_id, "$or": [{"last": {"$ne": None}}, {"opened_by": user_id}]}
+
+
+def _summarized(reader: str) -> Document:
+    """A stage that leaves of a header what `Summary` needs, so that a large group costs no more than a small one."""
+    own = {"$filter": {"input": "$participants", "cond": {"$eq": ["$$this.user_id", {"$literal": reader}]}}}
+    return {
+        "$set": {
+            "participants": {"$slice": ["$participants", SHOWN_PARTICIPANTS]},
+            "participant_count": {"$size": "$participants"},
+            "own": {"$arrayElemAt": [own, 0]},
+        }
+    }
+
+
+def _summary(document: Document) -> Summary:
+    read = document["own"]["read"]
+    return Summary(document["_id"], document, document["participant_count"], Watermark(read["seq"], read["at"]))

@@ -39,12 +39,14 @@ class Users:
         self._blocked: set[str] = set()
         self._blocked_at = 0.0
 
-    async def find(self, ids: Collection[str]) -> dict[str, Document]:
-        """The documents of these users by id, without users who have never connected."""
+    async def find(self, ids: Collection[str], *, fields: Collection[str] | None = None) -> dict[str, Document]:
+        """The documents of these users by id, or some `fields` of them, without users who have never connected."""
         if not ids:
             return {}
+        projection = dict.fromkeys(fields, 1) if fields is not None else None
         async with translated_errors():
-            return {user["_id"]: user for user in await find_all(self._users, {"_id": {"$in": list(ids)}})}
+            found = await find_all(self._users, {"_id": {"$in": list(set(ids))}}, projection)
+        return {user["_id"]: user for user in found}
 
     async def blocked(self, ids: Collection[str]) -> set[str]:
         """Which of these users are blocked. The answer is cached for up to `CACHE_SECONDS`."""

@@ -85,7 +85,9 @@ async def test_without_a_broker_nothing_is_accepted_and_afterwards_a_snapshot_is
         "message_seen": {"conversation_id": conversation_id, "seq": 1},
         "list_messages": {"conversation_id": conversation_id},
         "list_conversations": {},
+        "list_participants": {"conversation_id": conversation_id},
         "find_users": {},
+        "get_users": {"user_ids": [bob.user_id]},
         "get_presence": {"user_ids": [bob.user_id]},
         "typing": {"conversation_id": conversation_id, "typing": True},
     }

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from contracts.errors import Code
+from infra.local.stack import Stack
+from tests.support.extra_processes import extra_edge
 from tests.support.people import People
 
 
@@ -225,17 +227,69 @@ async def test_a_user_without_conversations_has_an_empty_list(people: People) ->
 @pytest.mark.parametrize("cursor", ["", "nonsense", "bm9uc2Vuc2U", "e30=", "\u0000", "é"])
 async def test_a_cursor_that_nobody_handed_out_is_refused(people: People, cursor: str) -> None:
     (ada,) = await people.arrive("ada")
-    error = await ada.error("list_conversations", cursor=cursor)
-    assert (error["code"], error["details"][0]["field"]) == ("invalid_payload", "cursor")
+    for event, payload in (("list_conversations", {}), ("list_participants", {"conversation_id": "c"})):
+        error = await ada.error(event, {**payload, "cursor": cursor})
+        assert (error["code"], error["details"][0]["field"]) == ("invalid_payload", "cursor")
 
 
 @pytest.mark.answers(Code.INVALID_PAYLOAD)
-@pytest.mark.parametrize("event", ["list_conversations", "list_messages", "find_users"])
+@pytest.mark.parametrize("event", ["list_conversations", "list_messages", "list_participants", "find_users"])
 async def test_limits_are_from_1_to_100(people: People, event: str) -> None:
     ada, bob = await people.arrive("ada", "bob")
-    payload = {"conversation_id": await people.chat(ada, bob)} if event == "list_messages" else {}
+    of_one = event in ("list_messages", "list_participants")
+    payload = {"conversation_id": await people.chat(ada, bob)} if of_one else {}
     for limit in (1, 100):
         await ada.call(event, {**payload, "limit": limit})
     for wrong in (0, -1, 101, 1.5, "1", None, True):
         error = await ada.error(event, {**payload, "limit": wrong})
         assert (error["code"], error["details"][0]["field"]) == ("invalid_payload", "limit"), wrong
+
+
+@pytest.mark.answers(Code.RATE_LIMITED)
+async def test_starts_beyond_the_budget_are_refused_and_others_may_start(people: People, stack: Stack) -> None:
+    # Given an edge where a user may put three people an hour into new conversations
+    async with extra_edge(stack, {"WARREN_START_PEOPLE_PER_HOUR": "3"}) as edge:
+        ada, bob, cy = [await people.connect(people.name(label), edge) for label in ("ada", "bob", "cy")]
+
+        # When one has started a group of two others, and starts another
+        others = [bob.user_id, cy.user_id]
+        await people.start(ada, bob, cy)
+        error = await ada.error("start_conversation", participant_ids=others)
+
+        # Then it is refused and told when to try again: one person is left, and two are needed
+        assert (error["code"], error["retryable"]) == ("rate_limited", True)
+        assert 1_190_000 < error["retry_after_ms"] <= 1_200_001
+        # And everything else goes on, for them and for others
+        await people.chat(ada, bob)
+        await people.start(bob, ada, cy)
+
+
+async def test_a_member_whom_a_large_group_does_not_show_reads_and_writes_in_it(people: People) -> None:
+    # Given a group of 25, and the one who joined last
+    ada, *others = await people.arrive("ada", *["other"] * 24)
+    group = await people.start(ada, *others)
+    last = max(others, key=lambda client: client.user_id)
+    await people.say(ada, group)
+
+    # Then the conversation does not show them, and yet has what is their own
+    pushed = (await last.push("conversation_updated", group))["conversation"]
+    shown = [part["user"]["id"] for part in pushed["participants"]]
+    assert (shown[0], len(shown), pushed["participant_count"]) == (ada.user_id, 20, 25)
+    assert last.user_id not in shown
+    assert (pushed["last_read_seq"], pushed["unread_count"]) == (0, 1)
+
+    # When they read and write
+    await last.call("message_seen", conversation_id=group, seq=1)
+    await people.say(last, group)
+
+    # Then their list says so, and all participants are there page by page
+    (listed,) = (await last.call("list_conversations"))["conversations"]
+    assert (listed["last_seq"], listed["last_read_seq"], listed["unread_count"]) == (2, 2, 0)
+    first = await ada.call("list_participants", conversation_id=group, limit=20)
+    second = await ada.call("list_participants", conversation_id=group, cursor=first["next_cursor"])
+    assert [part["user"]["id"] for part in first["participants"]] == shown
+    assert [part["last_read_seq"] for part in second["participants"]] == [0, 0, 0, 0, 2]
+    assert (second["participants"][-1]["user"]["id"], second["next_cursor"]) == (last.user_id, None)
+    # And others can find out who they are
+    (named,) = (await ada.call("get_users", user_ids=[last.user_id]))["users"]
+    assert (named["name"], named["online"]) == (last.user_id, True)

@@ -11,6 +11,7 @@ from tests.support.socketio_client import Client, Json
 #: Every event that names a conversation, and what else it needs.
 NAMING_A_CONVERSATION: dict[str, dict[str, Json]] = {
     "list_messages": {},
+    "list_participants": {},
     "send_message": {"client_message_id": "m", "body": "hello"},
     "message_seen": {"seq": 1},
     "typing": {"typing": True},

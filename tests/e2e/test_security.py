@@ -200,6 +200,7 @@ async def asked_about(client: Client, conversation_id: str) -> list[Json]:
             ("list_messages", {}),
             ("list_messages", {"after_seq": 0}),
             ("list_messages", {"before_seq": 5}),
+            ("list_participants", {}),
             ("typing", {"typing": True}),
         )
     ]

@@ -1,4 +1,7 @@
-"""Counts the commands that a driver sends to MongoDB: what a batch costs the store."""
+"""Counts the commands that a driver sends to MongoDB, and what it reads: what a batch costs the store."""
+
+from collections import Counter
+from typing import Any
 
 from pymongo import monitoring
 from typing_extensions import override
@@ -11,6 +14,7 @@ class CommandCounter(monitoring.CommandListener):
         self.commands: list[str] = []
         #: `w` of every write.
         self.concerns: list[int | str] = []
+        self._reads: Counter[str] = Counter()
 
     @override
     def started(self, event: monitoring.CommandStartedEvent) -> None:
@@ -22,7 +26,13 @@ class CommandCounter(monitoring.CommandListener):
 
     @override
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Nothing more to note."""
+        """Note the documents that came."""
+        cursor = event.reply.get("cursor")
+        if not isinstance(cursor, dict):
+            return
+        documents: list[dict[str, Any]] = cursor.get("firstBatch") or cursor.get("nextBatch") or []
+        self._reads[str(cursor["ns"]).partition(".")[2]] += len(documents)
+        self._reads["participants"] += sum(len(document.get("participants", ())) for document in documents)
 
     @override
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
@@ -31,4 +41,9 @@ class CommandCounter(monitoring.CommandListener):
     def take(self) -> list[str]:
         """What was counted since the last call."""
         taken, self.commands = self.commands, []
+        return taken
+
+    def take_reads(self) -> Counter[str]:
+        """The documents read by collection, and the `participants` in them, since the last call."""
+        taken, self._reads = self._reads, Counter()
         return taken

@@ -72,6 +72,15 @@ MESSAGE: Shape = {
     "body": str,
     "sent_at": time,
 }
+PARTICIPANT: Shape = {
+    "user": USER,
+    "online": bool,
+    "last_seen_at": nullable(time),
+    "last_read_seq": count,
+    "last_read_at": nullable(time),
+}
+#: Participants that a conversation shows at most.
+SHOWN = 20
 CONVERSATION: Shape = {
     "id": str,
     "kind": one_of("direct", "group"),
@@ -80,17 +89,19 @@ CONVERSATION: Shape = {
     "created_at": time,
     "updated_at": time,
     "last_seq": count,
+    "last_read_seq": count,
+    "last_read_at": nullable(time),
     "unread_count": count,
     "last_message": nullable({"id": str, "seq": count, "sender_id": str, "preview": str, "sent_at": time}),
-    "participants": [
-        {
-            "user": USER,
-            "online": bool,
-            "last_seen_at": nullable(time),
-            "last_read_seq": count,
-            "last_read_at": nullable(time),
-        }
-    ],
+    "participant_count": count,
+    "participants": [PARTICIPANT],
+}
+FOUND_USER: Shape = {
+    "id": str,
+    "name": str,
+    "picture": nullable(str),
+    "online": bool,
+    "last_seen_at": nullable(time),
 }
 UNREAD: Shape = {
     "conversation_id": str,
@@ -123,9 +134,9 @@ ACKS: dict[str, Shape] = {
         "total_version": count,
     },
     "list_messages": {"messages": [MESSAGE], "has_more": bool},
-    "find_users": {
-        "users": [{"id": str, "name": str, "picture": nullable(str), "online": bool, "last_seen_at": nullable(time)}]
-    },
+    "list_participants": {"participants": [PARTICIPANT], "next_cursor": nullable(str)},
+    "find_users": {"users": [FOUND_USER]},
+    "get_users": {"users": [FOUND_USER]},
     "get_presence": {"presence": [PRESENCE]},
     "typing": {},
     "refresh_token": {"expires_at": time},

@@ -8,10 +8,14 @@ from typing import Any
 from contracts.commands import (
     FindUsers,
     FindUsersPayload,
+    GetUsers,
+    GetUsersPayload,
     ListConversations,
     ListConversationsPayload,
     ListMessages,
     ListMessagesPayload,
+    ListParticipants,
+    ListParticipantsPayload,
     MessageSeen,
     MessageSeenPayload,
     SendMessage,
@@ -67,6 +71,16 @@ def find_users(by: str, query: str = "", *, online_only: bool = False, limit: in
     """Someone searches for others."""
     payload = FindUsersPayload(query=query, online_only=online_only, limit=limit)
     return FindUsers(**_envelope(by), payload=payload)
+
+
+def list_participants(by: str, conversation_id: str, **page: Any) -> ListParticipants:
+    """Someone asks for a page of a conversation's participants."""
+    return ListParticipants(**_envelope(by), payload=ListParticipantsPayload(conversation_id=conversation_id, **page))
+
+
+def get_users(by: str, *user_ids: str) -> GetUsers:
+    """Someone asks who these users are."""
+    return GetUsers(**_envelope(by), payload=GetUsersPayload(user_ids=list(user_ids)))
 
 
 def opened(user_id: str, *, edge_id: str = EDGE, version: int = 1, epoch: int = 1) -> SessionOpen:

@@ -205,8 +205,12 @@ class Client:
         for conversation in shown + (payload.get("conversations", []) if payload else []):
             last_seq = conversation["last_seq"]
             read = {person["user"]["id"]: person["last_read_seq"] for person in conversation["participants"]}
-            assert max(read.values()) <= last_seq, f"somebody read more than there is: {conversation}"
-            assert conversation["unread_count"] == last_seq - read[self.user_id], f"a wrong count: {conversation}"
+            own = conversation["last_read_seq"]
+            assert max(own, *read.values()) <= last_seq, f"somebody read more than there is: {conversation}"
+            assert read.get(self.user_id, own) == own, f"two own watermarks: {conversation}"
+            assert conversation["unread_count"] == last_seq - own, f"a wrong count: {conversation}"
+            shown_people = min(conversation["participant_count"], protocol.SHOWN)
+            assert len(conversation["participants"]) == shown_people, f"the wrong participants: {conversation}"
             last = conversation["last_message"]
             assert (last["seq"] if last else 0) == last_seq, f"the last message is not the last: {conversation}"
 

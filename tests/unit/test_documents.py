@@ -20,10 +20,18 @@ from contracts.codec import decode_ok, decode_payload
 from contracts.commands import CLIENT_EVENTS
 from contracts.errors import RETRYABLE, Code, Error, Refused
 from contracts.pushes import PUSHES
-from contracts.values import MAX_LIMIT, MAX_PARTICIPANTS, Value
+from contracts.values import (
+    MAX_LIMIT,
+    MAX_PARTICIPANTS,
+    MAX_SEEN_PARTICIPANTS,
+    MAX_USER_IDS,
+    SHOWN_PARTICIPANTS,
+    Value,
+)
+from edge.costs import limits_of
 from infra import metrics
 from infra.__main__ import app
-from infra.settings import EdgeSettings, Settings, WorkerSettings
+from infra.settings import MIN_SECRET_BYTES, EdgeSettings, Settings, WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(file for pattern in ("*.md", "docs/**/*.md", "web/*.md") for file in ROOT.glob(pattern))
@@ -149,6 +157,14 @@ def test_numbers_in_the_protocol_are_those_of_the_code() -> None:
     assert f"{frames} WebSocket frames per second with bursts of {most_frames}" in said
     assert f"{kilobytes} KiB per second with bursts of {most_kilobytes >> 10} MiB" in said
     assert f"up to {MAX_PARTICIPANTS} people" in PROTOCOL
+    assert f"the first {SHOWN_PARTICIPANTS} in the order in which they joined" in PROTOCOL
+    assert f"in conversations of up to {MAX_SEEN_PARTICIPANTS} people" in PROTOCOL
+    assert f"Send 1-{MAX_USER_IDS} ids" in PROTOCOL
+    shown = next(json.loads(example.text) for example in EXAMPLES if example.event == "session_ready")
+    secret = "x" * MIN_SECRET_BYTES
+    assert shown["limits"] == limits_of(EdgeSettings(jwt_secret=SecretStr(secret))).model_dump()
+    for budget in ("start_people_per_hour", "searches_per_minute", "read_items_per_minute"):
+        assert f"| `{budget}` | {settings[budget].default:,} |" in PROTOCOL
     assert f"`limit` is 1-{MAX_LIMIT}" in PROTOCOL
 
 

@@ -85,8 +85,28 @@ export interface Commands {
         }
       | Refusal;
   };
+  list_participants: {
+    payload: ListParticipantsPayload;
+    data: ParticipantPage;
+    ack:
+      | {
+          ok: true;
+          data: ParticipantPage;
+        }
+      | Refusal;
+  };
   find_users: {
     payload: FindUsersPayload;
+    data: UsersFound;
+    ack:
+      | {
+          ok: true;
+          data: UsersFound;
+        }
+      | Refusal;
+  };
+  get_users: {
+    payload: GetUsersPayload;
     data: UsersFound;
     ack:
       | {
@@ -137,7 +157,7 @@ export interface ConversationStarted {
   conversation: Conversation;
 }
 /**
- * A conversation as one participant sees it: `unread_count` is that participant's.
+ * A conversation as one participant, its reader, sees it. `participants` are the first who joined, at most `SHOWN_PARTICIPANTS` of the `participant_count`. The reader's own are `last_read_seq`, `last_read_at` and `unread_count`.
  */
 export interface Conversation {
   id: string;
@@ -147,8 +167,11 @@ export interface Conversation {
   created_at: string;
   updated_at: string;
   last_seq: number;
+  last_read_seq: number;
+  last_read_at: string | null;
   unread_count: number;
   last_message: LastMessage | null;
+  participant_count: number;
   participants: Participant[];
 }
 /**
@@ -267,6 +290,18 @@ export interface MessagePage {
   has_more: boolean;
 }
 /**
+ * A page of a conversation's participants, in the order in which they joined.
+ */
+export interface ListParticipantsPayload {
+  conversation_id: string;
+  cursor?: string | null;
+  limit?: number;
+}
+export interface ParticipantPage {
+  participants: Participant[];
+  next_cursor: string | null;
+}
+/**
  * Users whose name or id has, for each word of the query, a word that starts with it.
  */
 export interface FindUsersPayload {
@@ -286,6 +321,12 @@ export interface FoundUser {
   picture: string | null;
   online: boolean;
   last_seen_at: string | null;
+}
+/**
+ * These users, as a search finds them.
+ */
+export interface GetUsersPayload {
+  user_ids: string[];
 }
 /**
  * Which of these users are online.
@@ -347,13 +388,24 @@ export interface SessionReady {
   limits: Limits;
 }
 /**
- * The edge's limits for a client; 0 means no limit.
+ * The bounds that a client meets. For rates and budgets, which are the edge's settings, 0 means no limit.
  */
 export interface Limits {
   max_body_characters: number;
+  max_title_characters: number;
+  max_query_characters: number;
   max_event_bytes: number;
+  max_participants: number;
+  max_shown_participants: number;
+  max_seen_participants: number;
+  max_list_items: number;
+  max_user_ids: number;
+  max_in_flight: number;
   events_per_second: number;
   burst: number;
+  start_people_per_hour: number;
+  searches_per_minute: number;
+  read_items_per_minute: number;
 }
 export interface ConversationUpdated {
   conversation: Conversation;

@@ -1,21 +1,12 @@
 import { createServer, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Server, type Socket } from "socket.io";
-import type { Code, Commands, Conversation, Message, Pushes, UnreadCount, User } from "@/protocol";
+import type { Code, Commands, Pushes } from "@/protocol";
+import { LIMITS } from "./builders";
+import { FakeBackend } from "./fakeBackend";
 
 type Ack = (answer: unknown) => void;
 type Event = keyof Commands;
-interface StoredConversation {
-  id: string;
-  kind: "direct" | "group";
-  title: string | null;
-  created_by: string;
-  created_at: string;
-  users: string[];
-  reads: Map<string, number>;
-  messages: Message[];
-}
-
 /** What goes wrong with the next event of a kind. */
 export type Fault = "drop" | "store-and-drop" | { code: Code; retryable: boolean; retry_after_ms?: number };
 
@@ -27,163 +18,6 @@ export function tokenFor(id: string, name = id, lifetimeSeconds = 3600): string 
   const encoded = Buffer.from(JSON.stringify(claims)).toString("base64url");
   return `e30.${encoded}.signature`;
 }
-
-/** The state that several fake edges share, as real edges share a store. */
-export class FakeBackend {
-  readonly users = new Map<string, User>();
-  readonly conversations = new Map<string, StoredConversation>();
-  readonly edges = new Set<FakeEdge>();
-  /** Totals are numbered in the order in which they were read. */
-  private totals = 0;
-  private clock = Date.parse("2026-03-02T09:00:00.000Z");
-
-  now(): string {
-    this.clock += 1000;
-    return new Date(this.clock).toISOString();
-  }
-
-  addUser(id: string, name = id): User {
-    const user = this.users.get(id) ?? { id, name, picture: null };
-    this.users.set(id, user);
-    return user;
-  }
-
-  start(by: string, others: string[], title: string | null = null): StoredConversation {
-    const users = [...new Set([by, ...others])];
-    const kind = others.length === 1 ? "direct" : "group";
-    const existing = [...this.conversations.values()].find(
-      (conversation) =>
-        kind === "direct" &&
-        conversation.kind === "direct" &&
-        conversation.users.length === users.length &&
-        users.every((id) => conversation.users.includes(id)),
-    );
-    if (existing) return existing;
-    const id = `c${this.conversations.size + 1}`;
-    const conversation: StoredConversation = {
-      id,
-      kind,
-      title,
-      created_by: by,
-      created_at: this.now(),
-      users,
-      reads: new Map(),
-      messages: [],
-    };
-    this.conversations.set(id, conversation);
-    return conversation;
-  }
-
-  /** Store a message, only once for each client_message_id. */
-  store(
-    conversation: StoredConversation,
-    sender_id: string,
-    body: string,
-    client_message_id = `w${conversation.messages.length + 1}`,
-  ): { message: Message; fresh: boolean } {
-    const known = conversation.messages.find(
-      (message) => message.sender_id === sender_id && message.client_message_id === client_message_id,
-    );
-    if (known) return { message: known, fresh: false };
-    const seq = conversation.messages.length + 1;
-    const message: Message = {
-      id: `${conversation.id}-m${seq}`,
-      conversation_id: conversation.id,
-      seq,
-      sender_id,
-      client_message_id,
-      body: body.trim(),
-      sent_at: this.now(),
-    };
-    conversation.messages.push(message);
-    conversation.reads.set(sender_id, seq);
-    return { message, fresh: true };
-  }
-
-  unread(conversation: StoredConversation, user: string): UnreadCount {
-    const last_read_seq = conversation.reads.get(user) ?? 0;
-    return {
-      conversation_id: conversation.id,
-      unread_count: conversation.messages.length - last_read_seq,
-      last_seq: conversation.messages.length,
-      last_read_seq,
-      last_read_at: null,
-      ...this.total(user),
-    };
-  }
-
-  total(user: string): Pick<UnreadCount, "total_unread" | "total_version"> {
-    const total_unread = this.listFor(user).reduce(
-      (sum, { messages, reads }) => sum + messages.length - (reads.get(user) ?? 0),
-      0,
-    );
-    this.totals += 1;
-    return { total_unread, total_version: this.totals };
-  }
-
-  listFor(user: string): StoredConversation[] {
-    return [...this.conversations.values()]
-      .filter(
-        (conversation) =>
-          conversation.users.includes(user) && (conversation.messages.length > 0 || conversation.created_by === user),
-      )
-      .sort((a, b) => (updatedAt(a) < updatedAt(b) ? 1 : -1));
-  }
-
-  view(conversation: StoredConversation, user: string): Conversation {
-    const last = conversation.messages.at(-1);
-    return {
-      id: conversation.id,
-      kind: conversation.kind,
-      title: conversation.title,
-      created_by: conversation.created_by,
-      created_at: conversation.created_at,
-      updated_at: updatedAt(conversation),
-      last_seq: conversation.messages.length,
-      unread_count: this.unread(conversation, user).unread_count,
-      last_message: last
-        ? { id: last.id, seq: last.seq, sender_id: last.sender_id, preview: last.body, sent_at: last.sent_at }
-        : null,
-      participants: conversation.users.map((id) => ({
-        user: this.users.get(id) ?? { id, name: id, picture: null },
-        online: this.online(id),
-        last_seen_at: null,
-        last_read_seq: conversation.reads.get(id) ?? 0,
-        last_read_at: null,
-      })),
-    };
-  }
-
-  online(user: string): boolean {
-    return [...this.edges].some((edge) => edge.socketsOf(user).length > 0);
-  }
-
-  /** Push to every socket of a user on every edge. */
-  push<E extends keyof Pushes>(user: string, event: E, payload: Pushes[E], except?: Socket): void {
-    for (const edge of this.edges) edge.push(user, event, payload, except);
-  }
-
-  /** Store a message and send the pushes that follow from it. */
-  sendMessage(
-    conversation: StoredConversation,
-    sender: string,
-    body: string,
-    client_message_id?: string,
-    except?: Socket,
-  ): Message {
-    const { message, fresh } = this.store(conversation, sender, body, client_message_id);
-    if (!fresh) return message;
-    for (const user of conversation.users) {
-      if (message.seq === 1) this.push(user, "conversation_updated", { conversation: this.view(conversation, user) });
-      this.push(user, "new_message", { message }, except);
-      this.push(user, "unread_updated", this.unread(conversation, user));
-    }
-    return message;
-  }
-}
-
-const updatedAt = (conversation: StoredConversation) =>
-  conversation.messages.at(-1)?.sent_at ?? conversation.created_at;
 
 /** An edge on its own port that implements docs/protocol.md for the official client. */
 export class FakeEdge {
@@ -286,7 +120,7 @@ export class FakeEdge {
       user: this.backend.addUser(user),
       edge_id: this.url,
       server_time: this.backend.now(),
-      limits: { max_body_characters: 4000, max_event_bytes: 65536, events_per_second: 50, burst: 100 },
+      limits: LIMITS,
     } satisfies Pushes["session_ready"]);
   }
 
@@ -375,9 +209,22 @@ export class FakeEdge {
         const users = [...backend.users.values()].filter(({ name }) =>
           name.toLowerCase().includes(query.toLowerCase()),
         );
+        return ok({ users: users.map((user) => backend.found(user)) });
+      }
+      case "list_participants": {
+        const { conversation_id, cursor, limit = 50 } = payload as Commands["list_participants"]["payload"];
+        const target = findConversation(conversation_id);
+        if (!target) return no("not_found");
+        const from = Number(cursor ?? 0);
         return ok({
-          users: users.map((found) => ({ ...found, online: backend.online(found.id), last_seen_at: null })),
+          participants: backend.participants(target).slice(from, from + limit),
+          next_cursor: from + limit < target.users.length ? String(from + limit) : null,
         });
+      }
+      case "get_users": {
+        const { user_ids } = payload as Commands["get_users"]["payload"];
+        const users = user_ids.flatMap((id) => backend.users.get(id) ?? []);
+        return ok({ users: users.map((user) => backend.found(user)) });
       }
       case "get_presence": {
         const { user_ids } = payload as Commands["get_presence"]["payload"];

@@ -120,12 +120,15 @@ async def _messages(conversation: Conversation) -> list[StoredMessage]:
 async def _header(conversation: Conversation) -> tuple[Header, dict[str, int]]:
     """A conversation's header, empty where no list has it, and the unread count of each of its clients."""
     header, unread = Header(conversation.id, base_seq=conversation.base_seq), dict[str, int]()
+    read: dict[str, int] = {}
     for client in conversation.clients:
         if found := await _listed(client, conversation.id):
             unread[client.user_id] = found["unread_count"]
             last_id = found["last_message"]["id"] if found["last_message"] else ""
-            watermarks = {person["user"]["id"]: person["last_read_seq"] for person in found["participants"]}
-            header = Header(conversation.id, found["last_seq"], last_id, watermarks, conversation.base_seq)
+            # A large group shows its first participants only, but each client its own watermark.
+            read |= {person["user"]["id"]: person["last_read_seq"] for person in found["participants"]}
+            read[client.user_id] = found["last_read_seq"]
+            header = Header(conversation.id, found["last_seq"], last_id, read, conversation.base_seq)
     return header, unread
 
 

@@ -12,6 +12,8 @@ from tests.support import protocol
 from tests.unit.workers.fakes import NOW, header
 from workers.views import conversation_view, found_user_view, message_view, presence_view, user_view
 
+#: The fields of a conversation that are its reader's own.
+OWN = ("last_read_seq", "last_read_at", "unread_count")
 TIME = "2026-01-31T12:30:00.123Z"
 ADA = {
     "_id": "ada",
@@ -49,12 +51,13 @@ def test_a_message_is_shown_with_every_field_of_the_protocol() -> None:
 def test_a_conversation_is_shown_as_its_viewer_counts_it() -> None:
     # Given a conversation of three messages, of which its initiator has read all and the other none
     stored = header("ada", "bob", last_seq=3)
-    views = {viewer: shown(conversation_view(stored, viewer, {"ada": ADA})) for viewer in ("ada", "bob")}
+    views = {reader: shown(conversation_view(stored.summary(reader), {"ada": ADA})) for reader in ("ada", "bob")}
 
-    # Then both see the same, but for what is unread
+    # Then both see the same, but for what they have read
     for view in views.values():
         protocol.check(view, protocol.CONVERSATION, "conversation")
-    assert (views["ada"].pop("unread_count"), views["bob"].pop("unread_count")) == (0, 3)
+    own = {reader: [view.pop(field) for field in OWN] for reader, view in views.items()}
+    assert own == {"ada": [3, TIME, 0], "bob": [0, None, 3]}
     assert views["ada"] == views["bob"]
     view = views["bob"]
     assert (view["last_seq"], view["last_message"]["seq"], view["last_message"]["preview"]) == (3, 3, "hello")
@@ -69,8 +72,20 @@ def test_a_conversation_is_shown_as_its_viewer_counts_it() -> None:
     assert (bob["user"]["name"], bob["online"], bob["last_seen_at"], bob["last_read_at"]) == ("bob", False, None, None)
 
 
+def test_a_large_group_shows_who_joined_first_and_how_many_there_are() -> None:
+    # Given a group of 30, and a reader who joined last
+    people = [f"u{number:02}" for number in range(30)]
+    stored = header(*people, last_seq=3)
+    view = shown(conversation_view(stored.summary("u29"), {}))
+
+    # Then the first 20 are shown, and beside them the number of all and what is the reader's own
+    protocol.check(view, protocol.CONVERSATION, "conversation")
+    assert [part["user"]["id"] for part in view["participants"]] == people[: protocol.SHOWN]
+    assert (view["participant_count"], [view[field] for field in OWN]) == (30, [0, None, 3])
+
+
 def test_a_conversation_without_a_message_shows_none() -> None:
-    view = shown(conversation_view(header("ada", "bob", "cy", title="Lunch"), "ada", {}))
+    view = shown(conversation_view(header("ada", "bob", "cy", title="Lunch").summary("ada"), {}))
     protocol.check(view, protocol.CONVERSATION, "conversation")
     assert (view["kind"], view["title"], view["last_seq"], view["last_message"]) == ("group", "Lunch", 0, None)
 

@@ -2,6 +2,7 @@ import { type Action, combineReducers } from "@reduxjs/toolkit";
 import { authSlice, signedOut } from "@/features/auth/authSlice";
 import { connectionSlice } from "@/features/connection/connectionSlice";
 import { conversationsSlice } from "@/features/conversations/conversationsSlice";
+import { participantsSlice } from "@/features/conversations/participantsSlice";
 import { screenSlice } from "@/features/conversations/screenSlice";
 import { draftsSlice } from "@/features/messages/draftsSlice";
 import { messagesSlice } from "@/features/messages/messagesSlice";
@@ -17,6 +18,7 @@ const combinedReducer = combineReducers({
   drafts: draftsSlice.reducer,
   messages: messagesSlice.reducer,
   outbox: outboxSlice.reducer,
+  participants: participantsSlice.reducer,
   people: peopleSlice.reducer,
   presence: presenceSlice.reducer,
   screen: screenSlice.reducer,

@@ -7,16 +7,20 @@ import {
   unreadUpdated,
 } from "@/features/conversations/conversationsSlice";
 import { selectPendingReadReceipt } from "@/features/conversations/conversationSelectors";
+import { participantsFailed, participantsListed } from "@/features/conversations/participantsSlice";
 import { selectHistoryPageToLoad } from "@/features/messages/historySelectors";
 import { messageAccepted } from "@/features/messages/messageEvents";
 import { newerLoaded, newestLoaded, olderLoaded, threadFailed } from "@/features/messages/messagesSlice";
 import { messageRefused, selectNextToSend } from "@/features/messages/outboxSlice";
-import { searchFailed, usersFound } from "@/features/people/peopleSlice";
+import { searchFailed, selectUnnamed, usersFound, usersNamed } from "@/features/people/peopleSlice";
 import type { Commands } from "@/protocol";
 import type { Effect } from "./effectRunner";
 import { RequestError, type Request } from "./requests";
 import type { RootState } from "./rootReducer";
 import type { Timing } from "./timing";
+
+/** Users whose names are asked for at once. */
+const NAMES_AT_ONCE = 100;
 
 /** The parts of the store that the middleware uses. */
 export interface StoreAccess {
@@ -89,6 +93,23 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
     dispatch(usersFound({ query, users }));
   }
 
+  async function loadNames(): Promise<void> {
+    const asked = selectUnnamed(getState()).slice(0, NAMES_AT_ONCE);
+    const { users } = await request("get_users", { user_ids: asked });
+    dispatch(usersNamed({ asked, users }));
+  }
+
+  async function loadParticipants(): Promise<void> {
+    const { shownFor: conversation_id, nextCursor: cursor } = getState().participants;
+    if (conversation_id === null) return;
+    const page = await request("list_participants", {
+      conversation_id,
+      ...(cursor === null ? {} : { cursor }),
+      limit: 50,
+    });
+    dispatch(participantsListed({ ...page, conversation_id }));
+  }
+
   return [
     {
       pending: ({ conversations: { snapshotsLoaded, snapshotsRequested, error } }) =>
@@ -139,6 +160,16 @@ export function createServerEffects({ dispatch, getState }: StoreAccess, request
       pending: ({ people }) => (people.query !== null && people.query !== people.answeredQuery ? ["search"] : []),
       run: search,
       onFailure: (error) => dispatch(searchFailed({ query: getState().people.query ?? "", message: error.message })),
+    },
+    {
+      // After the list, which names most people already.
+      pending: (state) => (state.conversations.snapshotsLoaded > 0 && selectUnnamed(state).length > 0 ? ["names"] : []),
+      run: loadNames,
+    },
+    {
+      pending: ({ participants }) => (participants.requested ? [`participants:${participants.shownFor}`] : []),
+      run: loadParticipants,
+      onFailure: (error) => dispatch(participantsFailed(error.message)),
     },
   ];
 }

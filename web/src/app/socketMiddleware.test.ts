@@ -1,16 +1,28 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { FakeEdge, tokenFor, FakeBackend } from "../../test/fakeWarren";
+import { outboxInMemory } from "../../test/builders";
+import { FakeBackend } from "../../test/fakeBackend";
+import { FakeEdge, tokenFor } from "../../test/fakeWarren";
 import { signedIn, signedOut } from "@/features/auth/authSlice";
 import { TokenRefused, type TokenProvider } from "@/features/auth/tokens";
 import { networkLost, retryRequested, selectConnection } from "@/features/connection/connectionSlice";
 import { selectConversationIds, selectTotalUnread, selectUnread } from "@/features/conversations/conversationsSlice";
 import { openConversation } from "@/features/conversations/openConversation";
-import { windowFocusChanged, messagesViewed, startRequested } from "@/features/conversations/screenSlice";
+import {
+  moreParticipantsRequested,
+  participantsOpened,
+  selectParticipants,
+} from "@/features/conversations/participantsSlice";
+import {
+  conversationClosed,
+  windowFocusChanged,
+  messagesViewed,
+  startRequested,
+} from "@/features/conversations/screenSlice";
 import { draftChanged } from "@/features/messages/draftsSlice";
-import { messageComposed, type OutgoingMessage } from "@/features/messages/messageEvents";
+import { messageComposed } from "@/features/messages/messageEvents";
 import { olderRequested, selectMessages } from "@/features/messages/messagesSlice";
 import { selectOutgoing } from "@/features/messages/outboxSlice";
-import { searchChanged, selectPeople } from "@/features/people/peopleSlice";
+import { searchChanged, selectPeople, selectPerson } from "@/features/people/peopleSlice";
 import { selectPresence } from "@/features/presence/presenceSlice";
 import { selectTyping } from "@/features/typing/typingSlice";
 import type { OutboxStorage } from "./outboxStorage";
@@ -29,17 +41,6 @@ const TIMING: Partial<Timing> = {
 };
 const ME = "me";
 const YOU = "you";
-
-function outboxInMemory(): OutboxStorage {
-  const entries = new Map<string, OutgoingMessage>();
-  return {
-    load: () => [...entries.values()],
-    save: (_, before, after) => {
-      for (const id of Object.keys(before)) if (!after[id]) entries.delete(id);
-      for (const entry of Object.values(after)) entries.set(entry.client_message_id, entry);
-    },
-  };
-}
 
 let backend: FakeBackend;
 let edge: FakeEdge;
@@ -334,6 +335,48 @@ describe("other users", () => {
     // and the client notifies the server once, not for every letter
     you.dispatch(draftChanged({ conversationId: "c1", text: "he" }));
     expect(edge.payloads("typing")).toHaveLength(1);
+  });
+
+  it("are named once, all together, when a large group shows messages of those it does not show", async () => {
+    // Given a group of 30 in which the last ones have written
+    const ids = Array.from({ length: 29 }, (_, index) => `u${index}`);
+    for (const id of ids) backend.addUser(id, `User ${id}`);
+    const group = backend.start(ME, ids);
+    for (const id of [...ids.slice(-3), ...ids.slice(-3)]) backend.store(group, id, `from ${id}`);
+    const store = open();
+    await until(() => expect(selectConversationIds(store.getState())).toEqual(["c1"]));
+    // When it is opened, then the senders have their names, and nobody was asked for twice
+    store.dispatch(openConversation("c1"));
+    const nameOf = (id: string) => selectPerson(store.getState(), id).name;
+    await until(() => expect(ids.slice(-3).map(nameOf)).toEqual(["User u26", "User u27", "User u28"]));
+    const asked = edge.payloads("get_users").flatMap(({ user_ids }) => user_ids);
+    expect([...asked].sort()).toEqual(["u26", "u27", "u28"]);
+  });
+
+  it("are asked for once when the server does not know them", async () => {
+    const store = await reading(1);
+    for (const user_id of ["ghost", "ghost", "stranger"]) {
+      backend.push(ME, "typing", { conversation_id: "c1", user_id, typing: true });
+      await until(() => expect(selectPeople(store.getState()).usersById[user_id]?.name).toBe(user_id));
+    }
+    expect(edge.payloads("get_users")).toEqual([{ user_ids: ["ghost"] }, { user_ids: ["stranger"] }]);
+  });
+
+  it("of a large group are listed page by page, with their presence", async () => {
+    const ids = Array.from({ length: 69 }, (_, index) => `u${index}`);
+    for (const id of ids) backend.addUser(id);
+    backend.store(backend.start(ME, ids), ME, "hello");
+    const store = open();
+    await until(() => expect(selectConversationIds(store.getState())).toEqual(["c1"]));
+    store.dispatch(openConversation("c1"));
+    store.dispatch(participantsOpened("c1"));
+    await until(() => expect(selectParticipants(store.getState()).ids).toHaveLength(50));
+    store.dispatch(moreParticipantsRequested());
+    await until(() => expect(selectParticipants(store.getState()).ids).toEqual([ME, ...ids]));
+    expect(selectParticipants(store.getState())).toMatchObject({ requested: false, nextCursor: null, error: null });
+    expect(selectPresence(store.getState(), ME)?.online).toBe(true);
+    store.dispatch(conversationClosed());
+    expect(selectParticipants(store.getState())).toMatchObject({ shownFor: null, ids: [] });
   });
 
   it("can be found by name, with their presence", async () => {

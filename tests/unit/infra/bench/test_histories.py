@@ -42,8 +42,9 @@ def test_an_older_count_changes_nothing() -> None:
 def test_a_conversation_brings_watermarks_and_ones_own_count() -> None:
     view = ConversationView()
     people = [{"user": {"id": "ada"}, "last_read_seq": 7}, {"user": {"id": "bob"}, "last_read_seq": 3}]
-    view.apply_conversation({"last_seq": 7, "participants": people, "unread_count": 4}, "bob")
-    assert (view.last_seq, view.read, view.unread) == (7, {"ada": 7, "bob": 3}, 4)
+    conversation = {"last_seq": 7, "participants": people, "last_read_seq": 5, "unread_count": 2}
+    view.apply_conversation(conversation, "cy")
+    assert (view.last_seq, view.read, view.unread) == (7, {"ada": 7, "bob": 3, "cy": 5}, 2)
 
 
 def test_messages_are_listed_by_conversation_in_order_even_without_a_header() -> None:

@@ -13,6 +13,8 @@ import { TypingIndicator } from "../typing/TypingIndicator";
 import { selectOpenConversation } from "./conversationSelectors";
 import { selectListState } from "./conversationsSlice";
 import { conversationName, otherParticipant } from "./names";
+import { ParticipantList } from "./ParticipantList";
+import { participantsClosed, participantsOpened, selectParticipants } from "./participantsSlice";
 import { conversationClosed, selectOpenId } from "./screenSlice";
 
 export function ConversationPane() {
@@ -27,6 +29,7 @@ export function ConversationPane() {
   return (
     <section className="pane" aria-label={`Conversation with ${conversationName(conversation, me)}`}>
       <Header conversation={conversation} />
+      <ParticipantList conversationId={id} />
       <MessageList key={id} conversation={conversation} />
       <TypingIndicator conversationId={id} />
       <Composer conversationId={id} name={conversationName(conversation, me)} />
@@ -63,7 +66,7 @@ function Header({ conversation }: { conversation: Conversation }) {
       />
       <div className="pane__title">
         <h2>{conversationName(conversation, me)}</h2>
-        <p>{direct ? <Presence userId={other.id} /> : <MemberCount conversation={conversation} />}</p>
+        <p>{direct ? <Presence userId={other.id} /> : <ParticipantCount conversation={conversation} />}</p>
       </div>
     </header>
   );
@@ -78,14 +81,26 @@ function Presence({ userId }: { userId: string }) {
   return presence.last_seen_at ? `Last seen ${timeAgo(presence.last_seen_at, now)}` : "Offline";
 }
 
-function MemberCount({ conversation: { participants } }: { conversation: Conversation }) {
-  const online = useAppSelector(
-    (state) => participants.filter(({ user }) => selectPresence(state, user.id)?.online).length,
+/** How many people are in a group, and how many of them are online if it shows all. Opens the list of them. */
+function ParticipantCount({ conversation }: { conversation: Conversation }) {
+  const { id, participants, participant_count } = conversation;
+  const dispatch = useAppDispatch();
+  const opened = useAppSelector((state) => selectParticipants(state).shownFor === id);
+  const online = useAppSelector((state) =>
+    participants.length < participant_count
+      ? 0
+      : participants.filter(({ user }) => selectPresence(state, user.id)?.online).length,
   );
   return (
-    <span title={participants.map(({ user }) => user.name).join(", ")}>
-      {participants.length} people{online > 0 ? `, ${online} online` : ""}
-    </span>
+    <button
+      type="button"
+      className="pane__count"
+      aria-expanded={opened}
+      aria-controls="participants"
+      onClick={() => dispatch(opened ? participantsClosed() : participantsOpened(id))}
+    >
+      {participant_count} people{online > 0 ? `, ${online} online` : ""}
+    </button>
   );
 }
 

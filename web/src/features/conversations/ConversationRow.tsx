@@ -4,6 +4,7 @@ import { Avatar } from "@/ui/Avatar";
 import { shortTime } from "@/ui/time";
 import { selectMe } from "../auth/authSlice";
 import { selectDraft } from "../messages/draftsSlice";
+import { selectPeople } from "../people/peopleSlice";
 import { selectPresence } from "../presence/presenceSlice";
 import { selectTyping } from "../typing/typingSlice";
 import { selectBadge } from "./conversationSelectors";
@@ -21,11 +22,13 @@ export const ConversationRow = memo(function ConversationRow({ id }: { id: strin
   const draft = useAppSelector((state) => (state.screen.openId === id ? "" : selectDraft(state, id)));
   const other = conversation && otherParticipant(conversation, me);
   const online = useAppSelector((state) => (other ? (selectPresence(state, other.id)?.online ?? false) : false));
+  const sender = useAppSelector(
+    (state) => selectPeople(state).usersById[conversation?.last_message?.sender_id ?? ""]?.name,
+  );
   if (!conversation || !other) return null;
 
   const direct = conversation.kind === "direct";
   const last = conversation.last_message;
-  const sender = conversation.participants.find(({ user }) => user.id === last?.sender_id)?.user.name;
   const who = last?.sender_id === me ? "You: " : direct || !sender ? "" : `${firstName(sender)}: `;
   const preview = last ? who + plainPreview(last.preview) : "No messages yet";
 

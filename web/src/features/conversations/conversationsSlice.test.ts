@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { rootReducer, type RootState } from "@/app/rootReducer";
-import { aConversation, aMessage, sessionOf } from "../../../test/builders";
+import { aConversation, aMessage, aParticipant, sessionOf } from "../../../test/builders";
 import { connectionDraining, sessionReady } from "../connection/connectionSlice";
-import { messageReceived } from "../messages/messageEvents";
+import { messageAccepted, messageReceived } from "../messages/messageEvents";
 import { presenceUpdated } from "../presence/presenceSlice";
 import { typingChanged } from "../typing/typingSlice";
 import {
@@ -10,7 +10,9 @@ import {
   conversationStarted,
   conversationUpdated,
   seenByOther,
+  selectConversation,
   selectConversationIds,
+  selectHeardReads,
   selectTotalUnread,
   selectUnread,
   snapshotLoaded,
@@ -18,6 +20,8 @@ import {
 } from "./conversationsSlice";
 import { selectBadge } from "./conversationSelectors";
 import { mergeConversation } from "./merge";
+import { conversationName } from "./names";
+import { everyoneReadUpTo } from "./reads";
 import { windowFocusChanged, conversationOpened, startRequested } from "./screenSlice";
 
 type Action = Parameters<typeof rootReducer>[1];
@@ -128,6 +132,51 @@ describe("the open conversation", () => {
     const started = rootReducer(otherOpened, conversationStarted({ request: "r", conversation: aConversation("c2") }));
     expect(started.screen.openId).toBe("c3");
   });
+});
+
+describe("how far others have read", () => {
+  // Given a group of four, of whom the conversation shows two
+  const group = aConversation("c1", { kind: "group", participant_count: 4 });
+  const seen = (user_id: string, last_read_seq: number) =>
+    seenByOther({ conversation_id: "c1", user_id, last_read_seq, last_read_at: null });
+  const readUpTo = (state: RootState) => {
+    const conversation = selectConversation(state, "c1");
+    return conversation && everyoneReadUpTo(conversation, selectHeardReads(state, "c1"), "me");
+  };
+
+  it("is unknown until all of them were heard", () => {
+    const two = after(conversationUpdated(group), seen("you", 5), seen("third", 4));
+    expect(readUpTo(two)).toBe(0);
+    expect(readUpTo(rootReducer(two, seen("fourth", 3)))).toBe(3);
+  });
+
+  it("never moves back, and a message counts as read by its sender", () => {
+    const state = after(
+      conversationUpdated(group),
+      seen("you", 9),
+      messageReceived(aMessage("c1", 7, "third")),
+      seen("third", 5),
+    );
+    expect(selectHeardReads(state, "c1")).toEqual({ third: 7 });
+  });
+
+  it("is not asked of the user's own participant, who may not be shown", () => {
+    const others = [aParticipant("you"), aParticipant("third")];
+    const state = after(
+      conversationUpdated(aConversation("c1", { participants: others, participant_count: 3, last_read_seq: 2 })),
+      messageAccepted(aMessage("c1", 4, "me")),
+      seen("you", 4),
+      seen("third", 4),
+    );
+    expect(selectConversation(state, "c1")?.last_read_seq).toBe(4);
+    expect(readUpTo(state)).toBe(4);
+  });
+});
+
+it("names a group by three people and the number of the others, shown or not", () => {
+  const shown = ["me", "Ann B", "Bob C", "Cy D", "Di E"].map((id) => aParticipant(id));
+  const group = aConversation("c1", { kind: "group", participants: shown, participant_count: 30 });
+  expect(conversationName(group, "me")).toBe("Ann, Bob, Cy and 26 more");
 });
 
 it("treats earlier messages as read by the sender of a new one", () => {

@@ -20,6 +20,8 @@ const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 interface ListState {
   me: string | null;
   unread: Record<string, Unread | undefined>;
+  /** How far participants have read whom the conversation does not show, by conversation and user, as far as heard. */
+  heardReads: Record<string, Record<string, number> | undefined>;
   totalUnread: number;
   /** Of two totals, the one with the higher version is newer. */
   totalVersion: number;
@@ -35,6 +37,7 @@ interface ListState {
 const initialState = adapter.getInitialState<ListState>({
   me: null,
   unread: {},
+  heardReads: {},
   totalUnread: 0,
   totalVersion: 0,
   snapshotsRequested: 0,
@@ -49,13 +52,7 @@ type State = typeof initialState;
 /** Every conversation is stored here. Storing one never opens it: the screen slice decides what is open. */
 function upsertConversation(state: State, incoming: Conversation): void {
   adapter.setOne(state, mergeConversation(state.entities[incoming.id], incoming));
-  const self = incoming.participants.find(({ user }) => user.id === state.me);
-  if (self)
-    setUnreadIfNewer(state, incoming.id, {
-      unread_count: incoming.unread_count,
-      last_seq: incoming.last_seq,
-      last_read_seq: self.last_read_seq,
-    });
+  setUnreadIfNewer(state, incoming.id, incoming);
 }
 
 /** Store an unread count unless a newer one is stored already. */
@@ -72,11 +69,16 @@ function setTotalIfNewer(state: State, total: Pick<UnreadCount, "total_unread" |
 }
 
 /** Move a participant's read position forward; it never moves back. */
-function markRead(conversation: Conversation, userId: string, seq: number, at: string | null): void {
-  const participant = conversation.participants.find(({ user }) => user.id === userId);
-  if (!participant || participant.last_read_seq >= seq) return;
-  participant.last_read_seq = seq;
-  participant.last_read_at = at;
+function markRead(state: State, conversation: Conversation, userId: string, seq: number, at: string | null): void {
+  const shown = conversation.participants.find(({ user }) => user.id === userId);
+  for (const part of [shown, userId === state.me ? conversation : undefined]) {
+    if (!part || part.last_read_seq >= seq) continue;
+    part.last_read_seq = seq;
+    part.last_read_at = at;
+  }
+  if (shown || userId === state.me) return;
+  const heard = (state.heardReads[conversation.id] ??= {});
+  heard[userId] = Math.max(seq, heard[userId] ?? 0);
 }
 
 /** Update a conversation's row in the list for a new message. */
@@ -88,7 +90,7 @@ function applyMessage(state: State, message: Message): void {
     return;
   }
   // Like the server, treat everything up to a message as read by its sender.
-  markRead(conversation, message.sender_id, message.seq, message.sent_at);
+  markRead(state, conversation, message.sender_id, message.seq, message.sent_at);
   if (message.seq <= conversation.last_seq) return;
   adapter.updateOne(state, {
     id: conversation.id,
@@ -105,6 +107,8 @@ function applyMessage(state: State, message: Message): void {
     },
   });
 }
+
+const NOTHING_HEARD: Record<string, number> = {};
 
 const listState = createSelector(
   [
@@ -156,7 +160,7 @@ export const conversationsSlice = createSlice({
       prepare: prepareAutoBatched<SeenByOther>(),
       reducer(state, { payload }: PayloadAction<SeenByOther>) {
         const conversation = state.entities[payload.conversation_id];
-        if (conversation) markRead(conversation, payload.user_id, payload.last_read_seq, payload.last_read_at);
+        if (conversation) markRead(state, conversation, payload.user_id, payload.last_read_seq, payload.last_read_at);
       },
     },
   },
@@ -184,6 +188,7 @@ export const conversationsSlice = createSlice({
     /** The sequence number up to which this user has read, according to the server. */
     selectLastRead: (state, id: string) => state.unread[id]?.last_read_seq ?? 0,
     selectUnread: (state, id: string) => state.unread[id]?.unread_count ?? 0,
+    selectHeardReads: (state, id: string) => state.heardReads[id] ?? NOTHING_HEARD,
   },
 });
 
@@ -205,4 +210,5 @@ export const {
   selectListState,
   selectLastRead,
   selectUnread,
+  selectHeardReads,
 } = conversationsSlice.selectors;

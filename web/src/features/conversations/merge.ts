@@ -17,8 +17,11 @@ const revision = ({ last_seq, last_read_seq }: Unread) => last_seq + last_read_s
 export function mergeConversation(current: Conversation | undefined, incoming: Conversation): Conversation {
   if (!current) return incoming;
   const newest = incoming.last_seq >= current.last_seq ? incoming : current;
+  const furthest = incoming.last_read_seq >= current.last_read_seq ? incoming : current;
   return {
     ...incoming,
+    last_read_seq: furthest.last_read_seq,
+    last_read_at: furthest.last_read_at,
     updated_at: later(current.updated_at, incoming.updated_at),
     last_seq: newest.last_seq,
     last_message: newest.last_message,

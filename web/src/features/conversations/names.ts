@@ -11,7 +11,12 @@ export function conversationName(conversation: Conversation, me: string | null):
   if (conversation.kind === "direct") return otherParticipant(conversation, me).name;
   if (conversation.title) return conversation.title;
   const names = conversation.participants.filter(({ user }) => user.id !== me).map(({ user }) => firstName(user.name));
-  return names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
+  return someOf(names, conversation.participant_count - 1);
+}
+
+/** Up to three names, and how many more there are of `count` people. */
+export function someOf(names: string[], count: number): string {
+  return count > 3 ? `${names.slice(0, 3).join(", ")} and ${count - 3} more` : names.join(", ");
 }
 
 export const firstName = (name: string) => name.trim().split(/\s+/)[0] ?? name;

@@ -4,9 +4,11 @@ import type { Conversation } from "@/protocol";
 import { Avatar } from "@/ui/Avatar";
 import { Icon } from "@/ui/Icon";
 import { selectMe } from "../auth/authSlice";
-import { selectUnread } from "../conversations/conversationsSlice";
-import { conversationName, otherParticipant } from "../conversations/names";
+import { selectHeardReads, selectUnread } from "../conversations/conversationsSlice";
+import { conversationName, otherParticipant, someOf } from "../conversations/names";
+import { everyoneReadUpTo, readsOfOthers } from "../conversations/reads";
 import { messagesViewed, selectScreen } from "../conversations/screenSlice";
+import { selectPeople } from "../people/peopleSlice";
 import { createBlockSplitter } from "./messageBlocks";
 import { MessageBlock } from "./MessageBlock";
 import type { OutgoingMessage } from "./messageEvents";
@@ -51,7 +53,8 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
         : (messages.find(({ seq, sender_id }) => seq > dividerAfter && sender_id !== me)?.seq ?? null),
     [messages, dividerAfter, unreadAbove, me],
   );
-  const seenUpTo = useMemo(() => everyoneReadUpTo(conversation, me), [conversation, me]);
+  const heard = useAppSelector((state) => selectHeardReads(state, id));
+  const seenUpTo = useMemo(() => everyoneReadUpTo(conversation, heard, me), [conversation, heard, me]);
 
   // Start at the first unread message, or at the end if there is none.
   const positioned = useRef(false);
@@ -170,30 +173,23 @@ export function MessageList({ conversation }: { conversation: Conversation }) {
   );
 }
 
-/** The sequence number up to which all other participants have read. */
-function everyoneReadUpTo(conversation: Conversation, me: string | null): number {
-  const others = conversation.participants.filter(({ user }) => user.id !== me);
-  return others.length === 0 ? 0 : Math.min(...others.map(({ last_read_seq }) => last_read_seq));
-}
-
 /** In a group: who has read the last message, if this user sent it. */
 function Readers({ conversation, me, lastSeq }: { conversation: Conversation; me: string | null; lastSeq: number }) {
+  const heard = useAppSelector((state) => selectHeardReads(state, conversation.id));
+  const { usersById } = useAppSelector(selectPeople);
   if (conversation.kind === "direct" || conversation.last_message?.sender_id !== me || lastSeq === 0) return null;
-  const others = conversation.participants.filter(({ user }) => user.id !== me);
-  const readers = others.filter(({ last_read_seq }) => last_read_seq >= lastSeq).map(({ user }) => user.name);
+  const readers = readsOfOthers(conversation, heard, me).filter(([, seq]) => seq >= lastSeq);
   if (readers.length === 0) return null;
-  const names =
-    readers.length > 3 ? `${readers.slice(0, 3).join(", ")} and ${readers.length - 3} more` : readers.join(", ");
-  return (
-    <p className="readers">Seen by {readers.length === others.length && readers.length > 1 ? "everyone" : names}</p>
-  );
+  const everyone = readers.length > 1 && readers.length === conversation.participant_count - 1;
+  const names = readers.slice(0, 3).map(([id]) => usersById[id]?.name ?? id);
+  return <p className="readers">Seen by {everyone ? "everyone" : someOf(names, readers.length)}</p>;
 }
 
 /** Announces new messages to screen readers. The list itself is not live, because loading it would read everything. */
 function LiveAnnouncer({ conversation, me }: { conversation: Conversation; me: string | null }) {
   const last = conversation.last_message;
   const [openedAt] = useState(last?.seq ?? 0);
-  const author = conversation.participants.find(({ user }) => user.id === last?.sender_id)?.user.name;
+  const author = useAppSelector((state) => selectPeople(state).usersById[last?.sender_id ?? ""]?.name);
   return (
     <p className="visually-hidden" aria-live="polite">
       {last && last.seq > openedAt && last.sender_id !== me ? `${author ?? "Someone"}: ${last.preview}` : ""}

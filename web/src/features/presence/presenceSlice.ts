@@ -1,8 +1,9 @@
 import { createSlice, type PayloadAction } from "@reduxjs/toolkit";
-import type { Conversation, Presence } from "@/protocol";
+import type { FoundUser, Participant, Presence } from "@/protocol";
 import { connectionLost, networkLost } from "../connection/connectionSlice";
 import { conversationsListed, conversationStarted, conversationUpdated } from "../conversations/conversationsSlice";
-import { usersFound } from "../people/peopleSlice";
+import { participantsListed } from "../conversations/participantsSlice";
+import { usersFound, usersNamed } from "../people/peopleSlice";
 
 type State = Record<string, Presence | undefined>;
 
@@ -14,9 +15,13 @@ function setPresence(state: State, { user_id, online, last_seen_at }: Presence):
     state[user_id] = { user_id, online, last_seen_at };
 }
 
-function setParticipantPresence(state: State, { participants }: Conversation): void {
+function setParticipantPresence(state: State, { participants }: { participants: Participant[] }): void {
   for (const { user, online, last_seen_at } of participants)
     setPresence(state, { user_id: user.id, online, last_seen_at });
+}
+
+function setFoundPresence(state: State, { users }: { users: FoundUser[] }): void {
+  for (const { id, online, last_seen_at } of users) setPresence(state, { user_id: id, online, last_seen_at });
 }
 
 /** Which users are online, by user id. */
@@ -38,10 +43,9 @@ export const presenceSlice = createSlice({
       .addCase(conversationsListed, (state, { payload }) => {
         for (const conversation of payload.conversations) setParticipantPresence(state, conversation);
       })
-      .addCase(usersFound, (state, { payload }) => {
-        for (const { id, online, last_seen_at } of payload.users)
-          setPresence(state, { user_id: id, online, last_seen_at });
-      });
+      .addCase(participantsListed, (state, { payload }) => setParticipantPresence(state, payload))
+      .addCase(usersFound, (state, { payload }) => setFoundPresence(state, payload))
+      .addCase(usersNamed, (state, { payload }) => setFoundPresence(state, payload));
   },
   selectors: {
     /** The last known presence of a user, or nothing while it is unknown. */
