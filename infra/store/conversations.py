@@ -317,7 +317,7 @@ def _page(query: ConversationPageQuery) -> list[dict[str, Any]]:
 
 
 def _visible_to(user_id: str) -> Document:
-    """Matches the conversations that a user may see; `workers.visibility.may_see` is the same rule."""
+    """Matches the conversations that a user may see; the functions of `workers.visibility` have the same rule."""
     return {"participants.user_id": user_id, "$or": [{"last": {"$ne": None}}, {"opened_by": user_id}]}
 
 

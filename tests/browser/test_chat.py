@@ -183,6 +183,37 @@ async def test_a_group_knows_who_has_read(cast: Cast, people: People) -> None:
     await expect(ada.messages.last.get_by_label("Seen")).to_be_visible()
 
 
+async def test_a_large_group_names_those_whom_it_does_not_show_and_lists_all(cast: Cast, people: People) -> None:
+    # Given a group of 55, in which one of the last to join has written
+    (ada,) = await cast.arrive("Ada")
+    bob, *others = await people.arrive("bob", *["member"] * 52)
+    zoe = await people.connect(people.name("zoe"), name="Zoe Last")
+    conversation = await people.start(bob, *others, zoe, ada.user_id, title="Everyone")
+    await people.say(bob, conversation, "Welcome.")
+    await people.say(zoe, conversation, "Hello, all!")
+
+    # When Ada opens it
+    await ada.open("Everyone")
+
+    # Then she sees who wrote, and who has read what she answers
+    await expect(ada.log).to_contain_text("Zoe Last", timeout=GLANCE)
+    await expect(ada.row("Everyone")).to_contain_text("Zoe: Hello, all!")
+    await ada.say("Hello, Zoe.")
+    await ada.sees("Welcome.", "Hello, all!", "Hello, Zoe.")
+    await zoe.call("message_seen", conversation_id=conversation, seq=3)
+    await expect(ada.log).to_contain_text("Seen by Zoe Last", timeout=GLANCE)
+
+    # And all who are in it are listed, page by page
+    await ada.page.get_by_role("button", name="55 people").click()
+    listed = ada.page.locator("[data-participant]")
+    await expect(listed).to_have_count(50, timeout=GLANCE)
+    await ada.page.get_by_role("button", name="Show more").click()
+    await expect(listed).to_have_count(55, timeout=GLANCE)
+    await expect(listed.first).to_contain_text(bob.user_id)
+    await expect(listed.last).to_contain_text("Zoe Last")
+    await expect(listed.filter(has_text="(you)")).to_have_count(1)
+
+
 async def test_two_windows_of_one_person_agree(cast: Cast, people: People) -> None:
     # Given one person with two windows, and an unread message
     here = await (await cast.person("Ada", 0)).sign_in()

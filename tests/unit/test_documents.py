@@ -157,15 +157,21 @@ def test_numbers_in_the_protocol_are_those_of_the_code() -> None:
     assert f"{frames} WebSocket frames per second with bursts of {most_frames}" in said
     assert f"{kilobytes} KiB per second with bursts of {most_kilobytes >> 10} MiB" in said
     assert f"up to {MAX_PARTICIPANTS} people" in PROTOCOL
+    assert f"`limit` is 1-{MAX_LIMIT}" in PROTOCOL
+
+
+def test_bounds_and_budgets_in_the_protocol_are_those_of_the_code() -> None:
     assert f"the first {SHOWN_PARTICIPANTS} in the order in which they joined" in PROTOCOL
     assert f"in conversations of up to {MAX_SEEN_PARTICIPANTS} people" in PROTOCOL
     assert f"Send 1-{MAX_USER_IDS} ids" in PROTOCOL
+    for budget in ("start_people_per_hour", "searches_per_minute", "read_items_per_minute"):
+        assert f"| `{budget}` | {EdgeSettings.model_fields[budget].default:,} |" in PROTOCOL
+
+
+def test_the_limits_of_the_example_are_those_of_the_code() -> None:
     shown = next(json.loads(example.text) for example in EXAMPLES if example.event == "session_ready")
     secret = "x" * MIN_SECRET_BYTES
     assert shown["limits"] == limits_of(EdgeSettings(jwt_secret=SecretStr(secret))).model_dump()
-    for budget in ("start_people_per_hour", "searches_per_minute", "read_items_per_minute"):
-        assert f"| `{budget}` | {settings[budget].default:,} |" in PROTOCOL
-    assert f"`limit` is 1-{MAX_LIMIT}" in PROTOCOL
 
 
 # --- The design -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ export function ParticipantList({ conversationId }: { conversationId: string }) 
   const { shownFor, ids, nextCursor, requested, error } = useAppSelector(selectParticipants);
   if (shownFor !== conversationId) return null;
   return (
-    <section className="participants" id="participants" aria-label="Participants" aria-busy={requested}>
+    <section className="participants" id="participants" aria-label="Participants" aria-busy={requested} tabIndex={0}>
       <ul>
         {ids.map((id) => (
           <ParticipantRow key={id} id={id} />
