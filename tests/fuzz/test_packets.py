@@ -208,10 +208,18 @@ class Connections(RuleBasedStateMachine):
 
         async def ask() -> None:
             await self.bystander.send(f'42{self.asked}["of the bystander"]')
-            await eventually(self.bystander_was_heard, sentence="the bystander's event arrives")
+            await eventually(self.bystander_was_heard, within=5, sentence="the bystander's event arrives")
+            await eventually(
+                self.who_left_is_heard_no_more, within=2, sentence="connections of clients that left are closed"
+            )
 
         self.run(ask())
         assert not self.received.wrong, self.received.wrong
+
+    def who_left_is_heard_no_more(self) -> bool:
+        """Whether each connection of a client that is gone has ended, or is about to."""
+        ended = [self.received.sockets[sid] for sid in self.received.gone if sid in self.received.sockets]
+        return all(engine.dismissed or engine.closed or engine.evicted for engine in ended)
 
     def bystander_was_heard(self) -> bool:
         """Whether its events arrived, each once and in order."""
