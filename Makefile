@@ -16,6 +16,11 @@ PACKAGES := contracts edge infra workers
 # What `make check` and `make test` check before they run tests, and how: two at a time, the output of each in one piece.
 CHECKS := lint types web-check
 IN_PARALLEL = $(MAKE) --no-print-directory --jobs=2 --output-sync=target
+# How `make test` runs tests: in two processes, as most of a test's time is waiting. Each has a Warren of its own. The
+# tests of a file stay together, and slow folders come first, so that both processes end at about the same time.
+SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# What puts load on a Warren or measures times: these tests run afterwards, one at a time.
+MEASURING := tests/abuse tests/browser tests/faults
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
@@ -80,7 +85,12 @@ check: $(INSTALLED) $(WEB_INSTALLED) ## Check style, types, the web client and t
 
 test: setup ## Make the same checks, then run all tests (they start the services they need)
 	@$(IN_PARALLEL) $(CHECKS)
+ifdef ARGS
 	@$(PYTHON) -m pytest $(ARGS)
+else
+	@failed=0; $(PYTHON) -m pytest $(SIDE_BY_SIDE) $(MEASURING:%=--ignore=%) || failed=1; \
+		$(PYTHON) -m pytest $(MEASURING) || failed=1; exit $$failed
+endif
 
 unit: $(INSTALLED) ## Run the unit tests
 	@$(PYTHON) -m pytest --quiet tests/unit $(ARGS)

@@ -1,9 +1,11 @@
 """What every test may ask for: services, a running Warren, and people who talk through it.
 
 Nothing here is shared between two tests but processes: every test has users of its own, so tests never meet and run
-in any order. Fixtures that live as long as the session run in a loop of their own; each test has a fresh one.
+in any order. `make test` runs most of them in two pytest processes: each has a tenant and a stack of its own. Fixtures
+that live as long as the session run in a loop of their own; each test has a fresh one.
 """
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,6 +19,9 @@ from tests.support.socketio_client import seen_codes
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Tests say how wide the terminal is; what the variables say at the start would win over that.
+    for variable in ("COLUMNS", "LINES"):
+        os.environ.pop(variable, None)
     config.addinivalue_line("markers", "answers(*codes): an error code that the test sees from outside")
 
 
