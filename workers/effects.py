@@ -19,7 +19,8 @@ class Effects:
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     pushes: list[Push] = field(default_factory=list)
     facts: list[AnyFact] = field(default_factory=list)
-    #: Called once every frame is confirmed. They are lost in a crash, and may raise StoreUnavailable.
+    #: Called once every frame is confirmed, and before the batch is acked. They may raise StoreUnavailable; then the
+    #: frames are sent again, and these are called again.
     after_frames: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     def reply(self, command: AnyCommand | Command, data: Value) -> None:

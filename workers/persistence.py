@@ -11,6 +11,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from contracts.acks import ConversationStarted, MessageSent
 from contracts.codec import Item
@@ -163,6 +164,7 @@ class Persistence:
             for user_ids in readers.values():
                 view = conversation_view(header.summary(user_ids[0]), users)
                 effects.push("conversation_updated", ConversationUpdated.model_construct(conversation=view), user_ids)
+        effects.after_frames.append(partial(self._users.push_again_if_changed, users))
 
     # --- Conversations ------------------------------------------------------------------------------------
 
@@ -185,6 +187,7 @@ class Persistence:
             effects.reply(command, ConversationStarted.model_construct(conversation=view))
             update = ConversationUpdated.model_construct(conversation=view)
             effects.push("conversation_updated", update, [command.user_id], command.sid)
+        effects.after_frames.append(partial(self._users.push_again_if_changed, users))
 
 
 def _add_effects(

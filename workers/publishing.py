@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from contracts.codec import encode_bundle, encode_frame
-from contracts.errors import BrokerUnavailable, PublishUnknown, StoreUnavailable, Unroutable
+from contracts.errors import BrokerUnavailable, PublishUnknown, Unroutable
 from contracts.facts import AnyFact
 from contracts.reports import SessionsDrop
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES
@@ -54,22 +54,16 @@ class EffectsPublisher:
     ) -> bool:
         """Publish the replies and pushes as frames and wait for every confirm; False when abandoned.
 
-        Raises StoreUnavailable before anything is published, when the recipients' edges cannot be looked up.
+        Raises StoreUnavailable when the recipients' edges cannot be looked up, or when what follows from sending fails;
+        the caller then sends everything again.
         """
         if effects.replies or effects.pushes:
             routed = await self._router.frames(effects)
             if not all(await asyncio.gather(*(self._send_frame(frame, traced, abandoned) for frame in routed))):
                 return False
-        await self._run_follow_ups(effects)
-        return True
-
-    async def _run_follow_ups(self, effects: Effects) -> None:
-        """Call what has to be called once frames are confirmed. What fails is done again by a later sweep."""
         for follow_up in effects.after_frames:
-            try:
-                await follow_up()
-            except StoreUnavailable as error:
-                log.info("Pushes could not be marked as pushed, and are pushed again: %s", error)
+            await follow_up()
+        return True
 
     async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         try:

@@ -149,7 +149,8 @@ class Users:
         if not schedules:
             return []
         async with translated_errors():
-            gone = {"last_seen_at": "$$NOW"}
+            # Later than any before, even if the primary's clock went back.
+            gone = {"last_seen_at": {"$max": ["$$NOW", {"$add": ["$last_seen_at", 1]}]}}
             change = [_change(online=False), {"$set": gone}, {"$unset": list(_SCHEDULE_FIELDS)}]
             await self._users.update_many(_with_schedule(schedules), change)
             query = {"_id": {"$in": list(schedules)}, "online": False}
@@ -170,17 +171,25 @@ class Users:
     # --- Pushed presence ----------------------------------------------------------------------------------
 
     async def mark_pushed(self, users: Mapping[str, Document]) -> None:
-        """Note that these users' presence was pushed, unless it has changed since, or was changed in quick succession.
+        """Note that these users' presence was pushed as it is in `users`.
 
-        Two workers may push two quick changes in the wrong order; then the sweep pushes the presence again.
+        The sweep pushes it again when it was changed in quick succession, or has changed since it was read: another
+        worker may have pushed the change before.
         """
-        changes = [
-            {"_id": user_id, "changed_at": user.get("changed_at"), "quick_change": {"$ne": True}}
-            for user_id, user in users.items()
-        ]
-        if changes:
+        if users:
+            unchanged = [{**_as_read(user), "push_again": {"$ne": True}} for user in users.values()]
+            pushed = Update({"$or": unchanged}, {"$unset": {"unpushed": ""}}, multi=True)
             async with translated_errors():
-                await self._users.update_many({"$or": changes}, {"$unset": {"unpushed": ""}})
+                await update_all(self._users, [pushed, _push_again_if_changed(users)])
+
+    async def push_again_if_changed(self, users: Mapping[str, Document]) -> None:
+        """Have the sweep push the presence of those users whose presence has changed since they were read.
+
+        To be called once a view of them is sent: clients may have got it after the push of the change.
+        """
+        if users:
+            async with translated_errors():
+                await update_all(self._users, [_push_again_if_changed(users)])
 
     async def take_unpushed(self) -> list[str]:
         """Users whose presence changed more than `PUSH_AGAIN_MS` ago and may not have been pushed correctly."""
@@ -189,7 +198,7 @@ class Users:
             query = {"unpushed": True, "$expr": old}
             ids = [user["_id"] for user in await self._users.find(query, {"_id": 1}).limit(MAX_DUE).to_list(None)]
             if ids:
-                await self._users.update_many({"_id": {"$in": ids}, **query}, {"$unset": {"quick_change": ""}})
+                await self._users.update_many({"_id": {"$in": ids}, **query}, {"$unset": {"push_again": ""}})
         return ids
 
 
@@ -208,7 +217,17 @@ def _change(*, online: bool) -> Document:
     """A stage that sets `online`, and notes that the change must be pushed and whether it follows another one
     quickly."""
     quick = {"$gt": ["$changed_at", {"$subtract": ["$$NOW", QUICK_CHANGE_MS]}]}
-    return {"$set": {"online": online, "changed_at": "$$NOW", "unpushed": True, "quick_change": quick}}
+    return {"$set": {"online": online, "changed_at": "$$NOW", "unpushed": True, "push_again": quick}}
+
+
+def _as_read(user: Document) -> Document:
+    """Matches a user whose presence is still as it was read."""
+    return {"_id": user["_id"], "changed_at": user.get("changed_at")}
+
+
+def _push_again_if_changed(users: Mapping[str, Document]) -> Update:
+    changed = [{"_id": user_id, "changed_at": {"$ne": user.get("changed_at")}} for user_id, user in users.items()]
+    return Update({"$or": changed}, {"$set": {"unpushed": True, "push_again": True}}, multi=True)
 
 
 def _store_profile(profile: Profile) -> Update:

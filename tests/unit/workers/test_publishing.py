@@ -125,23 +125,26 @@ async def test_a_frame_that_the_broker_will_never_take_is_dropped_alone(
     assert "e1" in caplog.text
 
 
-async def test_follow_ups_run_after_the_frames_and_may_fail(
+async def test_follow_ups_run_after_the_frames_and_their_failure_is_told(
     effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
 ) -> None:
-    # Given two things to do once the frames are confirmed, of which the first fails
+    # Given something to do once the frames are confirmed, which fails at first
     done: list[int] = []
+    away = [StoreUnavailable("away")]
 
-    async def fails() -> None:
+    async def follow_up() -> None:
         done.append(len(publisher.published))
-        raise StoreUnavailable("away")
+        if away:
+            raise away.pop()
 
-    async def works() -> None:
-        done.append(len(publisher.published))
-
-    # Then both are done, after the frames, and also when there are none
-    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada")], after_frames=[fails, works]))
-    assert await effects_publisher.publish_frames(Effects(after_frames=[works]))
-    assert done == [1, 1, 1]
+    # When they are sent, then the caller is told, and sends them again
+    effects = Effects(pushes=[push("ada")], after_frames=[follow_up])
+    with pytest.raises(StoreUnavailable):
+        await effects_publisher.publish_frames(effects)
+    assert await effects_publisher.publish_frames(effects)
+    # Then it is done after the frames, and also when there are none
+    assert await effects_publisher.publish_frames(Effects(after_frames=[follow_up]))
+    assert done == [1, 2, 2]
 
 
 # --- Edges without a queue --------------------------------------------------------------------------------

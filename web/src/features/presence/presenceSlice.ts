@@ -15,13 +15,27 @@ function setPresence(state: State, { user_id, online, last_seen_at }: Presence):
     state[user_id] = { user_id, online, last_seen_at };
 }
 
+/**
+ * Store a presence that is part of a larger answer, unless a newer one is known: the answer may have been read before a
+ * push that came first. A user's `last_seen_at` never goes back, and the user is online after it.
+ */
+function setListedPresence(state: State, listed: Presence): void {
+  const current = state[listed.user_id];
+  if (!current || compareAge(listed, current) >= 0) setPresence(state, listed);
+}
+
+function compareAge(a: Presence, b: Presence): number {
+  const [seenA, seenB] = [a.last_seen_at ?? "", b.last_seen_at ?? ""];
+  return seenA === seenB ? Number(a.online) - Number(b.online) : seenA < seenB ? -1 : 1;
+}
+
 function setParticipantPresence(state: State, { participants }: { participants: Participant[] }): void {
   for (const { user, online, last_seen_at } of participants)
-    setPresence(state, { user_id: user.id, online, last_seen_at });
+    setListedPresence(state, { user_id: user.id, online, last_seen_at });
 }
 
 function setFoundPresence(state: State, { users }: { users: FoundUser[] }): void {
-  for (const { id, online, last_seen_at } of users) setPresence(state, { user_id: id, online, last_seen_at });
+  for (const { id, online, last_seen_at } of users) setListedPresence(state, { user_id: id, online, last_seen_at });
 }
 
 /** Which users are online, by user id. */
