@@ -100,8 +100,9 @@ class Worker:
             check_store=self._store.check_writes,
         )
         self._runners.append(runner)
+        tasks = [asyncio.create_task(effects_publisher.run())]
         if not isinstance(handler, Presence):
-            return []
+            return tasks
         work = sweep(
             handler,
             effects_publisher.publish_frames,
@@ -109,7 +110,7 @@ class Worker:
             lease_seconds=self._settings.lease_seconds,
             consuming=runner.link.up.is_set,
         )
-        return [asyncio.create_task(work)]
+        return [*tasks, asyncio.create_task(work)]
 
     async def _finish(self, loops: list[asyncio.Task[None]]) -> None:
         """Cancel the consumers, then wait until the current batches are handled, published and acked."""

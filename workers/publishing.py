@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two reports that the same edge is lost.
 REPORT_INTERVAL = 5.0
+#: Seconds between two checks of which edges get an empty frame.
+TRAILING_INTERVAL = 1.0
 #: Characters of a dead letter's reason.
 MAX_REASON = 1_000
 
@@ -46,6 +48,8 @@ class EffectsPublisher:
         self._publisher = publisher
         self._router = router
         self._reported_at: dict[tuple[str, int], float] = {}
+        #: Held from the numbering of frames until they are confirmed, so that no later one overtakes them.
+        self._frames_lock = asyncio.Lock()
 
     # --- Frames -------------------------------------------------------------------------------------------
 
@@ -58,12 +62,30 @@ class EffectsPublisher:
         the caller then sends everything again.
         """
         if effects.replies or effects.pushes:
-            routed = await self._router.frames(effects)
-            if not all(await asyncio.gather(*(self._send_frame(frame, traced, abandoned) for frame in routed))):
-                return False
+            async with self._frames_lock:
+                routed = await self._router.frames(effects)
+                if not all(await asyncio.gather(*(self._send_frame(frame, traced, abandoned) for frame in routed))):
+                    return False
         for follow_up in effects.after_frames:
             await follow_up()
         return True
+
+    async def run(self) -> None:
+        """Send empty frames to edges that get no other frame, so that they notice when the last one was lost."""
+        while True:
+            await asyncio.sleep(TRAILING_INTERVAL)
+            async with self._frames_lock:
+                await asyncio.gather(*(self._send_trailing_frame(frame) for frame in self._router.trailing_frames()))
+
+    async def _send_trailing_frame(self, routed: RoutedFrame) -> None:
+        try:
+            # Repeated without an end: an edge that does not get this number would report a gap.
+            await self._publish_until_confirmed(
+                FRAMES, routed.edge_id, encode_frame(routed.frame), _never, persistent=False
+            )
+        except Unroutable:
+            # The edge has stopped, or connects again and then tells its clients to take a snapshot.
+            self._router.end_trailing(routed.edge_id)
 
     async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         try:

@@ -1,6 +1,8 @@
 """Routes replies and pushes to the edges that hold the sockets: one look-up and one frame per edge for a batch."""
 
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from contracts.frames import Frame, Push, Reply
@@ -17,6 +19,10 @@ OVERHEAD = 100
 #: Edges whose frame numbers are kept; the least recently used goes first. A restarted edge has a new id, so the
 #: oldest entries belong to edges that no longer exist.
 MAX_EDGES = 10_000
+#: Seconds after an edge's last frame at which it gets an empty one, which shows a gap if the last one was lost. The
+#: second one is for an edge whose queue was still overflowing at the time of the first. An edge that does not read for
+#: longer loses its lease, and its clients take a snapshot.
+TRAILING_AFTER = (2.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,26 @@ class RoutedFrame:
     frame: Frame
 
 
+@dataclass
+class _LastFrame:
+    """The last frame for one edge: its number, when it was made, and how many empty ones have followed it."""
+
+    number: int
+    at: float
+    trailing: int = 0
+
+
 class Router:
     """Groups what a batch has to send by edge, and numbers the frames of one source for each edge.
 
     `source` names one runner of one process: an edge expects its numbers to be 1, 2, 3, … without a gap.
     """
 
-    def __init__(self, sessions: SessionDirectory, source: str) -> None:
+    def __init__(self, sessions: SessionDirectory, source: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._sessions = sessions
         self._source = source
-        self._numbers: dict[str, int] = {}
+        self._clock = clock
+        self._last: dict[str, _LastFrame] = {}
 
     async def frames(self, effects: Effects) -> list[RoutedFrame]:
         """Look up the sessions of every recipient and build one frame per edge, or more when it would be too large.
@@ -68,11 +84,28 @@ class Router:
                 routed.append(RoutedFrame(edge_id, epochs.get(edge_id), frame))
         return routed
 
+    def trailing_frames(self) -> list[RoutedFrame]:
+        """Empty frames for the edges whose last frame was made `TRAILING_AFTER` seconds ago."""
+        now = self._clock()
+        frames = []
+        for edge_id, last in self._last.items():
+            if last.trailing < len(TRAILING_AFTER) and now - last.at >= TRAILING_AFTER[last.trailing]:
+                last.trailing += 1
+                last.number += 1
+                frame = Frame.model_construct(source=self._source, number=last.number, replies=[], pushes=[])
+                frames.append(RoutedFrame(edge_id, None, frame))
+        return frames
+
+    def end_trailing(self, edge_id: str) -> None:
+        """Make no more empty frames for an edge that has no queue, until there is something to send to it."""
+        self._last[edge_id].trailing = len(TRAILING_AFTER)
+
     def _next_number(self, edge_id: str) -> int:
-        number = self._numbers.pop(edge_id, 0) + 1
-        self._numbers[edge_id] = number
-        if len(self._numbers) > MAX_EDGES:
-            del self._numbers[next(iter(self._numbers))]
+        last = self._last.pop(edge_id, None)
+        number = last.number + 1 if last is not None else 1
+        self._last[edge_id] = _LastFrame(number, self._clock())
+        if len(self._last) > MAX_EDGES:
+            del self._last[next(iter(self._last))]
         return number
 
 

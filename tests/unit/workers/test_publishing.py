@@ -13,8 +13,9 @@ from contracts.frames import Push, Reply
 from contracts.reports import SessionsDrop
 from contracts.topology import COMMANDS, DEAD, FACTS, FRAMES
 from infra.store.sessions import Session
+from tests.support.waiting import eventually
 from tests.unit.workers.fakes import FakeDirectory, ScriptedPublisher
-from workers import publishing
+from workers import publishing, routing
 from workers.effects import Effects
 from workers.publishing import MAX_REASON, REPORT_INTERVAL, EffectsPublisher
 from workers.routing import Router
@@ -200,6 +201,47 @@ async def test_a_report_that_fails_holds_nothing_up(
     publisher.outcomes[LOST] = [error]
     assert await effects_publisher.publish_frames(Effects(pushes=[push("ada")]))
     assert "could not be reported" in caplog.text
+
+
+# --- Empty frames -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every edge gets its two empty frames at once."""
+    monkeypatch.setattr(publishing, "TRAILING_INTERVAL", 0.0)
+    monkeypatch.setattr(routing, "TRAILING_AFTER", (0.0, 0.0))
+
+
+@pytest.mark.usefixtures("always_due")
+async def test_an_empty_frame_is_repeated_and_the_next_frame_waits_for_it(
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
+) -> None:
+    # Given an empty frame that is not confirmed
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada")]))
+    publisher.outcomes["e1"] = [PublishUnknown("no confirm in time")] * 3
+    running = asyncio.create_task(effects_publisher.run())
+    await eventually(lambda: len(publisher.attempts) > 1, sentence="the empty frame is tried")
+    # When there is a frame to send
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada")]))
+    running.cancel()
+    # Then frames arrive in the order of their numbers
+    numbers = [decode_frame(one.body).number for one in publisher.published]
+    assert numbers == sorted(numbers)
+    assert numbers[0] == 1
+
+
+@pytest.mark.usefixtures("always_due")
+async def test_an_edge_without_a_queue_gets_no_second_empty_frame_and_is_not_reported(
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
+) -> None:
+    assert await effects_publisher.publish_frames(Effects(pushes=[push("ada"), push("bob")]))
+    publisher.outcomes["e1"] = [Unroutable("no queue")]
+    running = asyncio.create_task(effects_publisher.run())
+    await eventually(lambda: publisher.attempts.count("e2") == 3, sentence="the other edge gets both")
+    running.cancel()
+    assert publisher.attempts.count("e1") == 2
+    assert COMMANDS not in {one.exchange for one in publisher.published}
 
 
 # --- Facts ------------------------------------------------------------------------------------------------

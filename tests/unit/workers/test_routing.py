@@ -126,6 +126,27 @@ async def test_numbers_of_the_edge_heard_of_longest_ago_are_forgotten_first(monk
     assert numbers == [3, 2, 1]
 
 
+async def test_an_edge_that_gets_nothing_more_gets_two_empty_frames_and_then_none() -> None:
+    # Given a router, and frames for two edges, of which one gets another one a second later
+    now = 0.0
+    router = Router(FakeDirectory(), "w1", clock=lambda: now)  # type: ignore[arg-type]
+    await router.frames(Effects(replies={"e1": [reply(1)], "e2": [reply(2)]}))
+    now = 1.0
+    await router.frames(Effects(replies={"e2": [reply(3)]}))
+
+    # When time passes
+    made: dict[float, dict[str, int]] = {}
+    for now in (1.9, 2.0, 2.5, 3.0, 30.0, 31.0, 1_000.0):
+        frames = by_edge(router.trailing_frames())
+        assert not any(frame.replies or frame.pushes for frame in frames.values())
+        made[now] = {edge_id: frame.number for edge_id, frame in frames.items()}
+
+    # Then each gets one soon and one late, numbered like any other
+    assert made == {1.9: {}, 2.0: {"e1": 2}, 2.5: {}, 3.0: {"e2": 3}, 30.0: {"e1": 3}, 31.0: {"e2": 4}, 1_000.0: {}}
+    (routed,) = await router.frames(Effects(replies={"e1": [reply(4)]}))
+    assert routed.frame.number == 4
+
+
 # --- Sizes ------------------------------------------------------------------------------------------------
 
 
