@@ -48,17 +48,24 @@ UNAVAILABLE_ERRORS = (
     WTimeoutError,
     WaitQueueTimeoutError,
 )
-#: Error codes of a server that is starting, stepping down, isolated from the others, or out of disk. The driver repeats
-#: a read once after one of these, and then raises an ordinary error.
+#: Error codes of a server that is starting, stepping down, isolated from the others, or out of disk, and of one that
+#: refuses the worker whatever it asks, because its password was rotated or its rights were changed. Such an error says
+#: nothing of the item that is handled. The driver repeats a read once after one of these, and then raises an ordinary
+#: error.
 TRANSIENT_CODES = {
     6,  # HostUnreachable
     7,  # HostNotFound
+    11,  # UserNotFound
+    13,  # Unauthorized
+    18,  # AuthenticationFailed
     89,  # NetworkTimeout
     134,  # ReadConcernMajorityNotAvailableYet: the server has just started
     246,  # SnapshotUnavailable: the same for a snapshot
     262,  # ExceededTimeLimit
+    391,  # ReauthenticationRequired
     9001,  # SocketException
     11601,  # Interrupted: an operator killed the operation
+    8000,  # AtlasError: MongoDB Atlas refuses the user
     14031,  # OutOfDiskSpace
 }
 
