@@ -109,6 +109,7 @@ class Worker:
             one_term=self._store.one_term,
             lease_seconds=self._settings.lease_seconds,
             consuming=runner.link.up.is_set,
+            behind=lambda: runner.is_behind,
         )
         return [*tasks, asyncio.create_task(work)]
 

@@ -203,11 +203,12 @@ async def sweep(
     one_term: Callable[[], AbstractAsyncContextManager[object]],
     lease_seconds: float,
     consuming: Callable[[], bool],
+    behind: Callable[[], bool],
 ) -> None:
     """Every second, set users offline who are due, and drop edges whose lease has expired; until cancelled.
 
-    Leases are checked only after this worker has consumed its queue and reached the store for `lease_seconds` without
-    interruption. Before that, an edge's renewal may still be in the queue.
+    Leases are checked only after this worker has consumed its queue, kept up with it and reached the store for
+    `lease_seconds` without interruption. Before that, an edge's renewal may still be in the queue.
     """
     healthy_since: float | None = None
     reconcile_at = time.monotonic() + RECONCILE_INTERVAL
@@ -216,6 +217,8 @@ async def sweep(
         if not consuming():
             healthy_since = None
             continue
+        if behind():
+            healthy_since = None
         try:
             async with one_term():
                 effects = await presence.set_due_offline()

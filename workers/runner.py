@@ -56,6 +56,8 @@ HOLD_LIMIT = 2.5
 #: Deliveries of a message after which it is not requeued any more. The broker dead-letters a message after
 #: `DELIVERY_LIMIT` deliveries, and repeated outages of the store must not lead to that.
 REQUEUE_LIMIT = DELIVERY_LIMIT // 2
+#: Seconds for which messages wait in a worker that keeps up, at most.
+BEHIND_LIMIT = 2.0
 #: Seconds between two attempts to settle batches after an unexpected error.
 SETTLE_RETRY = 1.0
 #: Attempts of an item that is handled alone before it is dead-lettered.
@@ -105,6 +107,8 @@ class Runner:
             self._priority = random.randrange(PRIORITIES)  # noqa: S311
         #: None ends the loop.
         self._received: asyncio.Queue[IncomingMessage | None] = asyncio.Queue()
+        #: Since when a received message may be unhandled, at the latest; None while the worker waits for one.
+        self._unhandled_since: float | None = None
         self._consumer_tag: str | None = None
         self._channel: Channel | None = None
         self._publishing: asyncio.Task[None] | None = None
@@ -118,6 +122,11 @@ class Runner:
     def not_ready_reason(self) -> str | None:
         """Why the current batch waits, or None."""
         return self._store_reason
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether messages have waited in this worker for more than `BEHIND_LIMIT`. More may wait at the broker."""
+        return self._unhandled_since is not None and time.monotonic() - self._unhandled_since > BEHIND_LIMIT
 
     # --- Receiving ----------------------------------------------------------------------------------------
 
@@ -154,9 +163,13 @@ class Runner:
 
     async def _next_batch(self) -> Batch | None:
         """Wait for one message, then add what else has arrived. No timer runs while the queue is idle."""
+        if self._received.empty():
+            self._unhandled_since = None
         first = await self._received.get()
         if first is None:
             return None
+        if self._unhandled_since is None:
+            self._unhandled_since = time.monotonic()
         batch = Batch([], [])
         await self._add(batch, first)
         while len(batch.items) < self._batch_size and not self._received.empty():
@@ -166,6 +179,8 @@ class Runner:
                 self._received.put_nowait(None)
                 break
             await self._add(batch, message)
+        if self._received.empty():
+            self._unhandled_since = time.monotonic()
         if redelivered := sum(message.redelivered for message in batch.messages):
             metrics.REDELIVERED.labels(self._queue.name).inc(redelivered)
             log.info("%d messages of %s were redelivered: their first consumer is gone.", redelivered, self._queue.name)

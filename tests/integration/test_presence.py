@@ -168,6 +168,7 @@ class Sweeping:
                 one_term=in_any_term,
                 lease_seconds=0.3,
                 consuming=lambda: self.consuming,
+                behind=lambda: False,
             )
         )
 
