@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
+import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
@@ -16,6 +17,7 @@ from tests.support.runner_bench import Bench, Recorder
 from tests.support.sample_commands import list_conversations, send
 from tests.support.waiting import eventually
 from tests.support.worker_settings import MakeSettings
+from workers import runner as runner_module
 from workers.effects import Effects
 from workers.history import History
 
@@ -55,7 +57,10 @@ async def login(store: Store, make_settings: MakeSettings) -> AsyncIterator[Logi
     await login.remove()
 
 
-async def test_a_worker_whose_password_was_rotated_holds_its_messages(bench: Bench, login: Login) -> None:
+async def test_a_worker_whose_password_was_rotated_holds_its_messages(
+    bench: Bench, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "HOLD_LIMIT", 60.0)
     # Given a worker that the store refuses
     recorder = Recorder()
 
