@@ -248,11 +248,11 @@ async def test_unknown_keys_do_not_make_an_edge_hammer_the_server(
 
 async def test_nobody_waits_for_a_key_longer_than_a_bound(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.keys.KEYS_WAIT", 0.05)
-    server.delay = 0.5
+    server.delay = 1.0
     tokens = verifier(server.url)
     began = time.monotonic()
     await tokens.wait_for_key(by(RSA_KEY, "rsa"))
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < server.delay
 
 
 @pytest.mark.parametrize("token", [None, 7, "", "nonsense", "a.b.c", "x" * (MAX_TOKEN + 1)])
