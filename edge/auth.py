@@ -46,7 +46,8 @@ class TokenVerifier:
             self._own_key = _public_key(settings.jwt_public_key)
 
     def verify(self, token: object) -> Identity:
-        """The identity in a token. Raises Refused with `unauthorized`, `token_expired` or `not_verified`."""
+        """The identity in a token. Raises Refused with `unauthorized`, `token_expired`, `not_verified`, or with
+        `unavailable` for a key that is not known while the key set cannot be fetched."""
         if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
             raise Refused(Code.UNAUTHORIZED, "A token is needed.")
         settings = self._settings
@@ -77,6 +78,8 @@ class TokenVerifier:
             return self._own_key
         key_id = jwt.get_unverified_header(token).get("kid")
         if key_id not in self._key_set.keys:
+            if not self._key_set.is_current:
+                raise Refused(Code.UNAVAILABLE, "The key of this token cannot be fetched now.", retry_after_ms=1_000)
             raise jwt.InvalidKeyError("unknown key id")
         return self._key_set.keys[key_id]
 

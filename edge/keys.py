@@ -40,6 +40,8 @@ class KeySet:
         self._fetching: asyncio.Task[bool] | None = None
         self._fetch_began = -KEYS_REFRESH_UNKNOWN
         self.keys: dict[str | None, Key] = {}
+        #: Whether the last fetch brought a key set. While it did not, an unknown key may be a good one.
+        self.is_current = False
 
     async def run(self) -> None:
         """Refresh the keys until cancelled. Nothing that a server answers ends this."""
@@ -73,8 +75,10 @@ class KeySet:
         except Exception as error:
             metrics.KEY_FETCHES.labels("failed").inc()
             reason = str(error) or type(error).__name__
+            self.is_current = False
             log.warning("The key set cannot be fetched; the edge keeps %d keys: %s", len(self.keys), reason)
             return False
+        self.is_current = True
         metrics.KEY_FETCHES.labels("ok").inc()
         log.log(logging.INFO if self.keys else logging.ERROR, "Fetched a key set with %d usable keys.", len(self.keys))
         return True

@@ -44,11 +44,11 @@ def by(key: PrivateKey, key_id: str | None, algorithm: str = "RS256") -> str:
 
 
 def is_good(tokens: TokenVerifier, token: str) -> bool:
-    """Whether a token is accepted; else it is unauthorized."""
+    """Whether a token is accepted; else it is unauthorized, or its key cannot be fetched now."""
     try:
         return tokens.verify(token).user_id == "ada"
     except Refused as refused:
-        if refused.code != Code.UNAUTHORIZED:
+        if refused.code not in (Code.UNAUTHORIZED, Code.UNAVAILABLE):
             raise
         return False
 
@@ -157,6 +157,28 @@ async def test_an_answer_that_is_no_key_set_changes_nothing_and_ends_nothing(
     assert not is_good(tokens, by(RSA_KEY, "rsa"))
     assert not running.done()
     running.cancel()
+
+
+async def test_an_unknown_key_is_no_reason_to_give_up_while_the_server_is_away(
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.keys.KEYS_REFRESH_UNKNOWN", 0.01)
+    # Given an edge with one key, and a token with another one
+    server.add("rsa", RSA_KEY)
+    tokens = verifier(server.url)
+    server.status = 503
+    await tokens.wait_for_key(by(RSA_KEY, "rsa"))
+
+    # Then the client may try again while the server fails, and is refused for good when it answers
+    with pytest.raises(Refused) as refused:
+        tokens.verify(by(RSA_KEY, "rsa"))
+    assert refused.value.code == Code.UNAVAILABLE
+    server.status = 200
+    await tokens.wait_for_key(by(EC_KEY, "ec", "ES256"))
+    assert is_good(tokens, by(RSA_KEY, "rsa"))
+    with pytest.raises(Refused) as refused:
+        tokens.verify(by(EC_KEY, "ec", "ES256"))
+    assert refused.value.code == Code.UNAUTHORIZED
 
 
 async def test_the_keys_stay_when_the_server_fails_or_is_slow(
