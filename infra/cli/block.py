@@ -1,4 +1,4 @@
-"""`python -m infra block` and `unblock`: forbid a user to send messages, and allow it again."""
+"""`python -m infra block` and `unblock`: forbid a user to write, and allow it again."""
 
 import sys
 from typing import Annotated
@@ -12,7 +12,7 @@ from infra.store.users import Users
 
 
 def block(user: Annotated[str, typer.Argument(help="The user's id.")]) -> None:
-    """Block a user: messages and new conversations are refused as `forbidden`, within 5 seconds. Needs MongoDB."""
+    """Block a user: messages, typing notices and new conversations are `forbidden` within 5 seconds. Needs MongoDB."""
     run(_set_blocked(user, True))
 
 
