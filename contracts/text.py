@@ -1,7 +1,8 @@
 """Text that users are shown of other users: names, titles and pictures.
 
-Control characters and bidirectional controls change how the text around them is shown: a name with U+202E turns the
-rest of its line around. So they are removed. Message bodies keep them: a body is what its sender typed.
+Control characters and bidirectional controls change how the text around them is shown: a name with U+202E reverses the
+rest of its line. So they are removed from names and titles, and a picture with one is not shown. Message bodies keep
+them: a body is what its sender typed.
 Sources: Unicode Standard Annex 9 (property Bidi_Control) and Unicode Technical Report 36, section 2.
 """
 
