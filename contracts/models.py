@@ -14,7 +14,7 @@ class User(Value):
 
 
 class FoundUser(User):
-    """A user in the result of a search."""
+    """A user with their presence, in the results of `find_users` and `get_users`."""
 
     online: bool
     last_seen_at: Timestamp | None

@@ -1,14 +1,14 @@
 """TCP connections, below ASGI: what one may cost before and after its WebSocket upgrade.
 
-uvicorn answers pings, collects headers and waits for a slow client without asking anybody, so limits that hold for
-everything that a client sends stand here, in subclasses of its protocol classes:
+uvicorn answers pings, collects headers and waits for a slow client by itself. So the limits for everything that a
+client sends are here, in subclasses of its protocol classes:
 
 - Before the upgrade: seconds and bytes of a request, and connections that are no WebSockets, in all and per address.
 - After it: frames and bytes, control frames included, counted from the frames' headers before anything is parsed.
 - At the end: a peer that does not close its side loses the connection after `CLOSE_TIMEOUT`.
 
-A connection over a limit is closed, logged and counted. Every override is held against uvicorn by
-tests/unit/test_library_seams.py.
+A connection over a limit is closed, logged and counted. tests/unit/test_library_seams.py checks every override against
+uvicorn.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ POLICY_VIOLATION = 1008
 _WEBSOCKETS = metrics.TRANSPORTS.labels("websocket")
 
 
-def _blame_the_client(record: logging.LogRecord) -> bool:
-    """Log a client's invalid text as what it is: uvicorn logs an error with a traceback, as often as a client likes."""
+def _log_invalid_text_as_info(record: logging.LogRecord) -> bool:
+    """Log invalid UTF-8 from a client as information: uvicorn logs an error with a traceback for each."""
     if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
         record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
     return True
 
 
-logging.getLogger("uvicorn.error").addFilter(_blame_the_client)
+logging.getLogger("uvicorn.error").addFilter(_log_invalid_text_as_info)
 
 
 class ConnectionConfig(uvicorn.Config):

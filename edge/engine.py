@@ -112,7 +112,7 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
         self._deadline = asyncio.get_running_loop().call_later(seconds, missed)
 
     def clear_deadline(self) -> None:
-        """Give the socket as long as it likes."""
+        """Remove the deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

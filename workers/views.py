@@ -61,7 +61,7 @@ def user_view(user_id: str, document: Document | None) -> User:
 
 
 def found_user_view(document: Document) -> FoundUser:
-    """A user found by a search."""
+    """A user with their presence, for `find_users` and `get_users`."""
     user = user_view(document["_id"], document)
     return FoundUser.model_construct(
         id=user.id,

@@ -26,7 +26,7 @@ Manifest = dict[str, Any]
 OVERLAYS = ("small", "production")
 INSTALL = ROOT / "docs" / "install.md"
 PERFORMANCE = ROOT / "docs" / "performance.md"
-#: The Kubernetes that each is held against: today's, and the oldest that can wait in `preStop`.
+#: The Kubernetes that each is checked against: today's, and the oldest that can wait in `preStop`.
 VERSIONS = {"production": "1.37", "small": "1.30"}
 #: Seconds that a stopping edge may take beside WARREN_DRAIN_SECONDS.
 FAREWELL = 15

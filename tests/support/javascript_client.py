@@ -76,7 +76,7 @@ class JavaScriptSocket:
         await self._driver.tell({"do": "disconnect", "socket": self.name})
 
     async def ack(self, event: str, *payloads: Json) -> Json:
-        """Send an event and return its ack, held against the protocol."""
+        """Send an event and return its ack, checked against the protocol."""
         ack = await self._driver.emit(self.name, event, payloads)
         protocol.check_ack(event, ack)
         if not ack["ok"]:

@@ -313,7 +313,7 @@ export interface UsersFound {
   users: FoundUser[];
 }
 /**
- * A user in the result of a search.
+ * A user with their presence, in the results of `find_users` and `get_users`.
  */
 export interface FoundUser {
   id: string;

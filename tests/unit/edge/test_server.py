@@ -1,6 +1,6 @@
 """The Socket.IO server against the installed libraries: what a client can send, and what cannot be sent.
 
-What each override replaces is held by tests/unit/test_library_seams.py; these files hold what the overrides are for.
+tests/unit/test_library_seams.py checks what each override replaces; these files check what the overrides are for.
 """
 
 import json
