@@ -81,7 +81,9 @@ class Socket(WSListener):
         text = orjson.dumps([event, payload]).decode()
         if not self.emit(text, lambda ack: None if answer.done() else answer.set_result(ack)):
             raise CallFailed(event, DISCONNECTED["error"])
-        ack = await asyncio.wait_for(answer, seconds)
+        # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with the answer.
+        async with asyncio.timeout(seconds):
+            ack = await answer
         if not ack["ok"]:
             raise CallFailed(event, ack["error"])
         data: dict[str, Any] = ack["data"]

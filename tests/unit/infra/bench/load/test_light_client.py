@@ -4,8 +4,13 @@ import asyncio
 import base64
 import hashlib
 import re
+from types import SimpleNamespace
+from typing import Any
 
-from infra.bench.load.light_client import open_socket
+import pytest
+from picows import WSMsgType
+
+from infra.bench.load.light_client import Socket, open_socket
 
 #: What RFC 6455 has a server append to the client's key.
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -42,3 +47,17 @@ async def test_a_connection_whose_handshake_was_cancelled_is_closed() -> None:
 
         # Then it closes the connection, and never sends its token
         assert b"token" not in await asyncio.wait_for(received, 5)
+
+
+async def test_a_call_that_is_cancelled_as_its_ack_arrives_is_cancelled() -> None:
+    sent = asyncio.Event()
+    transport: Any = SimpleNamespace(send=lambda *_: sent.set())
+    frame: Any = SimpleNamespace(msg_type=WSMsgType.TEXT, get_payload_as_bytes=lambda: b'431[{"ok":true,"data":{}}]')
+    socket = Socket("token", None)
+    socket.on_ws_connected(transport)
+    calling = asyncio.create_task(socket.call("get_presence", {"user_ids": []}))
+    await sent.wait()
+    socket.on_ws_frame(transport, frame)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
