@@ -86,6 +86,9 @@ class EffectsPublisher:
         except Unroutable:
             # The edge has stopped, or connects again and then tells its clients to take a snapshot.
             self._router.end_trailing(routed.edge_id)
+        except Exception:
+            self._router.end_trailing(routed.edge_id)
+            log.exception("An empty frame for edge %.100s cannot be published.", routed.edge_id)
 
     async def _send_frame(self, routed: RoutedFrame, traced: Sequence[Traced], abandoned: Abandoned) -> bool:
         try:

@@ -232,14 +232,18 @@ async def test_an_empty_frame_is_repeated_and_the_next_frame_waits_for_it(
 
 
 @pytest.mark.usefixtures("always_due")
-async def test_an_edge_without_a_queue_gets_no_second_empty_frame_and_is_not_reported(
-    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher
+@pytest.mark.parametrize("error", [Unroutable("no queue"), ValueError("no routing key")])
+async def test_an_edge_that_cannot_get_its_empty_frame_gets_no_second_one_and_is_not_reported(
+    effects_publisher: EffectsPublisher, publisher: ScriptedPublisher, error: Exception
 ) -> None:
+    # Given frames for two edges, of which one cannot get any more
     assert await effects_publisher.publish_frames(Effects(pushes=[push("ada"), push("bob")]))
-    publisher.outcomes["e1"] = [Unroutable("no queue")]
+    publisher.outcomes["e1"] = [error]
+    # When empty ones follow
     running = asyncio.create_task(effects_publisher.run())
     await eventually(lambda: publisher.attempts.count("e2") == 3, sentence="the other edge gets both")
     running.cancel()
+    # Then the other edge gets both, and nobody is told that the first one is lost
     assert publisher.attempts.count("e1") == 2
     assert COMMANDS not in {one.exchange for one in publisher.published}
 
