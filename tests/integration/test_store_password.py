@@ -30,7 +30,8 @@ class Login:
         self._name, self._known = f"worker-{secrets.token_hex(4)}", secrets.token_hex(8)
         parts = urlsplit(settings.mongo_url.get_secret_value())
         netloc = f"{self._name}:{self._known}@{parts.netloc.split('@')[-1]}"
-        query = f"{parts.query}&authSource={settings.mongo_database}"
+        # The driver takes a server that refuses it for one that is away, until the next heartbeat.
+        query = f"{parts.query}&authSource={settings.mongo_database}&heartbeatFrequencyMS=500"
         address = urlunsplit(parts._replace(netloc=netloc, path="/", query=query))
         self.store = Store(settings.model_copy(update={"mongo_url": SecretStr(address)}))
 
