@@ -61,6 +61,15 @@ def test_workflows_run_what_exists() -> None:
     assert [path for path in re.findall(r"tests/[\w/]+", commands()) if not (ROOT / path).exists()] == []
 
 
+def test_the_image_is_tried_with_the_page_and_by_the_operator() -> None:
+    image = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["image"]
+    # Edges serve the page in development mode only.
+    assert (image["env"]["WARREN_DEV"], image["env"]["WARREN_DEV_EXPOSED"]) == ("true", "true")
+    # No other service has the operator's secrets and networks.
+    operated = re.findall(r"(\S+) python -m infra .+$", commands(), re.MULTILINE)
+    assert set(operated) == {"operator"}
+
+
 def test_tests_run_on_every_python_that_is_supported() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
