@@ -184,7 +184,7 @@ def test_the_design_names_every_exchange_and_queue() -> None:
     assert f"{topology.EDGE_QUEUE_MAX_BYTES >> 20} MiB" in DESIGN
 
 
-@pytest.mark.parametrize("collection", ["messages", "conversations", "inboxes", "users", "sessions", "edges"])
+@pytest.mark.parametrize("collection", ["messages", "conversations", "inboxes", "users", "sessions", "edges", "terms"])
 def test_the_design_names_every_collection(collection: str) -> None:
     assert f"| `{collection}` |" in DESIGN
     assert f'database["{collection}"]' in (ROOT / "infra" / "store" / "client.py").read_text()
