@@ -6,7 +6,8 @@ from tests.abuse.attack import Attack, End, Target, person
 from tests.abuse.attacks.life import Attacking, event, lead, start_conversation, with_token
 from tests.support.raw_tcp import RawTCP
 
-#: Events a second: under the limit of a user, so that none is refused. Long messages are under the limit of bytes.
+#: Events a second: under the rate of a user, so that only a budget refuses them. Long messages are under the limit of
+#: bytes.
 EVENTS, LONG_MESSAGES = 45.0, 25.0
 
 
