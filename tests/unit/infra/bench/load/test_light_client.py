@@ -50,6 +50,7 @@ async def test_a_connection_whose_handshake_was_cancelled_is_closed() -> None:
 
 
 async def test_a_call_that_is_cancelled_as_its_ack_arrives_is_cancelled() -> None:
+    # Given a call that was sent
     sent = asyncio.Event()
     transport: Any = SimpleNamespace(send=lambda *_: sent.set())
     frame: Any = SimpleNamespace(msg_type=WSMsgType.TEXT, get_payload_as_bytes=lambda: b'431[{"ok":true,"data":{}}]')
@@ -57,7 +58,11 @@ async def test_a_call_that_is_cancelled_as_its_ack_arrives_is_cancelled() -> Non
     socket.on_ws_connected(transport)
     calling = asyncio.create_task(socket.call("get_presence", {"user_ids": []}))
     await sent.wait()
+
+    # When its ack arrives, and it is cancelled before it has taken the ack
     socket.on_ws_frame(transport, frame)
     calling.cancel()
+
+    # Then it is cancelled
     with pytest.raises(asyncio.CancelledError):
         await calling
