@@ -139,7 +139,8 @@ class EngineSocket(async_socket.AsyncSocket):  # type: ignore[misc]
         finally:
             await self.end(reason)
         try:
-            await asyncio.wait_for(writer, CLOSE_TIMEOUT)
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await writer
         except TimeoutError:
             self.connection.transport.abort()
 

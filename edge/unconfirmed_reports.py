@@ -58,7 +58,8 @@ class UnconfirmedReports:
         """Wait until every report is confirmed, up to `within` seconds."""
         if self._unconfirmed:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_confirmed.wait(), within)
+                async with asyncio.timeout(within):
+                    await self._all_confirmed.wait()
 
     def _remove(self, key: str | None) -> None:
         self._unconfirmed.pop(key, None)
