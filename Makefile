@@ -80,7 +80,7 @@ promtool: # What the tests of alerts run; Debian's package, whose service must n
 		&& { ! test -d /run/systemd/system || systemctl disable --now prometheus; }; } \
 		|| { echo 'The tests of alerts need promtool (Debian: apt-get install prometheus).'; exit 1; }
 
-check: $(INSTALLED) $(WEB_INSTALLED) ## Check style, types, the web client and the unit tests; needs no service, takes half a minute
+check: $(INSTALLED) $(WEB_INSTALLED) ## Check style, types, the web client and the unit tests; needs no service, takes under a minute
 	@$(IN_PARALLEL) $(CHECKS) unit
 
 test: setup ## Make the same checks, then run all tests (they start the services they need)
