@@ -19,6 +19,8 @@ from infra.settings import EdgeSettings, SettingsError
 
 #: Characters of a token.
 MAX_TOKEN = 16_384
+#: A later expiry, such as one in milliseconds, counts as this one: the end of the year 9999, the last that is a date.
+MAX_EXPIRY = 253_402_300_799.0
 
 _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
@@ -63,7 +65,7 @@ class TokenVerifier:
                 options={"require": ["exp", "sub"], "verify_aud": settings.jwt_audience is not None},
             )
             user_id = _user_id.validate_python(claims["sub"])
-            expires_at = float(claims["exp"])
+            expires_at = min(float(claims["exp"]), MAX_EXPIRY)
         except jwt.ExpiredSignatureError:
             raise Refused(Code.TOKEN_EXPIRED, "The token has expired.") from None
         except (jwt.PyJWTError, ValidationError, ValueError, OverflowError, TypeError):

@@ -215,6 +215,13 @@ async def test_a_new_token_of_the_same_user_moves_the_expiry(edge: GatewayAlone)
     assert len(edge.publisher.bundles) == 1, "no worker is asked"
 
 
+@pytest.mark.parametrize("exp", [int(time.time()) * 1000, 10**300], ids=["in milliseconds", "largest"])
+async def test_a_token_that_expires_after_every_date_expires_in_the_year_9999(edge: GatewayAlone, exp: int) -> None:
+    engine = await edge.connect()
+    edge.gateway.event("s1", 1, "refresh_token", [{"token": token(exp=exp)}])
+    assert engine.ack(1)["data"]["expires_at"] == "9999-12-31T23:59:59.000Z"
+
+
 @pytest.mark.parametrize(
     ("other", "code"),
     [
