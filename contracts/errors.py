@@ -17,6 +17,9 @@ from pydantic import Field
 
 from contracts.values import Value
 
+#: Wrong fields that one refusal names.
+MAX_DETAILS = 20
+
 
 class Code(StrEnum):
     """The error codes that clients get. Their meaning never changes."""
@@ -123,10 +126,10 @@ def _text(value: object) -> str:
 
 
 def invalid_payload(errors: list[Any]) -> Refused:
-    """The refusal for pydantic's list of errors; it names each field and the reason, 20 of them at most."""
+    """The refusal for pydantic's list of errors; it names each field and the reason, `MAX_DETAILS` at most."""
     details = [
         {"field": _text(".".join(str(part) for part in error["loc"])) or "payload", "reason": _text(error["msg"])}
-        for error in errors[:20]
+        for error in errors[:MAX_DETAILS]
     ]
     fields = ", ".join(detail["field"] for detail in details)
     return Refused(Code.INVALID_PAYLOAD, f"The payload does not match: {fields}.", details=details)

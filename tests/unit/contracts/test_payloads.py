@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import model_validator
 
 from contracts.codec import decode_payload
 from contracts.commands import (
@@ -19,7 +20,7 @@ from contracts.commands import (
     StartConversationPayload,
     TypingPayload,
 )
-from contracts.errors import Code, Refused
+from contracts.errors import MAX_DETAILS, Code, Refused
 from contracts.text import shown_text
 from contracts.values import MAX_PARTICIPANTS, MAX_SAFE_INTEGER, Value
 
@@ -61,6 +62,27 @@ def test_an_unknown_field_is_refused_by_its_name(payload_type: type[Value]) -> N
     refusal = refused(payload_type, sender_id="mallory")
     assert refusal.code is Code.INVALID_PAYLOAD
     assert [detail["field"] for detail in refusal.error.details] == ["sender_id"]
+
+
+def test_of_thousands_of_unknown_fields_few_are_looked_at() -> None:
+    # Given a payload that notes how many fields its validation meets
+    looked_at = []
+
+    class Noting(TypingPayload):
+        @model_validator(mode="before")
+        @classmethod
+        def note(cls, fields: dict[str, object]) -> dict[str, object]:
+            """Note the number."""
+            looked_at.append(len(fields))
+            return fields
+
+    # When a client sends as many unknown fields as an event has room for, and the known ones after them
+    unknown = {f"f{number}": 0 for number in range(7_000)}
+    with pytest.raises(Refused) as refusal:
+        decode_payload(Noting, {**unknown, **SHORTEST[TypingPayload]})
+    # Then the refusal names the first of them, and no other was validated
+    assert [detail["field"] for detail in refusal.value.error.details] == list(unknown)[:MAX_DETAILS]
+    assert looked_at == [len(SHORTEST[TypingPayload]) + MAX_DETAILS]
 
 
 @pytest.mark.parametrize("payload_type", SHORTEST)
