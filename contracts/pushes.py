@@ -20,8 +20,13 @@ class Limits(Value):
     max_list_items: int
     max_user_ids: int
     max_in_flight: int
+    max_connections_per_user: int
     events_per_second: int
     burst: int
+    frames_per_second: int
+    frame_burst: int
+    bytes_per_second: int
+    byte_burst: int
     start_people_per_hour: int
     searches_per_minute: int
     read_items_per_minute: int

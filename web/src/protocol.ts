@@ -401,8 +401,13 @@ export interface Limits {
   max_list_items: number;
   max_user_ids: number;
   max_in_flight: number;
+  max_connections_per_user: number;
   events_per_second: number;
   burst: number;
+  frames_per_second: number;
+  frame_burst: number;
+  bytes_per_second: number;
+  byte_burst: number;
   start_people_per_hour: number;
   searches_per_minute: number;
   read_items_per_minute: number;
