@@ -1,6 +1,9 @@
-"""Search: finds users. Each search has a time limit of its own, and fails alone."""
+"""Search: finds users. Each search has a time limit of its own, and fails alone; so has each batch, in which users take
+turns."""
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Sequence
 
 from contracts.acks import UsersFound
@@ -17,6 +20,9 @@ from workers.views import found_user_view
 AT_ONCE = 4
 #: Milliseconds that the store may spend on one search.
 SEARCH_LIMIT_MS = 1_000
+#: Seconds after which no further search of a batch starts. A batch is answered when it is finished, so without this
+#: limit the searches that one user may make at once would keep everybody else's waiting for longer than clients do.
+BATCH_LIMIT = 3.0
 
 
 class Search:
@@ -30,13 +36,16 @@ class Search:
     async def __call__(self, items: Sequence[Item]) -> Effects:
         effects = Effects()
         commands = [item for item in without_stale(items) if isinstance(item, FindUsers)]
-        await asyncio.gather(*(self._search(command, effects) for command in commands))
+        deadline = time.monotonic() + BATCH_LIMIT
+        await asyncio.gather(*(self._search(command, deadline, effects) for command in _in_turns(commands)))
         return effects
 
-    async def _search(self, command: FindUsers, effects: Effects) -> None:
+    async def _search(self, command: FindUsers, deadline: float, effects: Effects) -> None:
         payload = command.payload
         async with self._running:
             try:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable("Too many searches wait.")
                 async with self._store.one_term():
                     found = await self._users.search(
                         command.user_id, payload.query, payload.online_only, payload.limit, limit_ms=SEARCH_LIMIT_MS
@@ -46,3 +55,13 @@ class Search:
                 effects.refuse(command, refusal)
                 return
         effects.reply(command, UsersFound.model_construct(users=[found_user_view(document) for document in found]))
+
+
+def _in_turns(commands: Sequence[FindUsers]) -> list[FindUsers]:
+    """The first search of each user, then the second of each, and so on."""
+    turns: Counter[str] = Counter()
+    turn_of: list[int] = []
+    for command in commands:
+        turn_of.append(turns[command.user_id])
+        turns[command.user_id] += 1
+    return [command for _, command in sorted(zip(turn_of, commands, strict=True), key=lambda pair: pair[0])]
