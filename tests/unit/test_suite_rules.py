@@ -58,7 +58,6 @@ TESTED_BY = {
     "workers/persistence.py": "integration/test_persistence.py",
     "workers/presence.py": "integration/test_presence.py",
     "workers/runner.py": "integration/test_runner.py",
-    "workers/search.py": "integration/test_search.py",
     "workers/unread.py": "integration/test_unread.py",
 }
 #: Lines above which a test says what is given, what happens, and what follows from it.
