@@ -115,8 +115,10 @@ async def explore(
     return Explored(runs, exhausted)
 
 
-def _planned(prefix: Sequence[int], index: int, _: int) -> int:
-    return prefix[index] if index < len(prefix) else 0
+def _planned(prefix: Sequence[int], index: int, width: int) -> int:
+    # Two calls that an actor makes at once may arrive one after the other on a busy machine: then there are fewer
+    # options than in the run before. The run goes on with the last of them, and notes that choice.
+    return min(prefix[index], width - 1) if index < len(prefix) else 0
 
 
 def _next_prefix(run: Run) -> list[int] | None:
