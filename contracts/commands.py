@@ -120,6 +120,23 @@ class RefreshTokenPayload(Value):
     token: Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 
 
+#: What a listed conversation counts in items: with its participants it is about as long as so many messages.
+CONVERSATION_ITEMS = 5
+
+
+def items_read(payload: Value) -> int:
+    """How many items an event reads at most; 0 for an event that reads no list."""
+    match payload:
+        case ListConversationsPayload():
+            return payload.limit * CONVERSATION_ITEMS
+        case ListMessagesPayload() | ListParticipantsPayload():
+            return payload.limit
+        case GetUsersPayload() | GetPresencePayload():
+            return len(payload.user_ids)
+        case _:
+            return 0
+
+
 # --- Commands: payloads with their sender, for workers ----------------------------------------------------
 
 

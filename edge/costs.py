@@ -6,15 +6,7 @@ The rate of events alone does not bound the work: a start of 500 people is not a
 from collections import OrderedDict
 from enum import Enum
 
-from contracts.commands import (
-    FindUsersPayload,
-    GetPresencePayload,
-    GetUsersPayload,
-    ListConversationsPayload,
-    ListMessagesPayload,
-    ListParticipantsPayload,
-    StartConversationPayload,
-)
+from contracts.commands import FindUsersPayload, StartConversationPayload, items_read
 from contracts.pushes import Limits
 from contracts.values import (
     MAX_BODY_CHARACTERS,
@@ -30,8 +22,6 @@ from contracts.values import (
 from edge.limits import TokenBucket
 from infra.settings import EdgeSettings
 
-#: What a listed conversation costs in items: with its participants it is about as long as so many messages.
-CONVERSATION_ITEMS = 5
 #: Users whose budgets are kept; the least recently used go first. A budget outlives its user's sockets, so that a
 #: reconnect does not fill it.
 MAX_USERS = 20_000
@@ -52,14 +42,9 @@ def cost_of(payload: Value) -> tuple[Work, int] | None:
             return Work.START, len(set(payload.participant_ids))
         case FindUsersPayload():
             return Work.SEARCH, 1
-        case ListConversationsPayload():
-            return Work.READ, payload.limit * CONVERSATION_ITEMS
-        case ListMessagesPayload() | ListParticipantsPayload():
-            return Work.READ, payload.limit
-        case GetUsersPayload() | GetPresencePayload():
-            return Work.READ, len(payload.user_ids)
         case _:
-            return None
+            items = items_read(payload)
+            return (Work.READ, items) if items else None
 
 
 class CostLimits:

@@ -29,8 +29,9 @@ from workers.persistence import Persistence
 from workers.presence import Presence, TypingNotices, sweep
 from workers.publishing import EffectsPublisher
 from workers.routing import Router
-from workers.runner import Handler, Runner
+from workers.runner import Handler, Runner, undivided
 from workers.search import Search
+from workers.turns import parts_of_reads
 from workers.unread import Unread
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Worker:
             publisher=effects_publisher,
             settings=self._settings,
             check_store=self._store.check_writes,
+            divide=parts_of_reads if isinstance(handler, History) else undivided,
         )
         self._runners.append(runner)
         tasks = [asyncio.create_task(effects_publisher.run())]

@@ -41,6 +41,9 @@ T = TypeVar("T")
 
 #: Handles a batch and returns what to publish. Every write that it made is durable when it returns.
 Handler = Callable[[Sequence[Item]], Awaitable[Effects]]
+#: Divides a batch into parts that are handled and published one after the other, so that the memory of a batch whose
+#: effects are large is that of two parts. The batch is acked as one.
+Divide = Callable[[Sequence[Item]], Sequence[Sequence[Item]]]
 
 #: Unacked messages that the broker sends to one worker; each holds many commands or facts. When the process dies, all
 #: of them are redelivered, and count as delivered once more. Of workers with different priorities, the next one gets
@@ -68,6 +71,11 @@ async def _nothing() -> None:
     return None
 
 
+def undivided(items: Sequence[Item]) -> Sequence[Sequence[Item]]:
+    """One part."""
+    return [items]
+
+
 @dataclass
 class Batch:
     """Messages as they were delivered, their items, and those of the items that are traced."""
@@ -93,12 +101,14 @@ class Runner:
         publisher: EffectsPublisher,
         settings: WorkerSettings,
         check_store: Callable[[], Awaitable[None]] = _nothing,
+        divide: Divide = undivided,
     ) -> None:
         """`check_store` raises StoreUnavailable unless the store takes writes; it is called after a requeue."""
         self._queue = queue
         self._handler = handler
         self._publisher = publisher
         self._check_store = check_store
+        self._divide = divide
         self._batch_size = settings.batch_size
         self._may_declare = settings.declare_topology
         self._priority = settings.worker_priority
@@ -211,28 +221,31 @@ class Runner:
         first = batch.items[0]
         if isinstance(first, Command):
             metrics.QUEUE_SECONDS.labels(name).observe(max(0.0, time.time() - first.at / 1000))
-        started = time.perf_counter()
-        with tracing.current.batch_span(name, batch.traced, len(batch.items)):
-            effects = await self._handle(batch)
-        metrics.BATCH_SECONDS.labels(name, "handle").observe(time.perf_counter() - started)
-        if batch.will_be_redelivered:
-            return
-        # The next batch is handled while the frames of this one are published; batches still leave in order.
-        if self._publishing is not None:
-            await self._publishing
-        self._publishing = asyncio.create_task(self._publish_frames(batch, effects))
+        parts = self._divide(batch.items)
+        facts: list[AnyFact] = []
+        for number, items in enumerate(parts, 1):
+            started = time.perf_counter()
+            with tracing.current.batch_span(name, batch.traced, len(items)):
+                effects = await self._handle(batch, items)
+            metrics.BATCH_SECONDS.labels(name, "handle").observe(time.perf_counter() - started)
+            if batch.will_be_redelivered:
+                return
+            # The next part is handled while the frames of this one are published; parts still leave in order.
+            if self._publishing is not None:
+                await self._publishing
+            facts += effects.facts
+            is_last = number == len(parts)
+            self._publishing = asyncio.create_task(self._publish_frames(batch, effects, facts if is_last else None))
 
-    async def _handle(self, batch: Batch) -> Effects:
+    async def _handle(self, batch: Batch, items: Sequence[Item]) -> Effects:
         try:
-            effects = await self._call_handler(batch, batch.items)
+            effects = await self._call_handler(batch, items)
         except Exception:
-            log.exception(
-                "A batch of %d items of %s failed; handling them one by one.", len(batch.items), self._queue.name
-            )
+            log.exception("A batch of %d items of %s failed; handling them one by one.", len(items), self._queue.name)
             effects = Effects()
-            for item in batch.items:
+            for item in items:
                 effects.extend(await self._handle_alone(batch, item))
-        for item in batch.items:
+        for item in items:
             metrics.ITEMS.labels(item.name, "handled").inc()
         return effects
 
@@ -315,14 +328,17 @@ class Runner:
 
     # --- Publishing and settling --------------------------------------------------------------------------
 
-    async def _publish_frames(self, batch: Batch, effects: Effects) -> None:
-        """Publish the frames, which clients wait for. Facts and acks follow, those of several batches together."""
+    async def _publish_frames(self, batch: Batch, effects: Effects, facts: list[AnyFact] | None) -> None:
+        """Publish the frames, which clients wait for. Facts and acks follow, those of several batches together.
+
+        `facts` are those of the whole batch, or None when another part of it follows.
+        """
         started = time.perf_counter()
         publish = partial(
             self._publisher.publish_frames, effects, batch.traced, abandoned=lambda: batch.will_be_redelivered
         )
-        if await self._retry_until_store_answers(batch, publish):
-            self._unsettled.append((batch, effects.facts))
+        if await self._retry_until_store_answers(batch, publish) and facts is not None:
+            self._unsettled.append((batch, facts))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle_all())
         metrics.BATCH_SECONDS.labels(self._queue.name, "send").observe(time.perf_counter() - started)

@@ -3,7 +3,6 @@ turns."""
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from contracts.acks import UsersFound
@@ -14,6 +13,7 @@ from infra.store.client import Store
 from infra.store.users import Users
 from workers.effects import Effects
 from workers.stale_reads import without_stale
+from workers.turns import in_turns
 from workers.views import found_user_view
 
 #: Searches that run at the same time: they read many documents, and others need the store as well.
@@ -37,7 +37,7 @@ class Search:
         effects = Effects()
         commands = [item for item in without_stale(items) if isinstance(item, FindUsers)]
         deadline = time.monotonic() + BATCH_LIMIT
-        await asyncio.gather(*(self._search(command, deadline, effects) for command in _in_turns(commands)))
+        await asyncio.gather(*(self._search(command, deadline, effects) for command in in_turns(commands)))
         return effects
 
     async def _search(self, command: FindUsers, deadline: float, effects: Effects) -> None:
@@ -55,13 +55,3 @@ class Search:
                 effects.refuse(command, refusal)
                 return
         effects.reply(command, UsersFound.model_construct(users=[found_user_view(document) for document in found]))
-
-
-def _in_turns(commands: Sequence[FindUsers]) -> list[FindUsers]:
-    """The first search of each user, then the second of each, and so on."""
-    turns: Counter[str] = Counter()
-    turn_of: list[int] = []
-    for command in commands:
-        turn_of.append(turns[command.user_id])
-        turns[command.user_id] += 1
-    return [command for _, command in sorted(zip(turn_of, commands, strict=True), key=lambda pair: pair[0])]

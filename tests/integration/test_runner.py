@@ -72,6 +72,46 @@ async def test_a_batch_that_was_not_acked_comes_again_to_another_worker(bench: B
     assert REGISTRY.get_sample_value(redelivered, {"queue": "persistence"}) == before + 1
 
 
+async def test_a_divided_batch_is_handled_in_parts_and_acked_as_one(bench: Bench) -> None:
+    # Given a worker that divides its batches, and ends before the last part of one
+    last = asyncio.Event()
+
+    async def hang_at_the_last(items: Sequence[Item]) -> None:
+        if name_of(items[0]) == "m2":
+            last.set()
+            await asyncio.sleep(60)
+
+    doomed = Recorder()
+    doomed.before = hang_at_the_last
+    await bench.publish(*(send("ada", "c", f"m{n}") for n in range(3)))
+    async with bench.runner(doomed, divide=lambda items: [[item] for item in items]):
+        await asyncio.wait_for(last.wait(), 5)
+    assert doomed.batches == [["m0"], ["m1"]]
+
+    # When another starts, then it gets the whole batch, in parts
+    recorder = Recorder()
+    router = Router(SessionDirectory(bench.store), "bench")
+    runner = Runner(
+        PERSISTENCE,
+        recorder,
+        publisher=EffectsPublisher(bench.publisher, router),
+        settings=bench.settings,
+        divide=lambda items: [[item] for item in items],
+    )
+    link, loop = asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())
+    await eventually(lambda: len(recorder.handled) == 3, within=5, sentence="the whole batch is handled")
+    await asyncio.wait_for(asyncio.gather(runner.stop(), loop), 10)
+    link.cancel()
+    await asyncio.wait([link], timeout=10)
+    assert recorder.batches == [["m0"], ["m1"], ["m2"]]
+
+    # And it acks all of it
+    async with bench.runner(again := Recorder()):
+        await bench.publish(send("ada", "c", "last"))
+        await eventually(lambda: "last" in again.handled, within=5, sentence="the new message is handled")
+    assert again.handled == ["last"]
+
+
 async def test_one_worker_is_filled_before_another_gets_any(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_module, "PREFETCH", 10)
     recorders = [Recorder(), Recorder()]

@@ -18,7 +18,7 @@ from infra.store.sessions import SessionDirectory
 from workers.effects import Effects
 from workers.publishing import EffectsPublisher
 from workers.routing import Router
-from workers.runner import Runner
+from workers.runner import Divide, Runner, undivided
 
 Handle = Callable[[Sequence[Item]], Awaitable[Effects]]
 
@@ -80,7 +80,11 @@ class Bench:
 
     @asynccontextmanager
     async def runner(
-        self, handler: Handle, *, check_store: Callable[[], Awaitable[None]] | None = None
+        self,
+        handler: Handle,
+        *,
+        check_store: Callable[[], Awaitable[None]] | None = None,
+        divide: Divide = undivided,
     ) -> AsyncIterator[Runner]:
         """A runner of the persistence queue; leaving the block is a crash: nothing is finished or acked."""
         self.effects_publisher = EffectsPublisher(self.publisher, Router(SessionDirectory(self.store), "bench"))
@@ -90,6 +94,7 @@ class Bench:
             publisher=self.effects_publisher,
             settings=self.settings,
             check_store=check_store or self.store.check_writes,
+            divide=divide,
         )
         tasks = [asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())]
         await asyncio.wait_for(runner.link.up.wait(), 10)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from contracts.codec import decode_payload
-from contracts.commands import CLIENT_EVENTS
+from contracts.commands import CLIENT_EVENTS, CONVERSATION_ITEMS
 from contracts.values import DEFAULT_LIMIT, Value
 from edge import costs
-from edge.costs import CONVERSATION_ITEMS, CostLimits, Work, cost_of
+from edge.costs import CostLimits, Work, cost_of
 from infra.settings import EdgeSettings
 from tests.unit.edge.gateway_alone import SECRET, GatewayAlone
 
