@@ -36,6 +36,8 @@ CLOSE_TIMEOUT = 2.0
 FRAMES_IN_A_ROW = 10
 #: Headers of one request; the WebSocket parser takes no more than 128.
 MAX_HEADERS = 100
+#: One address may have this part of all pending connections: a tenth.
+ADDRESS_PART = 10
 #: WebSocket's close code for a client that breaks a rule of the server (RFC 6455, section 7.4.1).
 POLICY_VIOLATION = 1008
 
@@ -58,10 +60,12 @@ class ConnectionConfig(uvicorn.Config):
     def __init__(self, app: Any, settings: EdgeSettings, **options: Any) -> None:
         super().__init__(app, http=HttpConnection, ws=WebSocketConnection, **options)
         self.limits = settings
+        # Many who connect at once from one address are to be answered, so more may be pending than may stay.
+        per_address = max(settings.max_connections_per_address, settings.max_pending_connections // ADDRESS_PART)
+        # Behind proxies, all connections come from the proxies' addresses.
+        limits_addresses = settings.max_connections_per_address and not settings.trusted_proxies
         self.pending: PendingConnections[HttpConnection] = PendingConnections(
-            settings.max_pending_connections,
-            # Behind proxies, all connections come from the proxies' addresses.
-            0 if settings.trusted_proxies else settings.max_connections_per_address,
+            settings.max_pending_connections, per_address if limits_addresses else 0
         )
 
     def new_budget(self) -> Budget:

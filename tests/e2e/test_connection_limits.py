@@ -218,7 +218,8 @@ async def test_the_oldest_connection_makes_room_for_a_new_one(stack: Stack) -> N
 
 
 async def test_an_address_has_room_for_so_many_silent_connections(stack: Stack) -> None:
-    async with extra_edge(stack, {"WARREN_MAX_CONNECTIONS_PER_ADDRESS": "5"}) as edge, AsyncExitStack() as held:
+    limits = {"WARREN_MAX_CONNECTIONS_PER_ADDRESS": "2", "WARREN_MAX_PENDING_CONNECTIONS": "50"}
+    async with extra_edge(stack, limits) as edge, AsyncExitStack() as held:
         silent = [await held.enter_async_context(raw_tcp(edge.port)) for _ in range(20)]
         for raw in silent[:14]:
             await raw.until_closed(3)
