@@ -16,15 +16,12 @@ from socketio import packet as socket_packet
 from typing_extensions import override
 
 from contracts.codec import SocketJSON
-from edge.auth import MAX_TOKEN
 from edge.engine import BadPacket, EngineServer, EngineSocket, Environ
 from edge.limits import AddressLimit
 
 #: A WebSocket frame may be this many times as large as an event. Up to that size, an oversized event is acked with
 #: `too_large`; a larger frame closes the socket.
 FRAME_SLACK = 4
-#: Characters of a connect packet, at most: a token and what is around it.
-MAX_CONNECT = MAX_TOKEN + 1_024
 _EVENT_HEAD = re.compile(r"2(\d{1,19})?\[")
 
 
@@ -183,14 +180,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     @override
     async def _handle_eio_message(self, eio_sid: str, data: str) -> None:
-        if self.manager.sid_from_eio_sid(eio_sid, "/") is None and not data.startswith("0"):
-            # Dropped unread: a client without a token that comes back for one burst of bytes after the other would cost
-            # the most to parse.
-            if data.startswith(("2", "3")):
-                return
-            raise BadPacket("before connect")
-        if data.startswith("0") and len(data) > MAX_CONNECT:
-            raise BadPacket("too large")
         # A character has at most four bytes, so short text needs no encoding to be counted.
         if len(data) * 4 > self._max_event_bytes and len(data.encode(errors="replace")) > self._max_event_bytes:
             self._refuse_large(eio_sid, data)

@@ -11,9 +11,7 @@ from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from contracts.codec import SocketJSON
 from edge.limits import AddressLimit
-from edge.server import MAX_CONNECT
 from tests.support.socket_server import Received, Serving, arriving, connected, serving, until_events
 from tests.support.waiting import eventually
 
@@ -49,32 +47,6 @@ async def test_whoever_shows_no_token_in_time_is_closed() -> None:
             await accepted.send('421["still here"]')
             await until_events(received, 1)
     assert counted("warren_edge_connects_total", outcome="timeout") == before + 1
-
-
-async def test_before_its_token_nothing_of_a_client_is_parsed(
-    served: Serving, received: Received, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a server that notes what it parses
-    parsed: list[str] = []
-
-    def note(text: str, **_: Any) -> object:
-        parsed.append(text)
-        return {}
-
-    monkeypatch.setattr(SocketJSON, "loads", staticmethod(note))
-
-    # When a client sends events and acks before it connects, then they are dropped unread
-    async with arriving(served) as early:
-        await early.send('421["event"]', "431[1]", '40{"token":"t"}')
-        assert (await early.text()).startswith('40{"sid":')
-    assert parsed == ['{"token":"t"}']
-
-    # And a connect that is longer than any token, or any other packet, ends the connection
-    for packet in ('40{"token":"' + "x" * MAX_CONNECT + '"}', "41[1]", "44[1]"):
-        async with arriving(served) as wrong:
-            await wrong.send(packet)
-            assert await wrong.is_closed()
-    assert parsed == ['{"token":"t"}']
 
 
 async def test_a_refused_client_has_no_time_to_try_again(served: Serving, received: Received) -> None:
