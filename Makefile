@@ -20,7 +20,7 @@ IN_PARALLEL = $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # tests of a file stay together, and slow folders come first, so that both processes end at about the same time.
 SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 # What puts load on a Warren or measures times: these tests run afterwards, one at a time.
-MEASURING := tests/abuse tests/browser tests/faults
+MEASURING := tests/abuse tests/browser tests/faults tests/e2e/test_security.py
 # The official JavaScript client, which tests talk to edges with.
 JS := tests/js
 JS_INSTALLED := $(JS)/node_modules/.installed
