@@ -16,12 +16,15 @@ from socketio import packet as socket_packet
 from typing_extensions import override
 
 from contracts.codec import SocketJSON
+from edge.auth import MAX_TOKEN
 from edge.engine import BadPacket, EngineServer, EngineSocket, Environ
 from edge.limits import AddressLimit
 
 #: A WebSocket frame may be this many times as large as an event. Up to that size, an oversized event is acked with
 #: `too_large`; a larger frame closes the socket.
 FRAME_SLACK = 4
+#: Characters of a connect packet that may hold a valid token: the longest token and what is around it.
+MAX_CONNECT = MAX_TOKEN + 1_024
 _EVENT_HEAD = re.compile(r"2(\d{1,19})?\[")
 
 
@@ -180,6 +183,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     @override
     async def _handle_eio_message(self, eio_sid: str, data: str) -> None:
+        # What a client without a token sends is not parsed: each new connection has a whole burst of bytes for it.
+        if data.startswith("0"):
+            if len(data) > MAX_CONNECT:
+                data = "0"  # no token is that long, so it is refused as a connect without one
+        elif self.manager.sid_from_eio_sid(eio_sid, "/") is None:
+            if data.startswith(("2", "3")):
+                return
+            raise BadPacket("before connect")
         # A character has at most four bytes, so short text needs no encoding to be counted.
         if len(data) * 4 > self._max_event_bytes and len(data.encode(errors="replace")) > self._max_event_bytes:
             self._refuse_large(eio_sid, data)

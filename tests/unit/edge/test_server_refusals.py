@@ -11,7 +11,9 @@ from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from contracts.codec import SocketJSON
 from edge.limits import AddressLimit
+from edge.server import MAX_CONNECT
 from tests.support.socket_server import Received, Serving, arriving, connected, serving, until_events
 from tests.support.waiting import eventually
 
@@ -47,6 +49,41 @@ async def test_whoever_shows_no_token_in_time_is_closed() -> None:
             await accepted.send('421["still here"]')
             await until_events(received, 1)
     assert counted("warren_edge_connects_total", outcome="timeout") == before + 1
+
+
+async def test_before_its_token_nothing_of_a_client_is_parsed(
+    served: Serving, received: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a server that notes what it parses
+    parsed: list[str] = []
+
+    def note(text: str, **_: Any) -> object:
+        parsed.append(text)
+        return {}
+
+    monkeypatch.setattr(SocketJSON, "loads", staticmethod(note))
+
+    # When a client sends events and acks before it connects, then they are dropped unread
+    async with arriving(served) as early:
+        await early.send('421["event"]', "431[1]", '40{"token":"t"}')
+        assert (await early.text()).startswith('40{"sid":')
+    assert parsed == ['{"token":"t"}']
+
+    # And any other packet ends the connection
+    for packet in ("41[1]", "44[1]", "451-[]"):
+        async with arriving(served) as wrong:
+            await wrong.send(packet)
+            assert await wrong.is_closed()
+    assert parsed == ['{"token":"t"}']
+
+
+async def test_a_connect_that_is_longer_than_any_token_is_refused_unread(served: Serving, received: Received) -> None:
+    received.refusal = ConnectionRefused("unauthorized")
+    for namespace in ("", "/admin,"):
+        async with arriving(served) as long:
+            await long.send(f'40{namespace}{{"token":"' + "x" * MAX_CONNECT + '"}')
+            assert [text[:2] for text in await long.rest()] == ["44"]
+    assert received.auths == [None, None]
 
 
 async def test_a_refused_client_has_no_time_to_try_again(served: Serving, received: Received) -> None:
