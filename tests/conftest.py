@@ -5,7 +5,6 @@ in any order. `make test` runs most of them in two pytest processes: each has a 
 that live as long as the session run in a loop of their own; each test has a fresh one.
 """
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,9 +18,6 @@ from tests.support.socketio_client import seen_codes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Tests say how wide the terminal is; what the variables say at the start would win over that.
-    for variable in ("COLUMNS", "LINES"):
-        os.environ.pop(variable, None)
     config.addinivalue_line("markers", "answers(*codes): an error code that the test sees from outside")
 
 

@@ -234,7 +234,7 @@ async def replay(
         result.error = str(error)
     finally:
         publishing.cancel()
-        await asyncio.wait([publishing])
+        await asyncio.wait([publishing], timeout=CONNECT_LIMIT)
     return result
 
 

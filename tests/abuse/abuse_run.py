@@ -20,6 +20,7 @@ from tests.abuse.attack import Attack, End, Target, person
 from tests.abuse.bystanders import CHANCE, Bystanders, Figures
 from tests.abuse.sizes import MEGABYTE, Memory
 from tests.support.scrape import metric
+from tests.support.waiting import cancelled
 
 #: The bounds: acks of bystanders against their calm ones, the longest wait of a bystander in milliseconds, memory per
 #: attacking connection, and memory that may stay with an allocator.
@@ -184,5 +185,4 @@ async def _watching(look: Callable[[], object]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await cancelled(task)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -18,22 +17,7 @@ from infra.broker.link import Link, connect_once
 from infra.broker.publisher import Publisher
 from infra.local.services import Services
 from infra.settings import WorkerSettings
-from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def settings(vhost: str) -> WorkerSettings:
-    return WorkerSettings(amqp_url=SecretStr(vhost))
-
-
-@pytest.fixture
-async def publisher(settings: WorkerSettings) -> AsyncIterator[Publisher]:
-    publisher = Publisher(settings, "test", declare_topology)
-    running = asyncio.create_task(publisher.link.run())
-    await asyncio.wait_for(publisher.link.up.wait(), 10)
-    yield publisher
-    running.cancel()
-    await asyncio.wait([running], timeout=10)
+from tests.support.waiting import cancelled, eventually
 
 
 async def close_connections(services: Services, vhost: str, name: str) -> None:
@@ -105,8 +89,7 @@ async def test_a_queue_that_goes_on_refusing_gets_a_fresh_channel(
     assert second is not None
     await second.close()
     await asyncio.wait_for(lost.wait(), 10)
-    running.cancel()
-    await asyncio.wait([running], timeout=10)
+    await cancelled(running)
 
 
 async def test_a_consumer_that_the_broker_ends_is_made_anew(settings: WorkerSettings, services: Services) -> None:
@@ -164,8 +147,7 @@ async def test_more_messages_in_flight_than_allowed_are_refused(settings: Worker
     assert len(refused) == 15
     assert results.count(None) == 5
     await publisher.publish(COMMANDS, "send_message", b"{}")
-    running.cancel()
-    await asyncio.wait([running], timeout=10)
+    await cancelled(running)
 
 
 async def test_a_closed_connection_is_rebuilt_with_its_set_up(
@@ -225,8 +207,7 @@ async def test_a_consumer_gets_a_fresh_queue_with_each_connection(
     await eventually(lambda: link.up.is_set() and len(connections) == 2, within=20, sentence="there is a second queue")
     await publisher.publish(FRAMES, "edge-9", b"hello", persistent=False)
     await eventually(lambda: [delivery.body for delivery in got] == [b"hello"], sentence="the frame arrives")
-    running.cancel()
-    await asyncio.wait([running], timeout=10)
+    await cancelled(running)
 
 
 async def test_an_unreachable_broker_is_a_sentence(settings: WorkerSettings) -> None:

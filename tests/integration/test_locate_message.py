@@ -1,16 +1,13 @@
 """Where is my message? One message is followed from nowhere to its readers, on a real broker and a real store."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
-import pytest_asyncio
 from pydantic import SecretStr
 
 from contracts.codec import Item, encode_bundle
 from contracts.ids import direct_conversation_id
 from contracts.topology import COMMANDS, DEAD
-from infra.broker.declare import declare_topology
 from infra.broker.publisher import Publisher
 from infra.cli.locate_message import describe, find
 from infra.local.services import Services
@@ -28,16 +25,6 @@ CHAT = direct_conversation_id("ada", "bob")
 @pytest.fixture
 def settings(services: Services, vhost: str, make_settings: MakeSettings) -> WorkerSettings:
     return make_settings(amqp_url=SecretStr(vhost), management_url=SecretStr(services.management_url))
-
-
-@pytest_asyncio.fixture
-async def publisher(settings: WorkerSettings) -> AsyncIterator[Publisher]:
-    publisher = Publisher(settings, "test", declare_topology)
-    running = asyncio.create_task(publisher.link.run())
-    await asyncio.wait_for(publisher.link.up.wait(), 10)
-    yield publisher
-    running.cancel()
-    await asyncio.wait([running])
 
 
 async def dead_letter(publisher: Publisher, queue: str, items: Sequence[Item], reason: str) -> None:

@@ -40,6 +40,7 @@ from infra.local.tenant import Tenant
 from infra.settings import Settings
 from tests.support.people import People
 from tests.support.sample_commands import send
+from tests.support.waiting import cancelled
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,7 @@ async def publishing(settings: Settings) -> AsyncIterator[Publisher]:
     running = asyncio.create_task(publisher.link.run())
     await asyncio.wait_for(publisher.link.up.wait(), 10)
     yield publisher
-    running.cancel()
-    await asyncio.wait([running])
+    await cancelled(running)
 
 
 async def refused(settings: Settings, *attempts: Setup) -> None:

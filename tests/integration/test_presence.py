@@ -16,7 +16,7 @@ from infra.store.sessions import SessionDirectory
 from tests.support.command_counter import CommandCounter
 from tests.support.handlers import acks, conversation, pushes
 from tests.support.sample_commands import EDGE, alive, closed, opened, send
-from tests.support.waiting import eventually
+from tests.support.waiting import cancelled, eventually
 from workers import presence as presence_module
 from workers.effects import Effects
 from workers.persistence import Persistence
@@ -177,11 +177,7 @@ class Sweeping:
         return True
 
     async def stop(self) -> None:
-        # Again and again: a driver that waits with Python 3.11's `asyncio.wait_for` may swallow a cancellation.
-        async with asyncio.timeout(10):
-            while not self._task.done():
-                self._task.cancel()
-                await asyncio.wait([self._task], timeout=0.2)
+        await cancelled(self._task)
 
 
 async def test_a_lapsed_lease_takes_its_users_offline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

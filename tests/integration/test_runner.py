@@ -16,7 +16,7 @@ from infra.broker.declare import declare_edge_queue
 from infra.store.sessions import Session, SessionDirectory
 from tests.support.runner_bench import Bench, Recorder, name_of
 from tests.support.sample_commands import EDGE, opened, send
-from tests.support.waiting import eventually
+from tests.support.waiting import cancelled, eventually
 from workers import runner as runner_module
 from workers.effects import Effects
 from workers.presence import Presence
@@ -101,8 +101,7 @@ async def test_a_divided_batch_is_handled_in_parts_and_acked_as_one(bench: Bench
     link, loop = asyncio.create_task(runner.link.run()), asyncio.create_task(runner.run())
     await eventually(lambda: len(recorder.handled) == 3, within=5, sentence="the whole batch is handled")
     await asyncio.wait_for(asyncio.gather(runner.stop(), loop), 10)
-    link.cancel()
-    await asyncio.wait([link], timeout=10)
+    await cancelled(link)
     assert recorder.batches == [["m0"], ["m1"], ["m2"]]
 
     # And it acks all of it
@@ -328,8 +327,7 @@ async def test_stopping_finishes_the_batch_in_hand(bench: Bench) -> None:
     stopping = asyncio.create_task(runner.stop())
     go_on.set()
     await asyncio.wait_for(asyncio.gather(stopping, loop), 10)
-    link.cancel()
-    await asyncio.wait([link], timeout=10)
+    await cancelled(link)
 
     # Then it finishes that and acks it
     async with bench.runner(again := Recorder()):

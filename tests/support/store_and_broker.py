@@ -16,6 +16,7 @@ from infra.settings import WorkerSettings
 from infra.store.client import Store
 from tests.support.command_counter import CommandCounter
 from tests.support.runner_bench import Bench
+from tests.support.waiting import cancelled
 from tests.support.worker_settings import MakeSettings
 
 
@@ -80,8 +81,7 @@ async def publisher(settings: WorkerSettings) -> AsyncIterator[Publisher]:
     running = asyncio.create_task(publisher.link.run())
     await asyncio.wait_for(publisher.link.up.wait(), 10)
     yield publisher
-    running.cancel()
-    await asyncio.wait([running])
+    await cancelled(running)
 
 
 @pytest_asyncio.fixture

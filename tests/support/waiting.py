@@ -38,3 +38,14 @@ async def eventually(
             raise AssertionError(f"Not within {within:g} s: {said}") from failure
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+async def cancelled(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task until it has ended. Fails after `PATIENCE` seconds.
+
+    Once may not be enough: PyMongo waits with `asyncio.wait_for`, which swallows a cancellation in Python 3.11.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.2)

@@ -17,7 +17,7 @@ from infra.broker.publisher import Publisher
 from infra.deploy.definitions import WORKER
 from infra.local.supervisor import Process
 from tests.faults.rolling.deployment import LIMIT, Deployment
-from tests.support.waiting import eventually
+from tests.support.waiting import cancelled, eventually
 
 #: Workers that share a backlog.
 WORKERS = (1, 2, 4)
@@ -93,8 +93,7 @@ async def _fill(deployment: Deployment, conversations: list[tuple[str, str]]) ->
             commands = [_command(*conversation, f"b{begun}-{number}") for conversation, number in bundle]
             await publisher.publish(COMMANDS, "send_message", encode_bundle(commands))
     finally:
-        link.cancel()
-        await asyncio.wait([link])
+        await cancelled(link)
 
 
 def _command(conversation_id: str, user_id: str, client_message_id: str) -> SendMessage:

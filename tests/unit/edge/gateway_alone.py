@@ -14,6 +14,7 @@ from edge.sessions import SessionRegistry
 from edge.sockets import Sockets
 from infra.settings import EdgeSettings
 from tests.support.forged_tokens import claims, forge
+from tests.support.waiting import cancelled
 from tests.unit.edge.fakes import FakeEngine, FakePublisher, settle
 
 SECRET = "a secret of at least 32 bytes, really"
@@ -73,5 +74,4 @@ class GatewayAlone:
 
     async def stop(self) -> None:
         """Stop what runs in the background."""
-        self._sweeping.cancel()
-        await asyncio.wait([self._sweeping])
+        await cancelled(self._sweeping)
